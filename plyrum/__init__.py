@@ -1,0 +1,1 @@
+"""The frame: settings, wiring and the primitives that every app may use. It imports no app."""

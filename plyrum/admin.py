@@ -1,0 +1,29 @@
+"""The back-office site: Unfold's, with its own content policy, for staff only.
+
+Unfold's Alpine evaluates expressions, so only these views get `unsafe-eval`; customer pages stay strict.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from csp.decorators import csp_replace
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from unfold.sites import UnfoldAdminSite
+
+_wider_policy = csp_replace(
+    {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE], "form-action": [SELF]}
+)
+
+
+class BackOffice(UnfoldAdminSite):
+    site_title = _("Plyrum: управление")
+    index_title = _("Сводка")
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Callable[..., Any]:
+        wrapped: Callable[..., Any] = _wider_policy(super().admin_view(view, cacheable))
+        return wrapped
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return _wider_policy(super().login)(request, extra_context)

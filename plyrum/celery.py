@@ -1,0 +1,26 @@
+"""The Celery app: tasks are found in every app's `tasks.py`, beat reads the one table of `schedule.py`."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import beat_init, celeryd_init, setup_logging
+
+from plyrum import embedded
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "plyrum.settings")
+
+app = Celery("plyrum")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def _keep_our_logging(**_: Any) -> None:
+    """Django has configured logging already; Celery must not lay its own over it."""
+
+
+@celeryd_init.connect
+@beat_init.connect
+def _start_servers(**_: Any) -> None:
+    embedded.start_if_needed()

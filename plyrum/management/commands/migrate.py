@@ -1,0 +1,78 @@
+"""`migrate` as the owner: makes the application role, migrates, then grants that role what it may do.
+
+Every other process works as the application role (setting PLYRUM_DATABASE_ROLE), which can neither change nor
+delete rows of money, of the journal and of acceptances. Source: docs/decisions/0003-two-database-roles.md.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.core.management.commands.migrate import Command as DjangoMigrate
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import sql
+
+LOWEST_POSTGRES = 150_000
+
+
+class Command(DjangoMigrate):
+    def handle(self, *args: Any, **options: Any) -> None:
+        connection = connections[options["database"]]
+        work_as_owner(connection)
+        _require_postgres(connection)
+        _make_role(connection, settings.PLYRUM_DATABASE_ROLE)
+        super().handle(*args, **options)
+        _grant(connection, settings.PLYRUM_DATABASE_ROLE)
+
+
+def work_as_owner(connection: BaseDatabaseWrapper) -> None:
+    """Use the login's own rights on this connection instead of the application role's."""
+    if connection.settings_dict["OPTIONS"].pop("assume_role", None):
+        connection.close()
+
+
+def _require_postgres(connection: BaseDatabaseWrapper) -> None:
+    connection.ensure_connection()
+    version = connection.pg_version  # type: ignore[attr-defined]
+    if version < LOWEST_POSTGRES:
+        raise CommandError(f"Plyrum needs PostgreSQL 15 or newer; this server is {version // 10_000}.")
+
+
+def _make_role(connection: BaseDatabaseWrapper, role: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
+        if cursor.fetchone() is None:
+            cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+            cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+
+
+def _grant(connection: BaseDatabaseWrapper, role: str) -> None:
+    name = sql.Identifier(role)
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
+        cursor.execute(
+            sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}").format(name)
+        )
+        cursor.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(name))
+        for table, revoked in _protected():
+            cursor.execute(
+                sql.SQL("REVOKE {} ON {} FROM {}").format(sql.SQL(revoked), sql.Identifier(table), name)
+            )
+
+
+def _protected() -> list[tuple[str, str]]:
+    """Tables the role may only add to, and tables that only the database's own functions may write."""
+    found: list[tuple[str, str]] = []
+    for config in apps.get_app_configs():
+        if "." in config.name or find_spec(f"{config.name}.models") is None:
+            continue
+        models = import_module(f"{config.name}.models")
+        found += [(table, "UPDATE, DELETE, TRUNCATE") for table in getattr(models, "PROTECTED_TABLES", ())]
+        found += [
+            (table, "INSERT, UPDATE, DELETE, TRUNCATE") for table in getattr(models, "FUNCTION_ONLY_TABLES", ())
+        ]
+    return found

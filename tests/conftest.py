@@ -1,0 +1,38 @@
+"""What every test stands on: the real embedded servers and one migrated database that nobody cleans.
+
+Tests commit like the product does and make their own people, so they need neither rollback nor flush;
+money rows could not be flushed anyway. The books of everything the suite did are verified at the end.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+from pytest_django import DjangoDbBlocker
+
+from plyrum import embedded
+from plyrum.management.commands.migrate import work_as_owner
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    embedded.start_if_needed()
+    role = settings.DATABASES["default"]["OPTIONS"]["assume_role"]
+    with django_db_blocker.unblock():
+        work_as_owner(connection)
+        plain = settings.DATABASES["default"]["NAME"]
+        connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+        call_command("load_catalogue", verbosity=0)
+        connection.settings_dict["OPTIONS"]["assume_role"] = role
+        connection.close()
+        yield
+        work_as_owner(connection)
+        connection.creation.destroy_test_db(plain, verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_for_all(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        yield
