@@ -1,0 +1,1 @@
+"""People: customers and operators, their sessions and tokens."""

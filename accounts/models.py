@@ -1,0 +1,163 @@
+"""Tables of people and of their API sessions.
+
+People change through the acts of this app (`signup`, `sessions`, `blocking`, `operators`). A refresh token is
+stored as a SHA-256 only; a family is one sign-in with everything that was rotated out of it.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext_lazy as _
+
+from accounts import emails, roles
+from plyrum import clock
+from plyrum.ids import uuid7
+
+PROTECTED_TABLES: tuple[str, ...] = ()
+
+
+class UserManager(BaseUserManager["User"]):
+    use_in_migrations = False
+
+    def create_user(self, email: str, password: str | None = None, **facts: Any) -> "User":
+        """Save a person without a session, an acceptance or a journal entry; acts add these."""
+        user = self.model(email=emails.normalise(email), **facts)
+        user.set_password(password)
+        user.save(using=self._db, force_insert=True)
+        return user
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email=emails.normalise(username or ""))
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person: a customer, or an operator when `is_operator`."""
+
+    Role = roles.Role
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    email = models.CharField(
+        _("почта"), max_length=254, unique=True, error_messages={"unique": _("Эта почта уже занята.")}
+    )
+    email_verified = models.BooleanField(_("почта подтверждена"), default=False)
+    is_active = models.BooleanField(_("активен"), default=True)
+    is_staff = models.BooleanField(_("сотрудник"), default=False)
+    role = models.CharField(_("роль"), max_length=20, choices=roles.Role, blank=True, default=roles.Role.NONE)
+    locale = models.CharField(_("язык"), max_length=10, default="ru")
+    # Raised when every session must end: password change, "sign out everywhere", blocking.
+    token_version = models.PositiveIntegerField(_("поколение сессий"), default=1)
+    blocked_at = models.DateTimeField(_("заблокирован"), null=True, blank=True)
+    blocked_reason = models.CharField(_("причина блокировки"), max_length=300, blank=True)
+    created_at = models.DateTimeField(_("создан"), default=clock.now)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        verbose_name = _("клиент")
+        verbose_name_plural = _("клиенты")
+        constraints = [
+            # With the unique column this makes the address unique whatever its letters' case.
+            models.CheckConstraint(condition=models.Q(email=Lower("email")), name="accounts_user_email_is_lower_case"),
+        ]
+        indexes = [models.Index(fields=["-created_at"], name="accounts_user_by_time")]
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def is_operator(self) -> bool:
+        return self.operator_role != roles.Role.NONE
+
+    @property
+    def operator_role(self) -> str:
+        """The role this person works in: named in the settings means owner; "" means a customer."""
+        return roles.working_role(user_id=self.id, is_staff=self.is_staff, role=self.role)
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        return self.is_active and roles.allows(self.operator_role, perm)
+
+    def has_perms(self, perm_list: Iterable[str], obj: Any = None) -> bool:
+        return all(self.has_perm(perm, obj) for perm in perm_list)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.is_active and roles.opens(self.operator_role, app_label)
+
+    def get_session_auth_hash(self) -> str:
+        """Site sessions end with the password and with the token version, as API sessions do."""
+        return self._session_hash(settings.SECRET_KEY)
+
+    def get_session_auth_fallback_hash(self) -> Iterable[str]:
+        return (self._session_hash(secret) for secret in settings.SECRET_KEY_FALLBACKS)
+
+    def _session_hash(self, secret: str) -> str:
+        value = f"{self.password}:{self.token_version}"
+        return salted_hmac("accounts.User.session", value, secret=secret, algorithm="sha256").hexdigest()
+
+
+class RefreshFamilyQuerySet(models.QuerySet["RefreshFamily"]):
+    def alive(self, now: datetime) -> "RefreshFamilyQuerySet":
+        return self.filter(revoked_at__isnull=True, absolute_expires_at__gt=now)
+
+
+class RefreshFamily(models.Model):
+    """One API sign-in: alive -> revoked. Nothing outlives `absolute_expires_at`, however often it is rotated."""
+
+    class RevokeReason(models.TextChoices):
+        LOGOUT = "logout", _("выход")
+        LOGOUT_ALL = "logout_all", _("выход везде")
+        REUSE = "reuse", _("повтор использованного токена")
+        PASSWORD = "password", _("смена пароля")  # noqa: S105
+        BLOCKED = "blocked", _("блокировка")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="refresh_families", verbose_name=_("клиент")
+    )
+    created_at = models.DateTimeField(_("начата"))
+    absolute_expires_at = models.DateTimeField(_("кончается"))
+    revoked_at = models.DateTimeField(_("отозвана"), null=True, blank=True)
+    revoke_reason = models.CharField(
+        _("причина отзыва"), max_length=20, choices=RevokeReason, blank=True, default=""
+    )
+    ip = models.GenericIPAddressField(_("адрес"), null=True, blank=True)
+    user_agent = models.CharField(_("программа"), max_length=400, blank=True)
+
+    objects = RefreshFamilyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("сессия API")
+        verbose_name_plural = _("сессии API")
+        indexes = [models.Index(fields=["absolute_expires_at"], name="accounts_family_by_end")]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class RefreshToken(models.Model):
+    """One issued token: unused -> used, by one conditional update that exactly one caller wins."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    family = models.ForeignKey(RefreshFamily, on_delete=models.CASCADE, related_name="tokens")
+    # Unique: two children of one parent are impossible, whatever the code does.
+    parent = models.OneToOneField("self", on_delete=models.CASCADE, null=True, blank=True, related_name="child")
+    token_hash = models.CharField(max_length=64, unique=True)
+    issued_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("токен обновления")
+        verbose_name_plural = _("токены обновления")
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -1,0 +1,1 @@
+"""Legal texts with versions and hashes, and the proof of who accepted them."""
