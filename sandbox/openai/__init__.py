@@ -1,0 +1,1 @@
+"""A model provider in the OpenAI chat format: deterministic text, usage, faults by model name."""
