@@ -104,18 +104,15 @@ class Control:
         return await self._shop_state(request, {})
 
     async def _outcome(self, request: Request, body: Json) -> Json:
-        """Pay as a payer would: `{"outcome": "succeeded" | "canceled:<reason>", "method": "bank_card" | "sbp"}`."""
+        """Pay as a payer would: outcome `succeeded` or `canceled:<reason>`, method `bank_card` or `sbp`."""
         payment_id = request.path_params["payment_id"]
         outcome, _, reason = str(body.get("outcome", "")).partition(":")
         method = body.get("method", "bank_card")
         if outcome not in {"succeeded", "canceled"} or method not in {"bank_card", "sbp"}:
             raise ControlError("outcome is succeeded or canceled:<reason>; method is bank_card or sbp")
-        payment = (
-            self._pay(payment_id, method)
-            if outcome == "succeeded"
-            else self._decline(payment_id, method, reason, body)
-        )
-        return self._shop.show(payment)
+        if outcome == "succeeded":
+            return self._shop.show(self._pay(payment_id, method))
+        return self._shop.show(self._decline(payment_id, method, reason, body))
 
     def _pay(self, payment_id: str, method: str) -> Payment:
         if method == "sbp":
@@ -169,7 +166,7 @@ class Control:
         return {"count": len(found), "calls": [_call(call) for call in islice(found, SHOWN_CALLS)]}
 
     async def _script_provider(self, _request: Request, body: Json) -> Json:
-        """Spoil the next calls: `{"fault": "fault-500", "match": {"model", "key", "contains"}, "times": 1}`."""
+        """Spoil the next calls: `{"fault": "fault-500", "match": {"model", "key", "contains"}}`."""
         self._calls.add_script(
             fault=body.get("fault", ""), match=body.get("match", {}), times=body.get("times", 1)
         )

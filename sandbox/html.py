@@ -42,7 +42,8 @@ FRAME = """<!doctype html>
 <body class="{kind}">
 <a class="skip" href="#main">К содержанию</a>
 <header class="top">
-<a class="brand" href="/"><img src="/static/sandbox.svg" width="28" height="28" alt=""><span>Песочница</span></a>
+<a class="brand" href="/"><img src="/static/sandbox.svg" width="28" height="28" alt="">
+<span>Песочница</span></a>
 {nav}
 </header>
 <main id="main">

@@ -30,12 +30,10 @@ class Options:
 
 
 def read(arguments: Sequence[str] | None = None) -> Options:
-    """Parse the command line. Raises RefusedError in production and for a webhook address outside this machine."""
+    """Parse the command line. Raises RefusedError in production and for an outside webhook address."""
     environment = os.environ.get("PLYRUM_ENV", "development")
     if environment == "production":
-        raise RefusedError(
-            "The sandbox refuses to start with PLYRUM_ENV=production: it would take no real money."
-        )
+        raise RefusedError("The sandbox refuses to start with PLYRUM_ENV=production.")
     parsed = _parser().parse_args(arguments)
     if parsed.webhook_url is not None:
         _require_loopback(parsed.webhook_url)
@@ -53,7 +51,7 @@ def read(arguments: Sequence[str] | None = None) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sandbox",
-        description="Local YooKassa, model provider and mailbox for development and tests. Listens on 127.0.0.1.",
+        description="Local YooKassa, model provider and mailbox for development and tests, on 127.0.0.1.",
     )
     parser.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help="HTTP port (default %(default)s, 0: any)"

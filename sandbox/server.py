@@ -28,7 +28,15 @@ EXIT_REFUSED = 2
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without its signal handling: the sandbox's own ends cleanly instead of raising the signal again."""
+    """Uvicorn without its signal handling, which would raise the signal again after a clean end."""
+
+    def __init__(self, config: uvicorn.Config, *, ready: str) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        logs.event(f"sandbox.ready {self._ready}")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,16 +62,11 @@ async def _serve(chosen: Options, web: socket.socket, mail: socket.socket) -> No
     loop = asyncio.get_running_loop()
     base_url = f"http://{HOST}:{web.getsockname()[1]}"
     sandbox = app.build(chosen, base_url=base_url)
-    server = Server(_config(sandbox))
+    server = Server(_config(sandbox), ready=f"url={base_url} smtp={HOST}:{mail.getsockname()[1]}")
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, _stop, server, sandbox)
     letters = await loop.create_server(lambda: LetterServer(sandbox.mailbox), sock=mail)
-    serving = asyncio.create_task(server.serve(sockets=[web]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.005)
-    if server.started:
-        logs.event("sandbox.ready", url=base_url, smtp=f"{HOST}:{mail.getsockname()[1]}")
-    await serving
+    await server.serve(sockets=[web])
     letters.close()
     logs.event("sandbox.stopped")
 

@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS mails (
 
 
 def open_store(path: Path | None) -> sqlite3.Connection:
-    """Open the file (made when missing) or memory, with the tables in place. Every statement commits by itself."""
+    """Open the file (made when missing) or memory with the tables in place; each statement commits."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     store = sqlite3.connect(path or ":memory:", isolation_level=None)

@@ -50,7 +50,8 @@ class Mailbox:
         """Store a letter and forget the oldest above the bound; answer its number."""
         message = message_from_bytes(raw, policy=policy.default)
         cursor = self._store.execute(
-            "INSERT INTO mails (received_at, sender, recipients, subject, body_text, raw) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO mails (received_at, sender, recipients, subject, body_text, raw)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             (
                 self._clock.now(),
                 sender,

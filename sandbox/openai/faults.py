@@ -4,12 +4,15 @@ Called by `door` for the names of `models.PLAIN_FAULTS`. Each is one published e
 headers.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 from sandbox.openai.errors import ProviderError, bad_key, invalid, unknown_model
 
-HTML_BODY = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n"
+HTML_BODY = (
+    b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\r\n"
+)
 HUGE_CHARACTERS = 1024 * 1024
 
 
@@ -61,7 +64,7 @@ def _too_long() -> ProviderError:
     return invalid(message, "messages", "context_length_exceeded")
 
 
-_BUILT = {
+_BUILT: dict[str, Callable[[], ProviderError]] = {
     "fault-400": lambda: invalid("The request was refused.", "messages", "invalid_value"),
     "fault-401": bad_key,
     "fault-402": _no_money,

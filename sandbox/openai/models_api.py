@@ -23,7 +23,8 @@ CALLS = """<h1>Вызовы моделей</h1>
 <a href="/control/provider/calls">управляющий API</a>.</p>
 {table}
 <section class="card"><h2>Модели-неисправности</h2>
-<p class="note">Имя модели выбирает, что сломается. <span class="mono">bench-20</span> отвечает ровно двадцатью частями.</p>
+<p class="note">Имя модели выбирает, что сломается.
+<span class="mono">bench-20</span> отвечает ровно двадцатью частями.</p>
 <dl class="facts wide">{faults}</dl></section>
 """
 
@@ -58,8 +59,10 @@ class ModelsApi:
         )
         rows = join(_row(call) for call in calls)
         table = fill(
-            '<div class="scroll" tabindex="0" role="region" aria-label="Вызовы"><table><thead><tr><th>Время</th>'
-            "<th>Модель</th><th>Вид</th><th>Ключ</th><th>Конец</th></tr></thead><tbody>{rows}</tbody></table></div>",
+            '<div class="scroll" tabindex="0" role="region" aria-label="Вызовы">'
+            "<table><thead><tr>"
+            "<th>Время</th><th>Модель</th><th>Вид</th><th>Ключ</th><th>Конец</th></tr></thead>"
+            "<tbody>{rows}</tbody></table></div>",
             rows=rows,
         )
         empty = fill(

@@ -31,6 +31,10 @@ STREAM_ERROR = (
     b'data: {"error":{"message":"The server had an error while processing your request.",'
     b'"type":"server_error","param":null,"code":"server_error"}}\n\n'
 )
+OPENING = (
+    b'data: {"id":"chatcmpl-%s","object":"chat.completion.chunk","created":%d,"model":%s,'
+    b'"service_tier":"default",'
+)
 BASE_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -149,14 +153,7 @@ def _head(stream: Stream, index: int) -> bytes:
 
 
 def _opening(stream: Stream) -> bytes:
-    return (
-        b'data: {"id":"chatcmpl-%s","object":"chat.completion.chunk","created":%d,"model":%s,"service_tier":"default",'
-        % (
-            stream.identity,
-            int(time()),
-            orjson.dumps(stream.request.model),
-        )
-    )
+    return OPENING % (stream.identity, int(time()), orjson.dumps(stream.request.model))
 
 
 def _tail(stream: Stream, sent: int = 0) -> bytes:
@@ -217,7 +214,7 @@ def _splitting(send: Send, pauses: Pauses | None) -> Write:
 
 
 def _split_places(data: bytes) -> tuple[int, ...]:
-    """Choose where to cut: inside the first letter of several bytes, inside the field name, inside the last CRLF."""
+    """Choose where to cut: inside the field name, a letter of several bytes, and the last CRLF."""
     letter = next((place for place, byte in enumerate(data) if byte & 0xC0 == 0x80), len(data) // 2)
     places = {data.index(b"data") + 2 if b"data" in data else 1, letter, len(data) - 1}
     return tuple(sorted(places))

@@ -28,7 +28,7 @@ class ApiError(Exception):
         self.retry_after_ms = retry_after
 
     def body(self) -> Json:
-        """Build the published error object; `parameter` and `retry_after` (ms) only when they say something."""
+        """Build the published error object; `parameter`, `retry_after` (ms) only when they say something."""
         body: Json = {"type": "error", "id": str(uuid4()), "code": self.code, "description": self.description}
         if self.parameter is not None:
             body["parameter"] = self.parameter

@@ -64,7 +64,7 @@ def whole(value: Any, path: str, *, lowest: int, highest: int) -> int:
 
 
 def kopecks(value: Any, path: str) -> int:
-    """Read `{"value": "1500.00", "currency": "RUB"}`; nothing but digits, a dot and two decimals is accepted."""
+    """Read `{"value": "1500.00", "currency": "RUB"}`; only digits, a dot and two decimals."""
     amount = an_object(value, path)
     only(amount, frozenset({"value", "currency"}), path)
     written = required(amount, "value", path)

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from sandbox.html import Markup, page
 from sandbox.yookassa import cards, pages
-from sandbox.yookassa.cards import CardError, Card
+from sandbox.yookassa.cards import Card, CardError
 from sandbox.yookassa.errors import ApiError
 from sandbox.yookassa.shapes import Json, Payment
 from sandbox.yookassa.shop import Shop

@@ -73,7 +73,7 @@ class Notifier:
     def rows(self, object_id: str | None = None) -> list[dict[str, Any]]:
         """List notifications, newest first, without their bodies."""
         where, values = ("WHERE object_id = ?", (object_id,)) if object_id else ("", ())
-        query = f"SELECT id, object_id, event, attempts, state FROM notifications {where} ORDER BY id DESC LIMIT 200"  # noqa: S608
+        query = f"SELECT * FROM notifications {where} ORDER BY id DESC LIMIT 200"  # noqa: S608
         return [dict(row) for row in self._store.execute(query, values)]
 
     def _insert(self, object_id: str, event: str, body: bytes, state: str, *, delay: float) -> None:

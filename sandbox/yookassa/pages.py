@@ -31,7 +31,12 @@ SUMMARY = """<section class="card summary" aria-labelledby="sum">
 
 FORM = """{summary}
 {alert}
-<section class="card" aria-labelledby="by-card">
+{card}
+{sbp}
+<p class="leave"><a href="{return_url}" data-test="leave">Вернуться в магазин без оплаты</a></p>
+"""
+
+CARD = """<section class="card" aria-labelledby="by-card">
 <h2 id="by-card">Банковская карта</h2>
 <form method="post" action="/yookassa/pay/{id}/card" novalidate data-test="card-form">
 {number}
@@ -43,8 +48,6 @@ FORM = """{summary}
 {cards}
 </details>
 </section>
-{sbp}
-<p class="leave"><a href="{return_url}" data-test="leave">Вернуться в магазин без оплаты</a></p>
 """
 
 SBP = """<section class="card" aria-labelledby="by-sbp">
@@ -81,7 +84,8 @@ VERDICTS = {
 
 MISSING = """<section class="card"><h1>Платёж не найден</h1>
 <p>Проверьте ссылку или начните оплату в магазине ещё раз. Если песочницу перезапустили без файла данных,
-прежние платежи в ней не остались.</p><p><a href="/yookassa/payments">Открыть список платежей</a></p></section>
+прежние платежи в ней не остались.</p>
+<p><a href="/yookassa/payments">Открыть список платежей</a></p></section>
 """
 
 
@@ -93,18 +97,25 @@ def rubles(kopecks: int) -> str:
 
 def payment_form(payment: Payment, *, typed: Mapping[str, str], problems: Mapping[str, str]) -> Markup:
     """Render the page of a payment that waits for its payer."""
-    offers = payment.wanted_method
+    card, sbp = Markup(), Markup()
+    if payment.wanted_method in {None, "bank_card"}:
+        card = fill(
+            CARD,
+            id=payment.id,
+            amount=rubles(payment.amount_kopecks),
+            number=_field("number", "Номер карты", "0000 0000 0000 0000", "cc-number", typed, problems),
+            expiry=_field("expiry", "Срок", "ММ / ГГ", "cc-exp", typed, problems),
+            csc=_field("csc", "Код CVC", "000", "cc-csc", {}, problems),
+            cards=card_table(pay_path=f"/yookassa/pay/{payment.id}"),
+        )
+    if payment.wanted_method in {None, "sbp"} and payment.capture:
+        sbp = fill(SBP, id=payment.id)
     return fill(
         FORM,
         summary=_summary(payment),
         alert=_alert(problems),
-        id=payment.id,
-        amount=rubles(payment.amount_kopecks),
-        number=_field("number", "Номер карты", "0000 0000 0000 0000", "cc-number", typed, problems),
-        expiry=_field("expiry", "Срок", "ММ / ГГ", "cc-exp", typed, problems),
-        csc=_field("csc", "Код CVC", "000", "cc-csc", {}, problems),
-        cards=card_table(pay_path=f"/yookassa/pay/{payment.id}"),
-        sbp=fill(SBP, id=payment.id) if payment.capture and offers in {None, "sbp"} else Markup(),
+        card=card,
+        sbp=sbp,
         return_url=payment.return_url,
     )
 
@@ -135,8 +146,10 @@ def payments(shop: Shop) -> Markup:
         return fill('<h1>Платежи</h1><p class="card empty" data-test="empty">{empty}</p>', empty=empty)
     rows = join(_payment_row(payment) for payment in listed)
     return fill(
-        '<h1>Платежи</h1><div class="scroll" tabindex="0" role="region" aria-label="Платежи"><table><thead><tr>'
-        "<th>Создан</th><th>Состояние</th><th class=num>Сумма</th><th>Описание</th><th>Ссылка</th></tr></thead>"
+        '<h1>Платежи</h1><div class="scroll" tabindex="0" role="region" aria-label="Платежи">'
+        "<table><thead><tr>"
+        "<th>Создан</th><th>Состояние</th><th class=num>Сумма</th><th>Описание</th>"
+        "<th>Ссылка</th></tr></thead>"
         "<tbody>{rows}</tbody></table></div>",
         rows=rows,
     )
@@ -184,7 +197,8 @@ def _payment_row(payment: Payment) -> Markup:
     reason = payment.cancellation["reason"] if payment.cancellation else ""
     is_open = payment.status == "pending"
     return fill(
-        '<tr data-test="payment" data-id="{id}"><td class="nowrap"><time datetime="{moment}">{shown}</time></td>'
+        '<tr data-test="payment" data-id="{id}">'
+        '<td class="nowrap"><time datetime="{moment}">{shown}</time></td>'
         '<td><span class="pill {tone}">{label}</span> <small>{reason}</small></td>'
         '<td class="num nowrap">{amount}</td><td>{description}</td>'
         '<td class="nowrap"><a href="/yookassa/pay/{id}">{action}</a></td></tr>',
@@ -212,9 +226,8 @@ def _summary(payment: Payment) -> Markup:
 def _alert(problems: Mapping[str, str]) -> Markup:
     if not problems:
         return Markup()
-    return Markup(
-        '<p class="alert" role="alert" data-test="form-error">Оплата не начата: проверьте данные карты.</p>'
-    )
+    text = "Оплата не начата: проверьте данные карты."
+    return fill('<p class="alert" role="alert" data-test="form-error">{text}</p>', text=text)
 
 
 def _field(

@@ -11,17 +11,70 @@ from sandbox.yookassa.errors import invalid
 from sandbox.yookassa.shapes import Json
 
 PAYMENT_MODES = frozenset(
-    "full_prepayment partial_prepayment advance full_payment partial_payment credit credit_payment".split()
+    {
+        "full_prepayment",
+        "partial_prepayment",
+        "advance",
+        "full_payment",
+        "partial_payment",
+        "credit",
+        "credit_payment",
+    }
 )
 PAYMENT_SUBJECTS = frozenset(
-    "service payment intellectual_activity property_right commodity job agent_commission composite another excise"
-    " gambling_bet gambling_prize lottery lottery_prize non_operating_gain sales_tax resort_fee deposit expense"
-    " insurance_premium fine tax casino".split()
+    {
+        "service",
+        "payment",
+        "intellectual_activity",
+        "property_right",
+        "commodity",
+        "job",
+        "agent_commission",
+        "composite",
+        "another",
+        "excise",
+        "gambling_bet",
+        "gambling_prize",
+        "lottery",
+        "lottery_prize",
+        "non_operating_gain",
+        "sales_tax",
+        "resort_fee",
+        "deposit",
+        "expense",
+        "insurance_premium",
+        "fine",
+        "tax",
+        "casino",
+    }
 )
 MEASURES = frozenset(
-    "piece gram kilogram ton centimeter decimeter meter square_centimeter square_decimeter square_meter milliliter"
-    " liter cubic_meter kilowatt_hour gigacalorie day hour minute second kilobyte megabyte gigabyte terabyte"
-    " another".split()
+    {
+        "piece",
+        "gram",
+        "kilogram",
+        "ton",
+        "centimeter",
+        "decimeter",
+        "meter",
+        "square_centimeter",
+        "square_decimeter",
+        "square_meter",
+        "milliliter",
+        "liter",
+        "cubic_meter",
+        "kilowatt_hour",
+        "gigacalorie",
+        "day",
+        "hour",
+        "minute",
+        "second",
+        "kilobyte",
+        "megabyte",
+        "gigabyte",
+        "terabyte",
+        "another",
+    }
 )
 RECEIPT_FIELDS = frozenset({"customer", "items", "tax_system_code", "phone", "email"})
 CUSTOMER_FIELDS = frozenset({"email", "phone", "full_name", "inn"})

@@ -15,15 +15,44 @@ from sandbox.yookassa.errors import forbidden, invalid
 from sandbox.yookassa.shapes import Json
 
 PAYMENT_FIELDS = frozenset(
-    "amount capture confirmation description metadata merchant_customer_id payment_method_data payment_method_id"
-    " payment_token save_payment_method receipt client_ip recipient statements airline transfers deal receiver"
-    " payment_order".split()
+    {
+        "amount",
+        "capture",
+        "confirmation",
+        "description",
+        "metadata",
+        "merchant_customer_id",
+        "payment_method_data",
+        "payment_method_id",
+        "payment_token",
+        "save_payment_method",
+        "receipt",
+        "client_ip",
+        "recipient",
+        "statements",
+        "airline",
+        "transfers",
+        "deal",
+        "receiver",
+        "payment_order",
+    }
 )
 NOT_FOR_THIS_SHOP = ("airline", "transfers", "deal", "receiver", "payment_order", "statements")
 CONFIRMATION_FIELDS = frozenset({"type", "return_url", "locale", "enforce"})
 METHODS = frozenset(
-    "bank_card sbp sberbank tinkoff_bank yoo_money mobile_balance cash b2b_sberbank sber_loan sber_bnpl"
-    " electronic_certificate".split()
+    {
+        "bank_card",
+        "sbp",
+        "sberbank",
+        "tinkoff_bank",
+        "yoo_money",
+        "mobile_balance",
+        "cash",
+        "b2b_sberbank",
+        "sber_loan",
+        "sber_bnpl",
+        "electronic_certificate",
+    }
 )
 ENABLED_METHODS = frozenset({"bank_card", "sbp"})
 REFUND_FIELDS = frozenset(

@@ -64,7 +64,7 @@ class Scripts:
         self.rules.clear()
 
     def take(self, kind: str, facts: Json) -> Any:
-        """Answer the effect of the first rule that fits and use it up once; None when everything is ordinary."""
+        """Answer the effect of the first rule that fits, used up once; None when all is ordinary."""
         for rule in self.rules:
             if rule.kind == kind and _fits(rule.match, facts):
                 if rule.times is not None:

@@ -34,8 +34,6 @@ class Shop:
         self._store = store
         self._notifier = notifier
 
-    # payments: reads
-
     def payment(self, payment_id: str) -> Payment:
         """Find a payment, expired first when its hour is over. Raises ApiError not_found."""
         self.expire_due()
@@ -52,8 +50,6 @@ class Shop:
 
     def show(self, payment: Payment) -> Json:
         return payment_object(payment, self.base_url)
-
-    # payments: acts
 
     def create(self, new: NewPayment) -> Payment:
         """Open a payment that waits for its payer for an hour."""
@@ -129,8 +125,6 @@ class Shop:
         self._save(replace(payment, overrides=payment.overrides | overrides))
         return self.payment(payment_id)
 
-    # refunds
-
     def refund(self, new: NewRefund) -> Refund:
         """Give money back. `metadata.sandbox_outcome` may ask for `pending` or `canceled:<reason>`."""
         payment = self.payment(new.payment_id)
@@ -181,8 +175,6 @@ class Shop:
     def refunds(self, query: ListQuery) -> tuple[list[Refund], str | None]:
         rows, cursor = self._page("refunds", query)
         return [Refund(**orjson.loads(row["body"])) for row in rows], cursor
-
-    # inside
 
     def _open(self, payment_id: str) -> Payment:
         payment = self.payment(payment_id)
@@ -241,8 +233,10 @@ class Shop:
         self._store.execute(
             "INSERT INTO payments (id, created_at, captured_at, expires_at, status, method, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at, captured_at = excluded.captured_at,"
-            " expires_at = excluded.expires_at, status = excluded.status, method = excluded.method, body = excluded.body",
+            " ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at,"
+            " captured_at = excluded.captured_at,"
+            " expires_at = excluded.expires_at, status = excluded.status,"
+            " method = excluded.method, body = excluded.body",
             (
                 payment.id,
                 payment.created_at,
