@@ -368,10 +368,10 @@ UNFOLD = {
                 "title": _("Модели"),
                 "items": [
                     {"title": _("Запуски"), "icon": "route", "link": reverse_lazy("admin:orchestration_run_changelist")},
-                    {"title": _("Использование"), "icon": "data_usage", "link": reverse_lazy("admin:orchestration_usageevent_changelist")},
+                    {"title": _("Использование"), "icon": "data_usage", "link": reverse_lazy("admin:billing_usageevent_changelist")},
                     {"title": _("Модели"), "icon": "smart_toy", "link": reverse_lazy("admin:orchestration_model_changelist")},
                     {"title": _("Провайдеры"), "icon": "dns", "link": reverse_lazy("admin:orchestration_provider_changelist")},
-                    {"title": _("Цены"), "icon": "sell", "link": reverse_lazy("admin:orchestration_priceversion_changelist")},
+                    {"title": _("Цены"), "icon": "sell", "link": reverse_lazy("admin:billing_priceversion_changelist")},
                     {"title": _("Курсы"), "icon": "currency_ruble", "link": reverse_lazy("admin:billing_fxrate_changelist")},
                 ],
             },

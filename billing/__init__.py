@@ -1,0 +1,1 @@
+"""Money: wallets, lots, holds, the ledger, prices and usage. The only place where money moves."""

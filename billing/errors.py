@@ -1,0 +1,30 @@
+"""What can go wrong with money."""
+
+from plyrum.errors import Conflict, InvalidRequest, PaymentRequired
+
+
+class InsufficientBalance(PaymentRequired):
+    """Extra: `needed_micro_rub`, `balance_micro_rub`."""
+
+    code, title = "insufficient_balance", "There is not enough money on the balance"
+
+
+class ReservedInFlight(PaymentRequired):
+    """The money is there, but requests that still run hold it. Extra as InsufficientBalance."""
+
+    code, title, retryable = "reserved_in_flight", "Running requests hold the money", True
+    retry_after_seconds = 5
+
+
+class LedgerConflict(Conflict):
+    """A key of the ledger was seen before with other content. A fault of ours, never of a customer."""
+
+    code, title = "ledger_conflict", "This money step was recorded with other content"
+
+
+class IdempotencyMismatch(InvalidRequest):
+    code, title = "idempotency_mismatch", "This idempotency key was used with another body"
+
+
+class IdempotencyKeyRequired(InvalidRequest):
+    code, title = "idempotency_key_required", "An idempotency key is required"

@@ -1,0 +1,128 @@
+"""The thin Python face of the ledger's database functions: the only module through which money moves.
+
+Nothing here opens a transaction: each call joins the caller's, so that balance, entry, work row and journal
+entry stand or fall together. The engine sends the steps built here through its own functions in the same
+database call (`orchestration/sql/`).
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import connection
+
+from billing.errors import LedgerConflict
+from billing.models import Account, EntryType, LotKind
+from billing.shapes import Credited
+from plyrum.transactions import require_transaction
+
+SPEND_CLASS = {LotKind.MONTHLY: 1, LotKind.BONUS: 2, LotKind.ROLLOVER: 3, LotKind.PURCHASED: 4}
+
+
+def open_wallet(*, customer_id: UUID) -> None:
+    """Make the customer's empty wallet; a wallet that exists stays as it is."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_open_wallet(%s)", [customer_id])
+
+
+def topup(
+    *, entry_id: UUID, customer_id: UUID, amount_micro_rub: int, payment_id: UUID, effective_at: datetime
+) -> Credited:
+    """Credit a succeeded payment, once per payment.
+
+    Must run inside the caller's transaction. Raises LedgerConflict if the payment was credited with another
+    amount or to another wallet.
+    """
+    return _credit(
+        entry_id=entry_id,
+        customer_id=customer_id,
+        amount=amount_micro_rub,
+        type=EntryType.TOPUP,
+        debit_account=Account.PROVIDER_CLEARING,
+        lot_kind=LotKind.PURCHASED,
+        key=f"topup:{payment_id}",
+        source_type="payment",
+        source_id=str(payment_id),
+        effective_at=effective_at,
+    )
+
+
+def bonus(
+    *, entry_id: UUID, customer_id: UUID, amount_micro_rub: int, key: str, expires_at: datetime | None
+) -> Credited:
+    """Give bonus money, once per key. Must run inside the caller's transaction."""
+    return _credit(
+        entry_id=entry_id,
+        customer_id=customer_id,
+        amount=amount_micro_rub,
+        type=EntryType.BONUS,
+        debit_account=Account.PROMO,
+        lot_kind=LotKind.BONUS,
+        key=f"bonus:{key}",
+        source_type="bonus",
+        source_id=key,
+        expires_at=expires_at,
+    )
+
+
+def hold_step(*, hold_id: UUID, customer_id: UUID, amount: int, ttl_seconds: int, soft: bool) -> dict[str, Any]:
+    """A step of `ledger_hold`. `soft` reserves what is there instead of refusing."""
+    return {
+        "id": hold_id,
+        "customer_id": customer_id,
+        "amount": amount,
+        "ttl_seconds": ttl_seconds,
+        "soft": soft,
+    }
+
+
+def settle_step(
+    *, hold_id: UUID | None, customer_id: UUID, amount: int, entry_id: UUID, usage: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A step of `ledger_settle`: capture `amount` of the hold and release the rest; 0 only releases."""
+    return {
+        "hold_id": hold_id,
+        "customer_id": customer_id,
+        "amount": amount,
+        "entry_id": entry_id,
+        "key": f"capture:{hold_id}",
+        "source_type": "run",
+        "source_id": hold_id,
+        "usage": usage,
+    }
+
+
+def hold(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reserve money for each step; answers {hold_id, outcome, held, spendable}, each step by itself."""
+    return _call("ledger_hold", steps)
+
+
+def settle(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Resolve holds; answers {settled_hold_id, entry_id, outcome, charged, released, spendable}."""
+    return _call("ledger_settle", steps)
+
+
+def expire_holds(*, most: int) -> int:
+    """Give back holds whose time is over; returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_expire_holds(%s)", [most])
+        return int(cursor.fetchone()[0])
+
+
+def _credit(*, lot_kind: LotKind, amount: int, key: str, **step: Any) -> Credited:
+    require_transaction()
+    if amount <= 0:
+        raise ValueError("A credit is a positive amount.")
+    step |= {"lot_kind": lot_kind, "spend_class": SPEND_CLASS[lot_kind], "amount": amount, "key": key}
+    (answer,) = _call("ledger_credit", [step])
+    if answer["outcome"] == "mismatch":
+        raise LedgerConflict(f"The key {key} was recorded with other content.")
+    return Credited(answer["entry_id"], answer["outcome"] == "done", answer["balance_after"])
+
+
+def _call(function: str, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {function}(%s)", [orjson.dumps(steps).decode()])  # noqa: S608 - our own names
+        columns = [column.name for column in cursor.description or ()]
+        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]

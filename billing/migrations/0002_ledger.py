@@ -1,0 +1,19 @@
+"""The ledger's functions and guards, from `billing/sql/0001_ledger.sql`."""
+
+from pathlib import Path
+
+from django.db import migrations
+
+SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_ledger.sql"
+
+UNDO = """
+DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_credit(jsonb), ledger_open_wallet(uuid),
+              ledger_expire_holds(int), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
+              ledger_clock(), ledger_record_usage(uuid, uuid, jsonb, timestamptz);
+DROP FUNCTION ledger_refuse_change() CASCADE;
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("billing", "0001_initial")]
+    operations = [migrations.RunSQL(SQL.read_text(encoding="utf-8"), UNDO)]

@@ -1,0 +1,76 @@
+"""Pure arithmetic of a price: units, price version and rate to micro-RUB, in integers, rounded once.
+
+Called for estimates, holds and charges alike, so that what was shown and what is taken come from one place.
+"""
+
+from dataclasses import dataclass
+
+from billing.shapes import MICRO_PER_RUB
+
+TOKENS_PER_PRICE = 1_000_000
+BASIS_POINTS = 10_000
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as providers count them: cached and cache-write are parts of input, reasoning of output."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price version with its rate, frozen on a run: micro-units of `currency` per million tokens."""
+
+    version_id: int
+    currency: str
+    input: int
+    cached_input: int
+    cache_write: int
+    output: int
+    image: int
+    markup_bp: int
+    fx_rate_id: int | None
+    fx_micro_rub: int  # micro-RUB for one unit of the currency; 1 000 000 for roubles
+
+
+def cost(usage: Usage, price: Price) -> int:
+    """Micro-RUB for `usage`, rounded up once at the end.
+
+    Source: provider guide 12.2: ceil(sum(tokens x price) x fx x markup / (10^12 x 10^4)).
+    """
+    uncached = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
+    exact = (
+        uncached * price.input
+        + usage.cached_input_tokens * price.cached_input
+        + usage.cache_write_tokens * price.cache_write
+        + usage.output_tokens * price.output
+        + usage.images * price.image * TOKENS_PER_PRICE
+    )
+    return _ceil(exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS)
+
+
+def per_million(units_price: int, price: Price) -> int:
+    """What the customer pays for a million tokens of one direction, in micro-RUB, rounded up."""
+    return _ceil(units_price * price.fx_micro_rub * price.markup_bp, MICRO_PER_RUB * BASIS_POINTS)
+
+
+def worst_case(*, input_bound: int, max_output_tokens: int, price: Price) -> int:
+    """The most a call can cost: every input token at the dearest input price, all of the output limit."""
+    dearest = max(price.input, price.cache_write)
+    exact = input_bound * dearest + max_output_tokens * price.output
+    return _ceil(exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS)
+
+
+def with_margin(worst_case_micro_rub: int) -> int:
+    """The hold for a worst case: 2 % more, at least one kopeck more (orchestration guide 10.3)."""
+    return worst_case_micro_rub + max(_ceil(worst_case_micro_rub * 2, 100), 10_000)
+
+
+def _ceil(value: int, by: int) -> int:
+    return -(-value // by)

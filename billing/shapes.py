@@ -1,0 +1,38 @@
+"""Plain values of billing: what goes into the ledger's functions and what comes back."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NewType
+from uuid import UUID
+
+MicroRub = NewType("MicroRub", int)
+
+MICRO_PER_RUB = 1_000_000
+MICRO_PER_KOPECK = 10_000
+
+
+@dataclass(frozen=True)
+class LotView:
+    kind: str
+    remaining_micro_rub: int
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Balance:
+    """`balance` is spendable now, `total` includes what running requests hold (`reserved`)."""
+
+    balance_micro_rub: int
+    total_micro_rub: int
+    reserved_micro_rub: int
+    unlimited: bool
+    lots: tuple[LotView, ...]
+
+
+@dataclass(frozen=True)
+class Credited:
+    """The answer to a credit: `is_new` is False when the key was seen before with the same content."""
+
+    entry_id: UUID
+    is_new: bool
+    balance_after_micro_rub: int

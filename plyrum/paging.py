@@ -1,0 +1,67 @@
+"""Pages of a collection: by number with a total, or by cursor at constant cost however deep."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpResponse
+from ninja import Field, Schema
+
+from plyrum.errors import InvalidRequest
+
+
+class PageQuery(Schema):
+    page: int = Field(1, ge=1, le=1_000_000)
+    page_size: int = Field(20, ge=1, le=100)
+    cursor: str | None = Field(None, max_length=200)
+
+
+@dataclass(frozen=True)
+class Page:
+    """`rows` newest first; `next_cursor` is None on the last page; `total` is None in cursor mode."""
+
+    rows: list[Any]
+    next_cursor: str | None
+    total: int | None
+
+
+def paginate(rows: QuerySet[Any], query: PageQuery, *, key: str) -> Page:
+    """One page of `rows`, ordered by `key` descending; `key` must be unique within them."""
+    ordered = rows.order_by(f"-{key}")
+    total = None
+    offset = 0
+    if query.cursor is not None:
+        ordered = ordered.filter(**{f"{key}__lt": _opened(query.cursor, ordered, key)})
+    else:
+        total = rows.count()
+        offset = (query.page - 1) * query.page_size
+    found = list(ordered[offset : offset + query.page_size + 1])
+    more = len(found) > query.page_size
+    found = found[: query.page_size]
+    return Page(found, _closed(getattr(found[-1], key)) if more else None, total)
+
+
+def mark(response: HttpResponse, query: PageQuery, page: Page, *, schema_version: int) -> None:
+    """Set the headers of a collection."""
+    response["X-Schema-Version"] = str(schema_version)
+    if page.total is not None:
+        response["X-Total-Count"] = str(page.total)
+        response["X-Page"] = str(query.page)
+        response["X-Page-Size"] = str(query.page_size)
+
+
+def _closed(value: object) -> str:
+    return base64.urlsafe_b64encode(str(value).encode()).decode().rstrip("=")
+
+
+def _opened(cursor: str, rows: QuerySet[Any], key: str) -> Any:
+    """The key inside a cursor; a forged or cut cursor is a wrong field, not a fault."""
+    model: type[Model] = rows.model
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        return model._meta.get_field(key).to_python(text)  # type: ignore[union-attr]
+    except (ValueError, ValidationError) as error:
+        row = {"loc": ["query", "cursor"], "msg": "This cursor is not one of ours.", "type": "cursor"}
+        raise InvalidRequest("The request has wrong fields.", errors=[row]) from error
