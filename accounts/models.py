@@ -67,7 +67,9 @@ class User(AbstractBaseUser, PermissionsMixin):
         verbose_name_plural = _("клиенты")
         constraints = [
             # With the unique column this makes the address unique whatever its letters' case.
-            models.CheckConstraint(condition=models.Q(email=Lower("email")), name="accounts_user_email_is_lower_case"),
+            models.CheckConstraint(
+                condition=models.Q(email=Lower("email")), name="accounts_user_email_is_lower_case"
+            ),
         ]
         indexes = [models.Index(fields=["-created_at"], name="accounts_user_by_time")]
 
@@ -99,7 +101,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     def get_session_auth_fallback_hash(self) -> Iterable[str]:
         return (self._session_hash(secret) for secret in settings.SECRET_KEY_FALLBACKS)
 
-    def _session_hash(self, secret: str) -> str:
+    def _session_hash(self, secret: str | bytes) -> str:
         value = f"{self.password}:{self.token_version}"
         return salted_hmac("accounts.User.session", value, secret=secret, algorithm="sha256").hexdigest()
 
@@ -110,13 +112,13 @@ class RefreshFamilyQuerySet(models.QuerySet["RefreshFamily"]):
 
 
 class RefreshFamily(models.Model):
-    """One API sign-in: alive -> revoked. Nothing outlives `absolute_expires_at`, however often it is rotated."""
+    """One API sign-in: alive -> revoked. Nothing outlives `absolute_expires_at`, however often rotated."""
 
     class RevokeReason(models.TextChoices):
         LOGOUT = "logout", _("выход")
         LOGOUT_ALL = "logout_all", _("выход везде")
         REUSE = "reuse", _("повтор использованного токена")
-        PASSWORD = "password", _("смена пароля")  # noqa: S105
+        PASSWORD = "password", _("смена пароля")
         BLOCKED = "blocked", _("блокировка")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -149,7 +151,9 @@ class RefreshToken(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     family = models.ForeignKey(RefreshFamily, on_delete=models.CASCADE, related_name="tokens")
     # Unique: two children of one parent are impossible, whatever the code does.
-    parent = models.OneToOneField("self", on_delete=models.CASCADE, null=True, blank=True, related_name="child")
+    parent = models.OneToOneField(
+        "self", on_delete=models.CASCADE, null=True, blank=True, related_name="child"
+    )
     token_hash = models.CharField(max_length=64, unique=True)
     issued_at = models.DateTimeField()
     expires_at = models.DateTimeField()

@@ -19,7 +19,9 @@ class Role(models.TextChoices):
     OWNER = "owner", _("владелец")
 
 
-EVERYTHING = frozenset({"accounts", "billing", "payments", "orchestration", "playground", "auditlog", "legal"})
+EVERYTHING = frozenset(
+    {"accounts", "billing", "payments", "orchestration", "playground", "auditlog", "legal"}
+)
 MAY_VIEW: dict[str, frozenset[str]] = {
     Role.SUPPORT: frozenset({"accounts", "billing", "payments", "orchestration", "legal"}),
     Role.FINANCE: frozenset({"accounts", "billing", "payments", "orchestration", "legal", "auditlog"}),

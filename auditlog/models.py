@@ -82,7 +82,9 @@ class JobRun(models.Model):
     class Meta:
         verbose_name = _("задание")
         verbose_name_plural = _("задания")
-        constraints = [models.UniqueConstraint(fields=["name", "slot"], name="auditlog_jobrun_runs_once_a_slot")]
+        constraints = [
+            models.UniqueConstraint(fields=["name", "slot"], name="auditlog_jobrun_runs_once_a_slot"),
+        ]
         indexes = [models.Index(fields=["-started_at"], name="auditlog_jobrun_by_time")]
 
     def __str__(self) -> str:

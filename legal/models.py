@@ -124,9 +124,12 @@ class Acceptance(models.Model):
         SYSTEM = "system", _("система")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user_id = models.UUIDField(_("кто"))  # text of the law: evidence outlives the account, so no foreign key
+    user_id = models.UUIDField(_("кто"))  # evidence outlives the account, so no foreign key
     version = models.ForeignKey(
-        DocumentVersion, on_delete=models.PROTECT, related_name="acceptances", verbose_name=_("версия документа")
+        DocumentVersion,
+        on_delete=models.PROTECT,
+        related_name="acceptances",
+        verbose_name=_("версия документа"),
     )
     sha256 = models.CharField(_("SHA-256"), max_length=64)
     act = models.CharField(_("при каком действии"), max_length=20, choices=Act)

@@ -1,0 +1,20 @@
+"""allauth's sign-up form inside our transaction. Apart from `forms.py`, which allauth itself imports."""
+
+from typing import Any
+
+from allauth.account.forms import SignupForm as AllauthSignupForm
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest
+
+
+class SignupForm(AllauthSignupForm):  # type: ignore[misc]
+    """User, e-mail address, acceptance and journal entry are stored together or not at all."""
+
+    def try_save(self, request: HttpRequest) -> Any:
+        """Losing a race for an address looks exactly like an address that was taken before."""
+        try:
+            with transaction.atomic(durable=True):
+                return super().try_save(request)
+        except IntegrityError:
+            self.account_already_exists = True
+            return super().try_save(request)

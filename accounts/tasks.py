@@ -1,0 +1,47 @@
+"""Periodic and late work about people: pruning dead sessions, the letter after a stolen refresh token."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from celery import shared_task
+
+from accounts import letters
+from accounts.models import RefreshFamily, User
+from auditlog import jobs
+from plyrum import clock
+
+DAY_SECONDS = 24 * 3600
+KEEP_ENDED = timedelta(days=30)  # long enough to answer "was that me?"
+BATCH = 500
+
+
+@shared_task
+def prune_refresh_tokens(slot: str = "", **_: object) -> str:
+    """Delete families that ended KEEP_ENDED ago, with their tokens."""
+    now = clock.now()
+    return jobs.run_job(
+        name="accounts.prune_refresh_tokens",
+        slot=slot or jobs.slot_of(now, DAY_SECONDS),
+        now=now,
+        work=lambda: prune(now),
+    )
+
+
+def prune(now: datetime) -> dict[str, int]:
+    count = 0
+    while ids := list(
+        RefreshFamily.objects.filter(absolute_expires_at__lt=now - KEEP_ENDED).values_list("pk", flat=True)[
+            :BATCH
+        ]
+    ):
+        RefreshFamily.objects.filter(pk__in=ids).delete()
+        count += len(ids)
+    return {"families": count}
+
+
+@shared_task
+def warn_of_reuse(user_id: str, at: str, **_: object) -> None:
+    """Tell the owner that one of their sessions was ended because its token came back a second time."""
+    user = User.objects.get(pk=UUID(user_id))
+    context = {"at": datetime.fromisoformat(at), "user": user}
+    letters.compose("session_reuse", to=user.email, context=context, locale=user.locale).send()

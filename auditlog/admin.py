@@ -1,0 +1,100 @@
+"""Back office of the journal: everything may be read, nothing may be added, changed or deleted."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin
+
+from auditlog.actors import Actor
+from auditlog.models import AuditEvent, JobRun
+from auditlog.requests import operator_of
+from plyrum import clock
+from plyrum.errors import PlyrumError
+
+
+class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows to look at. Used by every app for rows that only acts may write."""
+
+    actions = None
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class OperatorActs:
+    """Buttons that call an act: the actor and the clock come from here, a refusal becomes a message."""
+
+    def perform(
+        self: Any,
+        request: HttpRequest,
+        act: Callable[[datetime, Actor], object],
+        *,
+        done: Promise | str,
+        object_id: str = "",
+    ) -> HttpResponse:
+        """Run `act(now, actor)`, then lead back to the object's page, or to the list without `object_id`."""
+        try:
+            act(clock.now(), operator_of(request))
+        except PlyrumError as error:
+            messages.error(request, str(error.detail))
+        else:
+            messages.success(request, str(done))
+        page = "change" if object_id else "changelist"
+        name = f"admin:{self.model._meta.app_label}_{self.model._meta.model_name}_{page}"
+        address = reverse(name, args=[object_id] if object_id else [])
+        if "HX-Request" in request.headers:
+            return HttpResponse(headers={"HX-Redirect": address})
+        return HttpResponseRedirect(address)
+
+    @staticmethod
+    def id_from_path(text: str) -> UUID:
+        try:
+            return UUID(text)
+        except ValueError as error:
+            raise Http404 from error
+
+
+class AppFilter(admin.SimpleListFilter):
+    """By the first word of the action: a fixed list, so that no page counts the whole table."""
+
+    title = _("часть системы")
+    parameter_name = "app"
+    APPS = ("audit", "accounts", "billing", "legal", "orchestration", "payments", "playground")
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in self.APPS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        return queryset.filter(action__startswith=f"{self.value()}.") if self.value() else queryset
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    list_display = ["created_at", "action", "status", "actor_kind", "actor_id", "subject", "request_id"]
+    list_filter = [AppFilter, "status", "actor_kind", "created_at"]
+    search_fields = ["action", "subject", "actor_id", "target_user_id__exact", "request_id"]
+    ordering = ["-seq"]
+
+
+@admin.register(JobRun)
+class JobRunAdmin(ReadOnlyAdmin):
+    list_display = ["name", "slot", "outcome", "attempts", "started_at", "finished_at", "detail"]
+    list_filter = ["outcome", "name", "started_at"]
+    search_fields = ["name", "slot", "detail"]
+    ordering = ["-started_at", "-id"]
