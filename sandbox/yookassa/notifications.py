@@ -20,6 +20,7 @@ from sandbox.yookassa.shapes import Json
 RETRY_SECONDS = (0.2, 1, 5, 15, 60, 300, 900)
 LIFETIME_SECONDS = 24 * 3600
 ANSWER_SECONDS = 10
+SHOWN_ROWS = 200
 GARBAGE = b'{"type":"notification","event":"payment.succ'
 
 
@@ -72,9 +73,11 @@ class Notifier:
 
     def rows(self, object_id: str | None = None) -> list[dict[str, Any]]:
         """List notifications, newest first, without their bodies."""
-        where, values = ("WHERE object_id = ?", (object_id,)) if object_id else ("", ())
-        query = f"SELECT * FROM notifications {where} ORDER BY id DESC LIMIT 200"  # noqa: S608
-        return [dict(row) for row in self._store.execute(query, values)]
+        query = (
+            "SELECT id, object_id, event, attempts, state FROM notifications"
+            " WHERE ?1 IS NULL OR object_id = ?1 ORDER BY id DESC LIMIT ?2"
+        )
+        return [dict(row) for row in self._store.execute(query, (object_id, SHOWN_ROWS))]
 
     def _insert(self, object_id: str, event: str, body: bytes, state: str, *, delay: float) -> None:
         cursor = self._store.execute(
