@@ -2,12 +2,11 @@
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.template.loader import render_to_string
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from legal import documents, queries
+from legal import documents, queries, texts
 from legal.errors import DocumentNotFound, DocumentNotPublished
 from legal.models import DocumentVersion, LegalDocument
 from plyrum import clock
@@ -30,20 +29,17 @@ def version(request: HttpRequest, kind: str, number: int) -> HttpResponse:
     """Any version that was ever published."""
     try:
         found = queries.public_version(kind, number, locale=_locale())
-    except DocumentNotFound as error:
+        in_force = documents.current(kind, found.document.locale, at=clock.now())
+    except (DocumentNotFound, DocumentNotPublished) as error:
         raise Http404 from error
-    in_force = documents.current(kind, found.document.locale, at=clock.now())
     return _page(request, found, is_in_force=found.pk == in_force.pk)
 
 
 @require_safe
 def archive(request: HttpRequest) -> HttpResponse:
     """All published versions with dates and hashes."""
-    body = render_to_string("legal/archive/index.html", {"kinds": queries.archive()})
     return render(
-        request,
-        "legal/document.html",
-        {"title": _("Архив документов"), "body_html": body, "version": None, "kind": "archive"},
+        request, "legal/archive/index.html", {"title": _("Архив документов"), "kinds": queries.archive()}
     )
 
 
@@ -59,6 +55,7 @@ def _page(request: HttpRequest, found: DocumentVersion, *, is_in_force: bool) ->
             "sha256": found.sha256,
             "body_html": found.text,
             "is_in_force": is_in_force,
+            "is_draft": bool(texts.draft_markers(found.text)),
         },
     )
 
