@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from sandbox.clock import Clock
 from sandbox.control import Control
+from sandbox.html import Markup, page
 from sandbox.index import IndexPage
 from sandbox.mail.messages import Mailbox
 from sandbox.mail.pages import MailboxPages
 from sandbox.openai.calls import Calls
 from sandbox.openai.door import ChatDoor
+from sandbox.openai.errors import ProviderError
 from sandbox.openai.models_api import ModelsApi
 from sandbox.options import Options
 from sandbox.store import open_store
@@ -91,8 +95,18 @@ def build(options: Options, *, base_url: str) -> Sandbox:
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         lifespan=lifespan,
+        exception_handlers={404: _not_found},
     )
     return Sandbox(app=Application(ChatDoor(calls, clock), rest), clock=clock, mailbox=mailbox, store=store)
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    """Answer an unknown path: in OpenAI's shape under its prefix, else with a page."""
+    if request.url.path.startswith("/openai/v1"):
+        error = ProviderError(404, "unknown_url", f"Unknown request URL: {request.method}.")
+        return Response(error.body(), status_code=error.status, media_type="application/json")
+    body = Markup('<h1>Страницы нет</h1><p><a href="/">На главную песочницы</a></p>')
+    return page("Страницы нет", body, status_code=404)
 
 
 async def _expire(shop: Shop) -> None:

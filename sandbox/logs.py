@@ -29,4 +29,4 @@ def event(name: str, **facts: object) -> None:
 
 
 def _is_unplanned(record: logging.LogRecord) -> bool:
-    return "without completing response" not in record.getMessage()
+    return "ASGI callable returned without" not in record.getMessage()

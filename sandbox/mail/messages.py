@@ -16,6 +16,7 @@ import orjson
 from sandbox.clock import Clock
 
 KEPT = 500
+MAX_NUMBER = 2**63 - 1
 CODE_LINE = re.compile(r"^\s*([A-Z0-9]{3,5}-?[A-Z0-9]{3,5})\s*$", re.MULTILINE)
 BLOCKS = frozenset({"p", "div", "br", "tr", "li", "h1", "h2", "h3", "table", "ul", "ol"})
 HIDDEN = frozenset({"style", "script", "head", "title"})
@@ -77,6 +78,8 @@ class Mailbox:
         return [letter for letter in letters if wanted in {one.lower() for one in letter.recipients}]
 
     def letter(self, number: int) -> Letter | None:
+        if number > MAX_NUMBER:
+            return None
         row = self._store.execute("SELECT * FROM mails WHERE id = ?", (number,)).fetchone()
         return None if row is None else _letter(row)
 
@@ -100,8 +103,11 @@ def _text_of(message: EmailMessage) -> str:
     part = message.get_body(preferencelist=("plain", "html"))
     if part is None:
         return ""
-    content = part.get_content()
-    written = content if isinstance(content, str) else content.decode(errors="replace")
+    try:
+        written = str(part.get_content())
+    except LookupError:  # a character set nobody has heard of
+        payload = part.get_payload(decode=True)
+        written = payload.decode(errors="replace") if isinstance(payload, bytes) else ""
     return _words(written) if part.get_content_type() == "text/html" else written.replace("\r\n", "\n")
 
 

@@ -16,6 +16,7 @@ from sandbox.html import Markup, escape, fill, join, page
 from sandbox.mail.messages import Letter, Mailbox
 from sandbox.options import LOOPBACK_HOSTS
 
+MAX_DIGITS = 18
 LINK = re.compile(r"https?://[^\s<>\"']+")
 
 LIST = """<h1>Почта</h1>
@@ -94,10 +95,10 @@ class MailboxPages:
         moment: float | None = None
         try:
             if since is not None and since.isdecimal():
-                after = int(since)
+                after = int(since[:MAX_DIGITS])
             elif since is not None:
                 moment = parse_iso(since.replace(" ", "+"))
-        except ValueError:
+        except (ValueError, OverflowError):
             return JSONResponse({"error": "since is a message id or an ISO 8601 moment"}, status_code=400)
         letters = self._mailbox.letters(to=query.get("to"), since=moment, after=after)
         return JSONResponse({"items": [_json(letter) for letter in letters]})

@@ -59,8 +59,8 @@ class ModelsApi:
         )
         rows = join(_row(call) for call in calls)
         table = fill(
-            '<div class="scroll" tabindex="0" role="region" aria-label="Вызовы">'
-            "<table><thead><tr>"
+            '<div class="scroll">'
+            '<table class="stack"><thead><tr>'
             "<th>Время</th><th>Модель</th><th>Вид</th><th>Ключ</th><th>Конец</th></tr></thead>"
             "<tbody>{rows}</tbody></table></div>",
             rows=rows,
@@ -77,8 +77,9 @@ class ModelsApi:
 def _row(call: Call) -> Markup:
     tone = {"finished": "ok", "running": "wait"}.get(call.state, "bad")
     return fill(
-        '<tr><td class="nowrap">{at}</td><td class="mono">{model}</td><td>{kind}</td>'
-        '<td class="mono">{key}</td><td><span class="pill {tone}">{state}</span></td></tr>',
+        '<tr><td class="nowrap" data-label="Время">{at}</td><td class="mono" data-label="Модель">{model}</td>'
+        '<td data-label="Вид">{kind}</td><td class="mono" data-label="Ключ">{key}</td>'
+        '<td data-label="Конец"><span class="pill {tone}">{state}</span></td></tr>',
         at=iso(call.at)[:19].replace("T", " "),
         model=call.model,
         kind="поток" if call.is_streamed else "целиком",

@@ -4,6 +4,7 @@ Served at `/yookassa/pay/{payment_id}`; works without script. It only calls the 
 are never stored or logged, only their first six and last four digits as YooKassa keeps them.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,6 +20,8 @@ from sandbox.yookassa.cards import Card, CardError
 from sandbox.yookassa.errors import ApiError
 from sandbox.yookassa.shapes import Json, Payment
 from sandbox.yookassa.shop import Shop
+
+PLAIN_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+", re.ASCII)
 
 
 class HostedPage:
@@ -39,8 +42,7 @@ class HostedPage:
         payment = self._find(request)
         if payment is None:
             return page("Платёж не найден", pages.missing(), kind="narrow", status_code=404)
-        typed = {"number": request.query_params.get("card", "")}
-        return self._page(payment, typed=typed)
+        return self._page(payment, typed=_filled_in(request.query_params.get("card", "")))
 
     async def _pay_by_card(self, request: Request) -> Response:
         payment = self._find(request)
@@ -59,6 +61,7 @@ class HostedPage:
                 month=today.month,
             )
         except CardError as error:
+            typed.pop("csc", None)
             return self._page(payment, typed=typed, problems=error.problems)
         if card.is_accepted:
             payment = self._shop.pay(
@@ -105,9 +108,8 @@ class HostedPage:
             body = pages.payment_form(payment, typed=typed or {}, problems=problems or {})
         else:
             body = pages.finished(payment)
-        parts = urlsplit(payment.return_url)
         status = 422 if problems else 200
-        target = f"{parts.scheme}://{parts.netloc}"
+        target = _origin(payment.return_url)
         return page("Оплата заказа", body, kind="narrow", status_code=status, form_target=target)
 
 
@@ -152,6 +154,19 @@ def authorization(payment_id: str, card: Card) -> Json:
         "auth_code": digits[12:18],
         "three_d_secure": {"applied": card.has_3d_secure},
     }
+
+
+def _origin(url: str) -> str:
+    """Answer the origin that the form may end at; nothing for one that cannot stand in a header."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if PLAIN_HOST.fullmatch(parts.netloc) else ""
+
+
+def _filled_in(number: str) -> dict[str, str]:
+    """Fill the form for a chosen test card."""
+    if number not in cards.SUCCESS and number not in cards.DECLINED_CARDS:
+        return {}
+    return {"number": pages.spaced(number), "expiry": "12 / 30", "csc": "123"}
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -44,7 +44,7 @@ CARD = """<section class="card" aria-labelledby="by-card">
 <button class="primary" data-test="pay-card">Оплатить {amount}</button>
 </form>
 <details class="hint"><summary>Тестовые карты</summary>
-<p>Нажмите на номер, и он окажется в поле. Срок — любой будущий, код — любой.</p>
+<p>Нажмите на номер, и форма заполнится. Срок подойдёт любой будущий, код — любой.</p>
 {cards}
 </details>
 </section>
@@ -105,7 +105,7 @@ def payment_form(payment: Payment, *, typed: Mapping[str, str], problems: Mappin
             amount=rubles(payment.amount_kopecks),
             number=_field("number", "Номер карты", "0000 0000 0000 0000", "cc-number", typed, problems),
             expiry=_field("expiry", "Срок", "ММ / ГГ", "cc-exp", typed, problems),
-            csc=_field("csc", "Код CVC", "000", "cc-csc", {}, problems),
+            csc=_field("csc", "Код CVC", "000", "cc-csc", typed, problems),
             cards=card_table(pay_path=f"/yookassa/pay/{payment.id}"),
         )
     if payment.wanted_method in {None, "sbp"} and payment.capture:
@@ -146,8 +146,8 @@ def payments(shop: Shop) -> Markup:
         return fill('<h1>Платежи</h1><p class="card empty" data-test="empty">{empty}</p>', empty=empty)
     rows = join(_payment_row(payment) for payment in listed)
     return fill(
-        '<h1>Платежи</h1><div class="scroll" tabindex="0" role="region" aria-label="Платежи">'
-        "<table><thead><tr>"
+        '<h1>Платежи</h1><div class="scroll">'
+        '<table class="stack"><thead><tr>'
         "<th>Создан</th><th>Состояние</th><th class=num>Сумма</th><th>Описание</th>"
         "<th>Ссылка</th></tr></thead>"
         "<tbody>{rows}</tbody></table></div>",
@@ -156,40 +156,35 @@ def payments(shop: Shop) -> Markup:
 
 
 def card_table(*, pay_path: str | None = None) -> Markup:
-    """Render the test cards; with `pay_path` each number is a link that puts it into the form."""
-    rows = [
-        _card_row("оплата проходит", (number,), pay_path, title) for number, title in cards.SUCCESS.items()
-    ]
+    """Render the test cards by outcome; with `pay_path` each number is a link that fills the form."""
+    groups = [_card_group("Оплата проходит", tuple(cards.SUCCESS), pay_path)]
     for reason, party, numbers in cards.DECLINES:
         label = reason if party == "payment_network" else f"{reason} ({party})"
-        rows.append(_card_row(label, numbers, pay_path, None))
-    return fill(
-        '<div class="scroll" tabindex="0" role="region" aria-label="Тестовые карты"><table class="cards">'
-        "<thead><tr><th>Итог</th><th>Номера</th></tr></thead><tbody>{rows}</tbody></table></div>",
-        rows=join(rows),
-    )
+        groups.append(_card_group(label, numbers, pay_path))
+    return fill('<dl class="cards">{groups}</dl>', groups=join(groups))
 
 
 def spaced(number: str) -> str:
     return " ".join(number[start : start + 4] for start in range(0, len(number), 4))
 
 
-def _card_row(label: str, numbers: tuple[str, ...], pay_path: str | None, title: str | None) -> Markup:
-    cells = []
+def _card_group(label: str, numbers: tuple[str, ...], pay_path: str | None) -> Markup:
+    items = []
     for number in numbers:
         shown = spaced(number).replace(" ", "\u00a0")
         if pay_path is None:
-            cell = fill('<span class="mono">{shown}</span>', shown=shown)
+            item = fill('<span class="mono">{shown}</span>', shown=shown)
         else:
-            cell = fill(
+            item = fill(
                 '<a class="mono" href="{path}?card={number}">{shown}</a>',
                 path=pay_path,
                 number=number,
                 shown=shown,
             )
+        title = cards.SUCCESS.get(number)
         note = fill(" <small>{title}</small>", title=title) if title else Markup()
-        cells.append(fill("<li>{cell}{note}</li>", cell=cell, note=note))
-    return fill("<tr><td>{label}</td><td><ul>{cells}</ul></td></tr>", label=label, cells=join(cells))
+        items.append(fill("<li>{item}{note}</li>", item=item, note=note))
+    return fill("<div><dt>{label}</dt><dd><ul>{items}</ul></dd></div>", label=label, items=join(items))
 
 
 def _payment_row(payment: Payment) -> Markup:
@@ -198,10 +193,11 @@ def _payment_row(payment: Payment) -> Markup:
     is_open = payment.status == "pending"
     return fill(
         '<tr data-test="payment" data-id="{id}">'
-        '<td class="nowrap"><time datetime="{moment}">{shown}</time></td>'
-        '<td><span class="pill {tone}">{label}</span> <small>{reason}</small></td>'
-        '<td class="num nowrap">{amount}</td><td>{description}</td>'
-        '<td class="nowrap"><a href="/yookassa/pay/{id}">{action}</a></td></tr>',
+        '<td class="nowrap" data-label="Создан"><time datetime="{moment}">{shown}</time></td>'
+        '<td data-label="Состояние"><span><span class="pill {tone}">{label}</span> '
+        "<small>{reason}</small></span></td>"
+        '<td class="num nowrap" data-label="Сумма">{amount}</td><td data-label="Описание">{description}</td>'
+        '<td class="nowrap" data-label="Ссылка"><a href="/yookassa/pay/{id}">{action}</a></td></tr>',
         id=payment.id,
         moment=iso(payment.created_at),
         shown=iso(payment.created_at)[:19].replace("T", " "),

@@ -65,6 +65,7 @@ REFUND_STATUSES = frozenset({"pending", "succeeded", "canceled"})
 COMPARISONS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
+MAX_DIGITS = 18  # fits a 64-bit integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,18 +270,18 @@ def _optional_text(body: Json, name: str, *, longest: int) -> str | None:
 def _moment(text: str, name: str) -> float:
     try:
         return parse_iso(text.replace(" ", "+"))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise invalid(f"{name} must be an ISO 8601 moment", name) from error
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal():
+    if not (text.isdecimal() and len(text) <= MAX_DIGITS):
         raise invalid("limit must be 1..100", "limit")
     return fields.whole(int(text), "limit", lowest=1, highest=MAX_LIMIT)
 
 
 def _cursor(text: str) -> int:
     prefix, _, number = text.partition("-")
-    if prefix != "c" or not number.isdecimal():
+    if prefix != "c" or not (number.isdecimal() and len(number) <= MAX_DIGITS):
         raise invalid("cursor is not one of ours", "cursor")
     return int(number)

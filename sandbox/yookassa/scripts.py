@@ -51,6 +51,8 @@ class Scripts:
         """Put a rule in force. Raises ValueError for what nobody would ever apply."""
         if not isinstance(match, dict) or not set(match) <= MATCHES:
             raise ValueError(f"match takes {sorted(MATCHES)}")
+        if not isinstance(match.get("metadata", {}), dict):
+            raise ValueError("match.metadata takes an object")
         if kind == "webhook":
             if not isinstance(effect, dict) or not effect or not set(effect) <= WEBHOOK_EFFECTS:
                 raise ValueError(f"next_webhooks takes an object of {sorted(WEBHOOK_EFFECTS)}")

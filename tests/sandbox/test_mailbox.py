@@ -103,8 +103,18 @@ def test_the_plain_part_wins(sandbox: SandboxProcess) -> None:
     assert sandbox.letters(to)[0]["text"].strip() == "Простой текст"
 
 
+def test_an_unknown_character_set_loses_nothing(sandbox: SandboxProcess) -> None:
+    to = somebody()
+    raw = f"To: {to}\r\nSubject: x\r\nContent-Type: text/plain; charset=x-unheard\r\n\r\nHello 123456\r\n"
+    with smtplib.SMTP(sandbox.smtp_host, sandbox.smtp_port, timeout=5) as smtp:
+        smtp.sendmail("a@example.com", [to], raw)
+
+    assert sandbox.letters(to)[0]["text"].strip() == "Hello 123456"
+
+
 def test_a_missing_letter_and_a_bad_moment_are_clear(browser: httpx.Client) -> None:
     assert browser.get("/mailbox/99999999").status_code == 404
+    assert browser.get("/mailbox/" + "9" * 40).status_code == 404
     assert browser.get("/mailbox/api/messages/99999999").status_code == 404
     assert browser.get("/mailbox/api/messages", params={"since": "вчера"}).status_code == 400
 

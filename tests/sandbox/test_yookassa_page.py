@@ -203,3 +203,34 @@ def test_the_other_pages_open(browser: httpx.Client, create: CreatePayment) -> N
     assert f"/yookassa/pay/{payment['id']}" in payments
     assert browser.get("/openai/calls").status_code == 200
     assert browser.get("/static/sandbox.css").headers["Content-Type"].startswith("text/css")
+
+
+def test_a_chosen_test_card_fills_the_form(browser: httpx.Client, create: CreatePayment) -> None:
+    payment = create()
+
+    chosen = browser.get(f"/yookassa/pay/{payment['id']}", params={"card": "5555555555554600"}).text
+    foreign = browser.get(f"/yookassa/pay/{payment['id']}", params={"card": '4242"><script>'}).text
+
+    assert 'value="5555 5555 5555 4600"' in chosen
+    assert 'value="12 / 30"' in chosen
+    assert "4242" not in foreign
+    assert "<script" not in foreign
+
+
+def test_a_return_address_cannot_widen_the_policy(browser: httpx.Client, create: CreatePayment) -> None:
+    confirmation = {"type": "redirect", "return_url": "http://магазин.рф; script-src */назад"}
+    payment = create(confirmation=confirmation)
+
+    answer = browser.get(f"/yookassa/pay/{payment['id']}")
+
+    assert answer.status_code == 200
+    assert "script-src" not in answer.headers["Content-Security-Policy"]
+
+
+def test_an_unknown_path_has_an_answer_in_its_own_shape(browser: httpx.Client) -> None:
+    page = browser.get("/nothing/here")
+    provider = browser.get("/openai/v1/nothing")
+
+    assert page.status_code == provider.status_code == 404
+    assert "Страницы нет" in page.text
+    assert provider.json()["error"]["code"] == "unknown_url"

@@ -324,6 +324,8 @@ def test_a_wrong_method_is_refused_in_the_same_shape(yookassa: httpx.Client) -> 
         ({"created_at.gte": "yesterday"}, "created_at.gte"),
         ({"created_at.eq": "2026-11-20T00:00:00Z"}, "created_at.eq"),
         ({"cursor": "12"}, "cursor"),
+        ({"cursor": "c-" + "9" * 30}, "cursor"),
+        ({"limit": "9" * 5000}, "limit"),
         ({"metadata.topup_id": "7f3c"}, "metadata.topup_id"),
     ],
 )

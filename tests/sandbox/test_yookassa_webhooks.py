@@ -147,6 +147,7 @@ def test_an_unknown_script_is_refused(sandbox: SandboxProcess) -> None:
         {"next_webhooks": {"explode": True}},
         {"next_create": "explode"},
         {"next_create": "500", "match": {"colour": "red"}},
+        {"next_create": "500", "match": {"metadata": "7f3c"}},
         {"colour": "red"},
     ):
         answer = httpx.post(f"{sandbox.url}/control/yookassa", json=body)
