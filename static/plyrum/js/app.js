@@ -77,9 +77,16 @@ addEventListener("pageshow", (event) => {
   }
 });
 
+/** What may scroll sideways must be reachable by keyboard. */
+function makeReachable() {
+  for (const part of document.querySelectorAll(".prose pre, .prose table")) part.tabIndex = 0;
+}
+makeReachable();
+document.addEventListener("plyrum:added", makeReachable);
+
 document.querySelector("[data-focus]")?.focus();
 
-// A mark of choosing own sum: the label of the pay button follows the sum.
+// The sum in the summary and on the pay button follows what is chosen or written.
 for (const form of document.querySelectorAll("[data-amount-form]")) {
   const own = form.querySelector("[data-amount-own]");
   const shown = form.querySelectorAll("[data-amount-shown]");

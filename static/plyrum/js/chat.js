@@ -242,6 +242,7 @@ const handlers = {
     run.item.querySelector("[data-blocks]").insertAdjacentHTML("beforeend", html);
     run.item.querySelector("[data-tail]").textContent = "";
     setRunStatus(run, "");
+    added();
     follow();
   },
   "html.tail"(run, { text }) {
@@ -282,7 +283,8 @@ async function replaceMessage(run, url) {
     if (!response.ok) return;
     const item = htmlToItem(await response.text());
     if (item && !textIsSelected()) run.item.replaceWith(item);
-    following && follow();
+    added();
+    if (following) follow();
   } catch {
     // The text that has arrived stays; the whole message is there after a reload.
   }
@@ -307,6 +309,9 @@ function give(run, text) {
   answer = null;
   rest();
 }
+
+/** Tell app.js that there is new content to make reachable. */
+const added = () => document.dispatchEvent(new Event("plyrum:added"));
 
 function setRunStatus(run, text) {
   const line = run.item.querySelector("[data-run-status]");
