@@ -4,6 +4,7 @@ Used by the fixtures of every test that needs an outside world. It never imports
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,12 +67,12 @@ class SandboxProcess:
         self.stop()
         raise RuntimeError(f"The sandbox did not start:\n{self.output()}")
 
-    def stop(self) -> int:
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Ask it to end and answer its exit status."""
         if self._process is None:
             return 0
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal_number)
         try:
             status = self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
