@@ -2,7 +2,7 @@
  * The chat page: send without leaving, show the answer as it comes, stop it, come back to it after a lost connection.
  *
  * Contract with the server (everything is shown by the server; this file never parses Markdown and never computes a price):
- * - POST form (text, model, idempotency_key), Accept: application/json -> 201 {thread_id, thread_url, run_id, events_url,
+ * - POST form (text or starter, model, idempotency_key), Accept: application/json -> 201 {thread_id, thread_url, run_id, events_url,
  *   stop_url, message_html, idempotency_key?} or problem+json {code, detail, request_id}.
  * - GET events_url?after_seq=N, text/event-stream, `id` is the number of the frame. Events: html.block {html},
  *   html.tail {text}, status {text}, route {model, provider, country, reasons[]}, price {cost_micro_rub, released_micro_rub,
@@ -90,14 +90,14 @@ function newKey() {
 }
 
 function showError({ title, text, code = "", requestId = "", topup = false }) {
-  const box = fromTemplate("error-template");
-  box.querySelector("strong").textContent = title;
-  const link = box.querySelector("[data-topup]");
-  const details = document.createElement("p");
-  details.textContent = text;
-  link.parentElement.before(details);
-  if (!text) details.remove();
-  if (!topup) link.parentElement.remove();
+  const box = fromTemplate(topup ? "money-template" : "error-template");
+  const heading = box.querySelector("strong");
+  heading.textContent = title;
+  if (text) {
+    const details = document.createElement("p");
+    details.textContent = text;
+    heading.parentElement.after(details);
+  }
   if (code || requestId) {
     const line = document.createElement("p");
     line.className = "xs";
@@ -296,7 +296,7 @@ function end(run, text) {
   run.item.classList.remove("is-running");
   setRunStatus(run, run.price ?? "");
   const seconds = Math.max(1, Math.round((Date.now() - run.startedAt) / 1000));
-  announce([text, `${seconds} с`, run.price].filter(Boolean).join(", "), false);
+  announce([text, `${seconds} ${words.wordSeconds}`, run.price].filter(Boolean).join(", "), false);
   answer = null;
   toEnd.hidden = true;
   rest();
