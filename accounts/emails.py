@@ -5,6 +5,8 @@ import unicodedata
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
+MAX_CHARS = 254  # RFC 5321: a forward path of 256 with its brackets
+
 
 def normalise(address: str) -> str:
     """Trim and lower-case the whole address, turn the domain into IDNA; no dot or plus tricks.
@@ -18,6 +20,8 @@ def normalise(address: str) -> str:
         validate_email(value)
     except (UnicodeError, ValidationError) as error:
         raise ValueError("This is not an e-mail address.") from error
+    if len(value) > MAX_CHARS:
+        raise ValueError("An e-mail address has at most 254 characters.")
     if not value.isascii():
-        raise ValueError("The part before @ may only have Latin letters, digits and signs.")
+        raise ValueError("The part before @ of an e-mail address has only Latin letters, digits and signs.")
     return value
