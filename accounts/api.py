@@ -1,7 +1,7 @@
 """The customer API about people: /api/auth/* (open to visitors) and /api/account (own profile)."""
 
 from django.http import HttpRequest, HttpResponse
-from ninja import Router
+from ninja import Router, Status
 
 from accounts import login as signing_in
 from accounts import sessions, signup
@@ -30,7 +30,7 @@ account_router = Router(tags=["account"])
 
 
 @auth_router.post("/register", response={201: SessionOut}, summary="Register a customer")
-def register(request: HttpRequest, response: HttpResponse, data: RegisterIn) -> tuple[int, SessionOut]:
+def register(request: HttpRequest, response: HttpResponse, data: RegisterIn) -> Status[SessionOut]:
     """Creates the user, records the accepted offer in force and opens a session. 409 `email_taken`."""
     pair = signup.register(
         email=data.email,
@@ -39,7 +39,7 @@ def register(request: HttpRequest, response: HttpResponse, data: RegisterIn) -> 
         origin=origin_of(request, "api"),
         now=clock.now(),
     )
-    return 201, _session(response, pair)
+    return Status(201, _session(response, pair))
 
 
 @auth_router.post("/login", response=SessionOut, summary="Sign in")
@@ -61,7 +61,7 @@ def refresh(request: HttpRequest, response: HttpResponse, data: RefreshIn) -> Se
 
 
 @auth_router.post("/logout", response={204: None}, summary="Sign out")
-def logout(request: HttpRequest, data: LogoutIn) -> tuple[int, None]:
+def logout(request: HttpRequest, data: LogoutIn) -> Status[None]:
     """Ends the session of `refresh_token`; with `all` every session of its (or the bearer's) owner."""
     origin, now = origin_of(request, "api"), clock.now()
     if data.all:
@@ -79,7 +79,7 @@ def logout(request: HttpRequest, data: LogoutIn) -> tuple[int, None]:
     else:
         row = {"loc": ["body", "data", "refresh_token"], "msg": "Field required", "type": "missing"}
         raise InvalidRequest("Send refresh_token or all.", errors=[row])
-    return 204, None
+    return Status(204, None)
 
 
 @account_router.get("", response=AccountOut, summary="Own profile")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
 # Long passphrases are welcome; the bound only keeps a hash from being asked of megabytes.
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
@@ -16,10 +16,19 @@ class Input(Schema):
     model_config = ConfigDict(extra="forbid")
 
 
+def _true(value: object) -> bool:
+    """1 equals True in Python; consent is given by a plain true and nothing that resembles it."""
+    if value is not True:
+        raise ValueError("The offer must be accepted.")
+    return True
+
+
 class RegisterIn(Input):
     email: Email
     password: Password
-    accept_offer: Annotated[Literal[True], Field(description="The offer in force is accepted.")]
+    accept_offer: Annotated[
+        Literal[True], BeforeValidator(_true), Field(description="The offer in force is accepted.")
+    ]
     locale: Literal["ru", "en"] = "ru"
 
 
