@@ -418,7 +418,7 @@ if (unfinished) {
     seq: Number(unfinished.dataset.afterSeq),
   });
 } else if (list.children.length) {
-  list.lastElementChild.scrollIntoView({ block: "end", behavior: "instant" });
+  scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
 }
 if (matchMedia("(hover: hover)").matches) field.focus({ preventScroll: true });
 if (field.value) askEstimate();
