@@ -179,7 +179,7 @@ class WebhookEvent(models.Model):
     processed_at = models.DateTimeField(_("обработано"), null=True, blank=True)
     attempts = models.PositiveIntegerField(_("попыток"), default=0)
     next_attempt_at = models.DateTimeField(_("следующая попытка"), null=True, blank=True)
-    outcome = models.CharField(_("исход"), max_length=12, choices=Outcome, default=Outcome.WAITING, blank=True)
+    outcome = models.CharField(_("исход"), max_length=12, choices=Outcome, default="", blank=True)
     error = models.CharField(_("ошибка"), max_length=300, blank=True)
 
     objects = WebhookEventQuerySet.as_manager()

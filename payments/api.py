@@ -1,0 +1,126 @@
+"""The customer API of payments: checkout, own payments, a check on demand, and the providers' doors."""
+
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from ninja import Query, Router
+
+from accounts.credentials import Credential
+from accounts.models import User
+from accounts.requests import actor_of, origin_of
+from payments import checkout, queries, refresh, webhooks
+from payments.schemas import (
+    CheckoutIn,
+    CheckoutOut,
+    PaymentOut,
+    PaymentsOut,
+    first_answer,
+    payment_out,
+)
+from payments.shapes import Order
+from plyrum import clock, paging
+from plyrum.errors import InvalidRequest
+from plyrum.paging import PageQuery
+
+SCHEMA_VERSION = 1
+KEY_CHARS = 255
+
+router = Router(tags=["payments"])
+router.add_router("/webhook", webhooks.router)
+
+
+@router.post("/checkout", response={201: CheckoutOut}, summary="Open a top-up")
+def open_checkout(request: HttpRequest, response: HttpResponse, data: CheckoutIn) -> tuple[int, CheckoutOut]:
+    """Opens a payment at the provider and answers where to pay. Never credits.
+
+    `Idempotency-Key` (header or `idempotency_key`): a repeat answers the first payment with
+    `Idempotent-Replayed: true`. 409 `terms_outdated` with the version of the offer in force, 503
+    `payments_not_configured`, 503 `payment_outcome_unknown` with `payment_id` while the provider is asked.
+    """
+    customer_id = _caller(request).user_id
+    done = checkout.checkout(
+        customer_id=customer_id,
+        order=_order(data, customer_id),
+        key=_key(request, data),
+        origin=origin_of(request, "api"),
+        now=clock.now(),
+    )
+    if done.is_replay:
+        response["Idempotent-Replayed"] = "true"
+        return 201, CheckoutOut(payment=first_answer(done.payment))
+    return 201, CheckoutOut(payment=payment_out(done.payment))
+
+
+@router.get("", response=PaymentsOut, summary="Own payments")
+def list_payments(request: HttpRequest, response: HttpResponse, page: Query[PageQuery]) -> PaymentsOut:
+    """Newest first."""
+    found = paging.paginate(queries.of_customer(_caller(request).user_id), page, key="id")
+    paging.mark(response, page, found, schema_version=SCHEMA_VERSION)
+    return PaymentsOut(items=[payment_out(row) for row in found.rows], next_cursor=found.next_cursor)
+
+
+@router.get("/{payment_id}", response=PaymentOut, summary="One payment")
+def show_payment(request: HttpRequest, response: HttpResponse, payment_id: str) -> PaymentOut:
+    """The state we know; nobody is asked."""
+    response["X-Schema-Version"] = str(SCHEMA_VERSION)
+    return payment_out(queries.own(_caller(request).user_id, payment_id))
+
+
+@router.post("/{payment_id}/refresh", response=PaymentOut, summary="Ask the provider now")
+def refresh_payment(request: HttpRequest, response: HttpResponse, payment_id: str) -> PaymentOut:
+    """Once in 10 seconds for each payment, else 429. 503 while the provider does not answer."""
+    response["X-Schema-Version"] = str(SCHEMA_VERSION)
+    payment = refresh.check(
+        customer_id=_caller(request).user_id,
+        payment_id=payment_id,
+        now=clock.now(),
+        actor=actor_of(request),
+    )
+    return payment_out(payment)
+
+
+def _caller(request: HttpRequest) -> Credential:
+    found: Credential = request.credential  # type: ignore[attr-defined]
+    return found
+
+
+def _order(data: CheckoutIn, customer_id: UUID) -> Order:
+    email = data.receipt_email or User.objects.values_list("email", flat=True).get(pk=customer_id)
+    return Order(
+        amount_rub=data.amount_rub,
+        receipt_email=email,
+        return_url=_own_address(data.return_url),
+        method=data.method or "",
+        offer_version=data.offer_version,
+    )
+
+
+def _own_address(url: str | None) -> str:
+    """Only addresses of this site: a foreign one would make our payment page an open redirect."""
+    if url is None:
+        return ""
+    try:
+        wanted, own = urlsplit(url), urlsplit(settings.SITE_URL)
+        is_own = (wanted.scheme, wanted.netloc) == (own.scheme, own.netloc)
+    except ValueError:
+        is_own = False
+    if not is_own or "\\" in url:
+        raise _wrong("return_url", "Only an address of this site is taken.")
+    return url
+
+
+def _key(request: HttpRequest, data: CheckoutIn) -> str:
+    """The idempotency key of the header, else of the body, "" without one."""
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return data.idempotency_key or ""
+    if not 1 <= len(header) <= KEY_CHARS or not header.isprintable():
+        raise _wrong("Idempotency-Key", "The key has 1 to 255 printable characters.", place="header")
+    return header
+
+
+def _wrong(name: str, text: str, *, place: str = "body") -> InvalidRequest:
+    row = {"loc": [place, name], "msg": text, "type": "value_error"}
+    return InvalidRequest(text, errors=[row])

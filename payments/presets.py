@@ -1,0 +1,59 @@
+"""The sums offered on the top-up page, each with what it is roughly good for."""
+
+from statistics import median_low
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from billing import money, pricing, queries
+from billing.pricing import Price, Usage
+from billing.templatetags.money import tokens as grouped
+
+PRESETS_RUB = (300, 500, 1_000, 3_000)
+CHOSEN_RUB = 1_000
+# An ordinary question with a little history, and an answer of half a page.
+ORDINARY_ANSWER = Usage(input_tokens=800, output_tokens=500)
+
+
+def presets() -> list[dict[str, Any]]:
+    """{value, label, note} for the amount component, within the limits of a top-up."""
+    cost = _ordinary_cost()
+    return [
+        {"value": rub, "label": f"{grouped(rub)} ₽", "note": _note(rub, cost)}
+        for rub in PRESETS_RUB
+        if settings.PAYMENTS_MIN_TOPUP_RUB <= rub <= settings.PAYMENTS_MAX_TOPUP_RUB
+    ]
+
+
+def _note(rub: int, cost: int | None) -> str:
+    if not cost:
+        return ""
+    count = money.from_rub(rub) // cost
+    step = 10 ** max(0, len(str(count)) - 2)  # two digits say enough about an estimate
+    return _("≈ %(count)s обычных ответов") % {"count": grouped(count // step * step)}
+
+
+def _ordinary_cost() -> int | None:
+    """What the middle model takes for an ordinary answer, in micro-RUB; None without a catalogue."""
+    rates = {"RUB": 1_000_000} | {name: rate.micro_rub for name, rate in queries.current_rates().items()}
+    costs = [
+        pricing.cost(
+            ORDINARY_ANSWER,
+            Price(
+                version_id=row.pk,
+                currency=row.currency,
+                input=row.input,
+                cached_input=row.cached_input,
+                cache_write=row.cache_write,
+                output=row.output,
+                image=row.image,
+                markup_bp=row.markup_bp,
+                fx_rate_id=None,
+                fx_micro_rub=rates[row.currency],
+            ),
+        )
+        for row in queries.current_prices()
+        if not row.is_free and row.output and row.currency in rates
+    ]
+    return median_low(costs) if costs else None
