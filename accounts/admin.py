@@ -46,7 +46,7 @@ class UserAdmin(OperatorActs, ReadOnlyAdmin):
     @action(  # type: ignore[untyped-decorator]
         description=_("Заблокировать"),
         url_path="block",
-        permissions=["accounts.change_user"],
+        permissions=["act"],
         dialog={
             "title": _("Заблокировать клиента"),
             "description": _("Все сессии закончатся сразу. Деньги и документы остаются."),
@@ -66,7 +66,7 @@ class UserAdmin(OperatorActs, ReadOnlyAdmin):
     @action(  # type: ignore[untyped-decorator]
         description=_("Разблокировать"),
         url_path="unblock",
-        permissions=["accounts.change_user"],
+        permissions=["act"],
         dialog={
             "title": _("Разблокировать клиента"),
             "description": _("Клиент сможет войти снова. Прежние сессии не оживут."),

@@ -72,7 +72,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
     @action(  # type: ignore[untyped-decorator]
         description=_("Подготовить версию из файла"),
         url_path="draft",
-        permissions=["legal.add_documentversion"],
+        permissions=["act"],
         dialog={
             "title": _("Подготовить версию из файла"),
             "description": _("Текст берётся из templates/legal/<вид>/<номер>.html."),
@@ -91,7 +91,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
     @action(  # type: ignore[untyped-decorator]
         description=_("Согласовать"),
         url_path="approve",
-        permissions=["legal.change_documentversion"],
+        permissions=["act"],
         dialog={
             "title": _("Согласовать текст"),
             "description": _("Согласует не тот, кто готовил. Текст не должен содержать пометок черновика."),
@@ -114,7 +114,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
     @action(  # type: ignore[untyped-decorator]
         description=_("Опубликовать"),
         url_path="publish",
-        permissions=["legal.change_documentversion"],
+        permissions=["act"],
         dialog={
             "title": _("Опубликовать версию"),
             "description": _("После публикации текст, хеш и даты изменить нельзя."),
