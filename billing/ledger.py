@@ -14,7 +14,9 @@ from django.db import connection
 
 from billing.errors import LedgerConflict
 from billing.models import Account, EntryType, LotKind
+from billing.pricing import Price, Usage
 from billing.shapes import Credited
+from plyrum.ids import uuid7
 from plyrum.transactions import require_transaction
 
 SPEND_CLASS = {LotKind.MONTHLY: 1, LotKind.BONUS: 2, LotKind.ROLLOVER: 3, LotKind.PURCHASED: 4}
@@ -90,6 +92,40 @@ def settle_step(
         "source_type": "run",
         "source_id": hold_id,
         "usage": usage,
+    }
+
+
+def usage_row(
+    *,
+    run_id: UUID,
+    model: str,
+    provider: str,
+    usage: Usage,
+    price: Price,
+    cost: int,
+    charged: int,
+    api_key_id: UUID | None,
+    estimated: bool,
+) -> dict[str, Any]:
+    """A usage row of a settle step: what one call consumed, by which price it cost what."""
+    return {
+        "id": uuid7(),
+        "run_id": run_id,
+        "model": model,
+        "provider": provider,
+        "kind": "chat",
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "images": usage.images,
+        "cost_micro_rub": cost,
+        "charged_micro_rub": charged,
+        "price_version_id": price.version_id,
+        "fx_rate_id": price.fx_rate_id,
+        "api_key_id": api_key_id,
+        "estimated": estimated,
     }
 
 

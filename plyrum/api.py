@@ -18,6 +18,7 @@ from ninja.types import DictStrAny
 from django.utils.module_loading import import_string
 
 from plyrum import errors, problems
+from plyrum.lean import parse_object
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -37,17 +38,6 @@ class StrictParser(Parser):
         if len(body) > settings.MAX_JSON_BODY_BYTES:
             raise errors.BodyTooLarge(f"The body may have {settings.MAX_JSON_BODY_BYTES} bytes.")
         return parse_object(body)
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Raises InvalidJson for what is not JSON (NaN included) and for JSON that is not an object."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise errors.InvalidJson("The body is not valid JSON.") from error
-    if not isinstance(value, dict):
-        raise errors.InvalidJson("The body must be a JSON object.")
-    return value
 
 
 class PlyrumAPI(NinjaAPI):

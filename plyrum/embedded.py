@@ -47,8 +47,7 @@ class Servers:
         self.run_dir = Path(tempfile.gettempdir()) / f"plyrum-{os.getuid()}-{digest}"
         self.redis_socket = self.run_dir / "redis.sock"
         self.redis_url = f"unix://{self.redis_socket}?db=0"
-        host = str(self.run_dir).replace("/", "%2F")
-        self.database_url = f"postgresql://{USER}@{host}/{DATABASE}"
+        self.database = {"NAME": DATABASE, "USER": USER, "PASSWORD": "", "HOST": str(self.run_dir), "PORT": ""}
         self._user_lock: IO[bytes] | None = None
 
     def ensure(self, *, postgres: bool = True, redis: bool = True) -> None:
@@ -154,12 +153,9 @@ class _Postgres:
         with (making / "postgresql.auto.conf").open("a", encoding="utf-8") as conf:
             conf.write("max_connections = 200\nshared_buffers = '256MB'\n")
         self._hand_over(making)
-        self._call_single_user(making, f"CREATE DATABASE {DATABASE};")
+        self._call("postgres", "--single", "-D", str(making), "postgres", given=f"CREATE DATABASE {DATABASE};\n")
         self._hand_over(making)
         making.rename(self.folder)
-
-    def _call_single_user(self, folder: Path, statement: str) -> None:
-        self._call("postgres", "--single", "-D", str(folder), "postgres", given=statement + "\n")
 
     def _call(self, program: str, *arguments: str, given: str = "") -> None:
         with tempfile.TemporaryFile("w+") as output:  # the server inherits it: a pipe would never close

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from plyrum import embedded, keys, schedule
+from plyrum import embedded, keys, provider_environment, schedule
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ USES_EMBEDDED_REDIS = REDIS_URL == SERVERS.redis_url
 PLYRUM_DATABASE_ROLE = env.str("PLYRUM_DATABASE_ROLE", default="plyrum_app")
 DATABASES = {
     "default": {
-        **env.db_url_config(DATABASE_URL or SERVERS.database_url),
+        **(env.db_url_config(DATABASE_URL) if DATABASE_URL else SERVERS.database),
         "ENGINE": "django.db.backends.postgresql",
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
@@ -269,7 +269,10 @@ YOOKASSA_TAX_SYSTEM_CODE = env.int("YOOKASSA_TAX_SYSTEM_CODE", default=0)  # 0 =
 
 # --- Models and prices ------------------------------------------------------------------------------------------------
 PLYRUM_CATALOGUE_PATH = Path(
-    env.str("PLYRUM_CATALOGUE_PATH", default=str(BASE_DIR / "orchestration" / "catalogue.toml"))
+    env.str(
+        "PLYRUM_CATALOGUE_PATH",
+        default=str(BASE_DIR / "orchestration" / "catalogues" / f"{PLYRUM_ENV}.toml"),
+    )
 )
 PLYRUM_FX_SNAPSHOT_PATH = Path(
     env.str("PLYRUM_FX_SNAPSHOT_PATH", default=str(BASE_DIR / "billing" / "fx_snapshot.toml"))
@@ -278,6 +281,18 @@ PLYRUM_FX_SNAPSHOT_PATH = Path(
 PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS = env.bool(
     "PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS", default=not IS_PRODUCTION
 )
+
+# PLYRUM_<PROVIDER>_BASE_URL and PLYRUM_<PROVIDER>_API_KEYS (or _API_KEY), for every provider of the catalogue.
+PROVIDER_BASE_URLS = provider_environment.base_urls(env.ENVIRON)
+PROVIDER_API_KEYS = provider_environment.api_keys(env.ENVIRON)
+if PLYRUM_SANDBOX_URL:
+    PROVIDER_API_KEYS.setdefault("SANDBOX", ("sk-sandbox-1", "sk-sandbox-2"))
+# Time limits of a provider call, in seconds.
+PLYRUM_FIRST_TOKEN_SECONDS = env.int("PLYRUM_FIRST_TOKEN_SECONDS", default=20)
+PLYRUM_FIRST_TOKEN_REASONING_SECONDS = env.int("PLYRUM_FIRST_TOKEN_REASONING_SECONDS", default=120)
+PLYRUM_RUN_SECONDS = env.int("PLYRUM_RUN_SECONDS", default=540)  # below the 600 s that clients wait
+# A run whose process has not been heard of for this long is ended by the sweep.
+PLYRUM_RUN_LEASE_SECONDS = env.int("PLYRUM_RUN_LEASE_SECONDS", default=30)
 
 # --- Background work ----------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = embedded.broker_url(REDIS_URL)
@@ -324,6 +339,9 @@ API_ROUTERS = [
 ]
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
+LEAN_ROUTES = "orchestration.doors.ROUTES"
+ENGINE_OPENER = "orchestration.engine.open_engine"
+DEMO_SEEDER = "playground.demo.seed"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.operator_auth.OperatorAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.operator_auth.IsOperator"],

@@ -22,6 +22,13 @@ CREATE FUNCTION ledger_hash(
         || amount || '|' || balance_after || '|' || key, 'UTF8'))
 $$;
 
+-- Lock wallets in ascending order. Whoever needs more than one ledger call in a transaction calls this first.
+CREATE FUNCTION ledger_lock(customers uuid[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM billing_wallet w WHERE w.customer_id = ANY (customers) ORDER BY w.customer_id FOR NO KEY UPDATE;
+END $$;
+
 -- Reserve money. Step: {id, customer_id, amount, ttl_seconds, soft}. `id` makes a repeat harmless; `soft`
 -- takes what is there instead of refusing. Outcomes: held, replayed, mismatch, insufficient_balance,
 -- reserved_in_flight (the money is there, but open holds reserve it).

@@ -1,0 +1,197 @@
+"""The customer API of orchestration that needs no engine: models, runs as resources, estimates, usage."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Field, Query, Router, Schema
+
+from billing import pricing
+from billing import queries as money
+from billing.models import UsageEvent
+from orchestration import catalogue, queries, routing
+from orchestration.models import Attempt, Run
+from orchestration.schemas import RunIn
+from orchestration.shapes import Offer, RunRequest
+from plyrum.clock import rfc3339
+from plyrum.paging import PageQuery, mark, paginate
+
+models_router = Router(tags=["models"])
+runs_router = Router(tags=["runs"])
+usage_router = Router(tags=["usage"])
+
+
+class UsageQuery(PageQuery):
+    from_: datetime | None = Field(None, alias="from")
+    to: datetime | None = None
+    model: str | None = Field(None, max_length=100)
+    api_key_id: str | None = Field(None, max_length=36)
+
+
+class SummaryQuery(Schema):
+    group_by: Literal["day", "model", "key"] = "day"
+    from_: datetime | None = Field(None, alias="from")
+    to: datetime | None = None
+
+
+@models_router.get("", auth=None, summary="The catalogue with prices")
+def list_models(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
+    response["X-Schema-Version"] = "2"
+    offers = catalogue.refresh().offers.values()
+    return {"items": [_offer(offer) for offer in offers if offer.price is not None], "next_cursor": None}
+
+
+@runs_router.get("", summary="Own runs, newest first")
+def list_runs(request: HttpRequest, response: HttpResponse, query: Query[PageQuery]) -> dict[str, Any]:
+    page = paginate(queries.runs_of(request.credential.user_id), query, key="id")  # type: ignore[attr-defined]
+    mark(response, query, page, schema_version=1)
+    return {"items": [_run(run) for run in page.rows], "next_cursor": page.next_cursor}
+
+
+@runs_router.post("/estimate", summary="What a request would cost, without running it")
+def estimate(request: HttpRequest, body: RunIn) -> dict[str, Any]:
+    caller = request.credential  # type: ignore[attr-defined]
+    plan = routing.plan(
+        RunRequest(
+            customer_id=caller.user_id,
+            idempotency_key="",
+            fingerprint="",
+            surface="api",
+            messages=body.conversation(),
+            mode=body.mode,
+            profile=body.profile,
+            models=body.named_models(),
+            max_output_tokens=body.max_output_tokens,
+            temperature=body.temperature,
+            reasoning_effort=body.reasoning_effort,
+            max_cost_micro_rub=body.max_cost_micro_rub,
+            stream=body.stream,
+        ),
+        catalogue.refresh(),
+    )
+    return {
+        "estimate_micro_rub": plan.estimate_micro_rub,
+        "hold_micro_rub": plan.hold_micro_rub,
+        "route": plan.explanation(),
+    }
+
+
+@runs_router.get("/{run_id}", summary="One run: state, route, price down to the ledger entry")
+def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    run = queries.run_of(request.credential.user_id, run_id)  # type: ignore[attr-defined]
+    return _run(run) | {
+        "route": run.route,
+        "attempts": [_attempt(attempt) for attempt in queries.attempts_of(run)],
+    }
+
+
+@usage_router.get("", summary="Usage rows, newest first")
+def list_usage(request: HttpRequest, response: HttpResponse, query: Query[UsageQuery]) -> dict[str, Any]:
+    rows = money.usage(
+        request.credential.user_id,  # type: ignore[attr-defined]
+        model=query.model,
+        since=query.from_,
+        until=query.to,
+    )
+    page = paginate(rows, query, key="id")
+    mark(response, query, page, schema_version=2)
+    return {"items": [_usage(row) for row in page.rows], "next_cursor": page.next_cursor}
+
+
+@usage_router.get("/summary", summary="Usage by day, model or key")
+def summarise_usage(request: HttpRequest, query: Query[SummaryQuery]) -> dict[str, Any]:
+    rows = money.usage(request.credential.user_id, since=query.from_, until=query.to)  # type: ignore[attr-defined]
+    return {"group_by": query.group_by, "items": money.usage_summary(rows, query.group_by)}
+
+
+def _offer(offer: Offer) -> dict[str, Any]:
+    price = offer.price
+    assert price is not None  # noqa: S101 - the caller lists priced offers only
+    return {
+        "id": offer.id,
+        "label": offer.label,
+        "description_ru": offer.description_ru,
+        "provider": offer.provider,
+        "capabilities": offer.capabilities,
+        "context_tokens": offer.context_tokens,
+        "max_output_tokens": offer.max_output_tokens,
+        "prices": {
+            "input_micro_rub_per_mtok": pricing.per_million(price.input, price),
+            "cached_input_micro_rub_per_mtok": pricing.per_million(price.cached_input, price),
+            "cache_write_micro_rub_per_mtok": pricing.per_million(price.cache_write, price),
+            "output_micro_rub_per_mtok": pricing.per_million(price.output, price),
+            "image_micro_rub": pricing.per_million(price.image, price),
+        },
+        "privacy_tier": offer.privacy_tier,
+        "hosted_region": offer.hosted_region,
+        "risk": offer.risk,
+        "configured": offer.is_configured,
+        "status": "active" if offer.is_enabled else "disabled",
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    finished = run.finished_at
+    return {
+        "id": str(run.id),
+        "state": run.state,
+        "mode": run.mode,
+        "profile": run.profile,
+        "model": run.model,
+        "provider": run.provider,
+        "finish_reason": run.finish_reason or None,
+        "error_code": run.error_code or None,
+        "estimate_micro_rub": run.estimate_micro_rub,
+        "hold_micro_rub": run.hold_micro_rub,
+        "cost_micro_rub": run.cost_micro_rub,
+        "released_micro_rub": run.hold_micro_rub - run.cost_micro_rub if finished else None,
+        "ledger_entry_id": str(run.ledger_entry_id) if run.ledger_entry_id else None,
+        "usage": {
+            "input_tokens": run.input_tokens,
+            "output_tokens": run.output_tokens,
+            "estimated": run.estimated,
+        },
+        "api_key_id": str(run.api_key_id) if run.api_key_id else None,
+        "created_at": rfc3339(run.created_at),
+        "finished_at": rfc3339(finished) if finished else None,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "stage": attempt.stage,
+        "number": attempt.number,
+        "model": attempt.model,
+        "provider": attempt.provider,
+        "status": attempt.status,
+        "error_class": attempt.error_class or None,
+        "input_tokens": attempt.input_tokens,
+        "output_tokens": attempt.output_tokens,
+        "cost_micro_rub": attempt.cost_micro_rub,
+        "first_token_ms": attempt.first_token_ms,
+        "duration_ms": attempt.duration_ms,
+        "started_at": rfc3339(attempt.started_at),
+    }
+
+
+def _usage(row: UsageEvent) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "run_id": str(row.run_id),
+        "model": row.model,
+        "provider": row.provider,
+        "kind": row.kind,
+        "usage": {
+            "input_tokens": row.input_tokens,
+            "output_tokens": row.output_tokens,
+            "cached_input_tokens": row.cached_input_tokens,
+            "cache_write_tokens": row.cache_write_tokens,
+            "reasoning_tokens": row.reasoning_tokens,
+            "images": row.images,
+        },
+        "cost_micro_rub": row.charged_micro_rub,
+        "ledger_entry_id": str(row.ledger_entry_id) if row.ledger_entry_id else None,
+        "api_key_id": str(row.api_key_id) if row.api_key_id else None,
+        "estimated": row.estimated,
+        "created_at": rfc3339(row.created_at),
+    }

@@ -1,0 +1,217 @@
+"""The catalogue: loaded from TOML into rows, read by everybody as one immutable snapshot in memory.
+
+Prices are versions (billing.PriceVersion): loading the same file twice changes nothing, a changed price adds
+a version. A model that a file no longer names is switched off, never deleted.
+"""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from auditlog import journal
+from auditlog.actors import Actor
+from billing import prices, queries
+from legal import documents
+from legal.models import LegalDocument
+from orchestration.models import CatalogueVersion, Model, Provider
+from orchestration.providers import registry
+from orchestration.shapes import Offer
+from plyrum import clock
+
+REQUIRED_MODEL_FIELDS = ("id", "provider", "upstream_id", "label", "price", "markup_bp")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a decision needs, of one moment: offers by id, provider addresses, the offer in force."""
+
+    version: int
+    offers: dict[str, Offer]
+    base_urls: dict[str, str]
+    binding_terms: frozenset[UUID]  # versions of the public offer whose acceptance counts
+
+
+_snapshot: Snapshot | None = None
+
+
+class CatalogueError(Exception):
+    """The file cannot be loaded; says where and why."""
+
+
+def current() -> Snapshot:
+    """The snapshot of this process, made at the first call."""
+    return _snapshot if _snapshot is not None else refresh()
+
+
+def refresh() -> Snapshot:
+    """Read the tables again if a newer version was published; the old snapshot stays valid for who holds it."""
+    global _snapshot  # noqa: PLW0603 - one snapshot a process is the idea
+    newest = _newest_version()
+    terms = documents.binding_version_ids(LegalDocument.Kind.OFFER, at=clock.now())
+    known = _snapshot
+    if known is None or known.version != newest or known.binding_terms != terms:
+        _snapshot = known = _read(newest, terms)
+    return known
+
+
+def is_loaded() -> bool:
+    return bool(current().offers)
+
+
+def load(path: Path, *, now: datetime, actor: Actor) -> CatalogueVersion:
+    """Load a catalogue file: providers, models and prices in one transaction, one journal entry.
+
+    Raises CatalogueError for a file that is missing, malformed, or names a price that cannot be sold.
+    """
+    text = _text_of(path)
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogueError(f"{path.name}: {error}") from error
+    with transaction.atomic(durable=True):
+        providers = [_save_provider(row, path) for row in content.get("provider", [])]
+        models = [_save_model(row, path, now) for row in content.get("model", [])]
+        if not models:
+            raise CatalogueError(f"{path.name} names no model.")
+        Model.objects.exclude(id__in=models).filter(is_enabled=True).update(is_enabled=False)
+        version = CatalogueVersion.objects.create(
+            sha256=hashlib.sha256(text.encode()).hexdigest(), source=path.name
+        )
+        journal.record(
+            actor=actor,
+            action="orchestration.catalogue.loaded",
+            subject=f"catalogue:{version.number}",
+            data={"providers": len(providers), "models": len(models), "sha256": version.sha256},
+        )
+    return version
+
+
+def load_rates(path: Path) -> int:
+    """Add the rates of a snapshot file that are not known yet; returns how many were added."""
+    try:
+        rows = tomllib.loads(_text_of(path))["rate"]
+        return sum(
+            prices.add_rate(
+                currency=row["currency"],
+                rub=row["rub"],
+                source=row["source"],
+                rate_date=date.fromisoformat(str(row["date"])),
+            )
+            for row in rows
+        )
+    except (KeyError, ValueError, tomllib.TOMLDecodeError) as error:
+        raise CatalogueError(f"{path.name}: {error}") from error
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror}") from error
+
+
+def _save_provider(row: dict[str, Any], path: Path) -> str:
+    try:
+        if row["wire"] not in Provider.Wire.values:
+            raise CatalogueError(f"{path.name}: provider {row['id']} speaks an unknown wire format.")
+        Provider.objects.update_or_create(
+            id=row["id"],
+            defaults={
+                "label": row.get("label", row["id"]),
+                "wire": row["wire"],
+                "base_url": row["base_url"],
+                "country": row["country"],
+                "is_enabled": True,
+            },
+        )
+    except KeyError as error:
+        raise CatalogueError(f"{path.name}: a provider has no {error}.") from error
+    return str(row["id"])
+
+
+def _save_model(row: dict[str, Any], path: Path, now: datetime) -> str:
+    missing = [name for name in REQUIRED_MODEL_FIELDS if name not in row]
+    if missing:
+        raise CatalogueError(f"{path.name}: model {row.get('id', '?')} has no {', '.join(missing)}.")
+    if not Provider.objects.filter(id=row["provider"]).exists():
+        raise CatalogueError(f"{path.name}: model {row['id']} names an unknown provider.")
+    Model.objects.update_or_create(
+        id=row["id"],
+        defaults={
+            "provider_id": row["provider"],
+            "upstream_id": row["upstream_id"],
+            "label": row["label"],
+            "description_ru": row.get("description_ru", ""),
+            "capabilities": row.get("capabilities", ["text"]),
+            "context_tokens": row.get("context_tokens", 8192),
+            "max_output_tokens": row.get("max_output_tokens", 4096),
+            "quality": row.get("quality", 0.5),
+            "privacy_tier": row.get("privacy_tier", "standard"),
+            "hosted_region": row.get("hosted_region", ""),
+            "risk": row.get("risk", "standard"),
+            "is_enabled": row.get("enabled", True),
+        },
+    )
+    try:
+        prices.publish(sku=row["id"], price=row["price"], markup_bp=row["markup_bp"], now=now)
+    except (KeyError, ValueError, ArithmeticError) as error:
+        raise CatalogueError(f"{path.name}: the price of {row['id']}: {error}") from error
+    return str(row["id"])
+
+
+def _newest_version() -> int:
+    row = CatalogueVersion.objects.order_by("-number").first()
+    return row.number if row is not None else 0
+
+
+def _read(version: int, terms: frozenset[UUID]) -> Snapshot:
+    rates = queries.current_rates()
+    priced = {row.sku: row for row in queries.current_prices()}
+    urls: dict[str, str] = {}
+    for provider in Provider.objects.all():
+        try:
+            urls[provider.id] = registry.base_url_of(provider.id, provider.base_url)
+        except ImproperlyConfigured:
+            continue  # without a safe address its models are shown as not configured
+    offers = {
+        row.id: _offer(row, priced.get(row.id), rates, row.provider_id in urls)
+        for row in Model.objects.select_related("provider").order_by("id")
+    }
+    return Snapshot(version, offers, urls, terms)
+
+
+def _offer(row: Model, version: Any, rates: dict[str, Any], has_address: bool) -> Offer:
+    price = None
+    if version is not None and (version.currency == "RUB" or version.currency in rates):
+        price = prices.price_of(version, rates.get(version.currency))
+    quality = row.quality if isinstance(row.quality, int | float) else row.quality.get("general", 0.5)
+    return Offer(
+        id=row.id,
+        label=row.label,
+        description_ru=row.description_ru,
+        provider=row.provider_id,
+        provider_label=row.provider.label,
+        wire=row.provider.wire,
+        country=row.provider.country,
+        upstream_id=row.upstream_id,
+        capabilities=tuple(row.capabilities),
+        context_tokens=row.context_tokens,
+        max_output_tokens=row.max_output_tokens,
+        quality=float(quality),
+        privacy_tier=row.privacy_tier,
+        hosted_region=row.hosted_region,
+        risk=row.risk,
+        price=price,
+        is_enabled=row.is_enabled and row.provider.is_enabled,
+        is_configured=has_address
+        and bool(settings.PROVIDER_API_KEYS.get(registry.environment_name(row.provider_id)))
+        and row.provider.wire in registry.ADAPTERS,
+    )

@@ -1,0 +1,109 @@
+"""Group commit for the engine: steps that arrive while a commit is under way go into the next database call.
+
+Each coalescer owns one connection. With one request in flight it is a batch of one; nobody waits on a timer.
+A failure of the call is retried (steps carry their own keys); a poisoned step fails alone.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import psycopg
+import structlog
+from psycopg.rows import dict_row
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH = 128  # larger arrays hold their wallets' locks longer than they save commits
+RETRIES = 3
+RETRY_PAUSE_SECONDS = 0.05
+
+Step = dict[str, Any]
+Row = dict[str, Any]
+_TRANSIENT = (psycopg.OperationalError, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+class Coalescer:
+    """Calls one array-shaped database function; `submit` answers with the row whose `key` is the step's."""
+
+    def __init__(self, conninfo: str, function: str, *, step_key: str, row_key: str) -> None:
+        self._conninfo = conninfo
+        self._query = f"SELECT * FROM {function}(%s)"  # noqa: S608 - our own function names
+        self._step_key = step_key
+        self._row_key = row_key
+        self._waiting: list[tuple[Step, asyncio.Future[Row]]] = []
+        self._wake = asyncio.Event()
+        self._connection: psycopg.AsyncConnection[Row] | None = None
+        self._pump = asyncio.create_task(self._run(), name=f"coalescer {function}")
+
+    async def submit(self, step: Step) -> Row:
+        """Hand in one step and wait until its effect is durable."""
+        future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        self._waiting.append((step, future))
+        self._wake.set()
+        return await future
+
+    async def close(self) -> None:
+        """Finish what was handed in, then let the connection go."""
+        while self._waiting:
+            await asyncio.sleep(0.01)
+        self._pump.cancel()
+        await asyncio.gather(self._pump, return_exceptions=True)
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                await self._serve(batch)
+
+    async def _serve(self, batch: list[tuple[Step, asyncio.Future[Row]]]) -> None:
+        try:
+            rows = await self._call_with_retries([step for step, _ in batch])
+        except psycopg.Error as error:
+            if len(batch) > 1:  # one of them may be poisoned: each gets its own verdict
+                for single in batch:
+                    await self._serve([single])
+                return
+            log.error("coalescer_call_failed", error=type(error).__name__)
+            _answer(batch, error)
+            return
+        by_key = {str(row[self._row_key]): row for row in rows}
+        for step, future in batch:
+            if not future.done():
+                row = by_key.get(str(step[self._step_key]))
+                if row is None:
+                    future.set_exception(RuntimeError("The database function did not answer a step."))
+                else:
+                    future.set_result(row)
+
+    async def _call_with_retries(self, steps: list[Step]) -> Iterable[Row]:
+        for attempt in range(RETRIES):
+            try:
+                return await self._call(steps)
+            except _TRANSIENT:
+                if attempt == RETRIES - 1:
+                    raise
+                await asyncio.sleep(RETRY_PAUSE_SECONDS * 2**attempt)
+        raise AssertionError("unreachable")
+
+    async def _call(self, steps: list[Step]) -> list[Row]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._conninfo)
+        cursor = await self._connection.execute(self._query, [orjson.dumps(steps).decode()], prepare=True)
+        return await cursor.fetchall()
+
+
+async def connect(conninfo: str) -> psycopg.AsyncConnection[Row]:
+    """A connection of the engine: autocommit, rows as dicts, as the application role."""
+    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
+
+
+def _answer(batch: list[tuple[Step, asyncio.Future[Row]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,411 @@
+"""The engine of a web process: opens runs, executes them as its own tasks, settles, archives, stops.
+
+One per event loop, started with the ASGI server. A run belongs to its task, not to the connection that asked
+for it: a reader may leave and come back. What a killed process leaves is ended by `orchestration/sweep.py`.
+"""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from aiohttp import ClientSession
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import close_old_connections, connection
+from psycopg import Error as DatabaseError
+from psycopg.conninfo import make_conninfo
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from billing import ledger
+from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight
+from orchestration import catalogue, routing
+from orchestration.coalescer import Coalescer, Row, connect
+from orchestration.execution import Bill, Outcome, RunTask, bill, carry_out, settle_step
+from orchestration.frames import FrameLog, Story, is_terminal, lines
+from orchestration.models import RunState
+from orchestration.providers.transport import open_session
+from orchestration.shapes import RunRequest
+from plyrum.errors import Unavailable
+from plyrum.ids import uuid7
+
+log = structlog.get_logger(__name__)
+
+HOLD_MARGIN_SECONDS = 15 * 60  # a hold outlives the longest run, so that the sweep can still settle
+LEASE_RENEWAL_SECONDS = 10
+SNAPSHOT_POLL_SECONDS = 5
+PING_SECONDS = 10
+CONTROL_CHANNEL = "orchestration:control"
+OPEN_RETRIES = 20
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The answer to `start`: a run of this process, or one that was known already."""
+
+    run_id: UUID
+    is_replay: bool
+    state: str
+
+
+class Engine:
+    """Everything async of orchestration; see `start`, `follow`, `stop`."""
+
+    def __init__(self) -> None:
+        self.conninfo = _conninfo()
+        self.redis = Redis.from_url(settings.REDIS_URL)
+        self.session: ClientSession = open_session()
+        self.frames = FrameLog(self.redis)
+        self.runs: dict[UUID, RunTask] = {}
+        self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
+        self._settles = Coalescer(self.conninfo, "run_settle", step_key="run_id", row_key="run_id")
+        self._archives = Coalescer(self.conninfo, "run_archive", step_key="run_id", row_key="run_id")
+        self._side_tasks: set[asyncio.Task[None]] = set()
+        for work in (self._keep_leases, self._keep_snapshot, self._keep_readers_awake, self._listen):
+            self._spawn(work())
+
+    async def close(self) -> None:
+        """Let running answers finish, then leave. What does not finish in time the sweep settles."""
+        running = [run.task for run in self.runs.values() if run.task is not None]
+        if running:
+            await asyncio.wait(running, timeout=settings.PLYRUM_RUN_LEASE_SECONDS / 2)
+        for task in self._side_tasks:
+            task.cancel()
+        await asyncio.gather(*self._side_tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self.frames.close()
+                await self._archives.close()
+                await self._opens.close()
+                await self._settles.close()
+        await self.session.close()
+        await self.redis.aclose()
+
+    async def start(self, request: RunRequest) -> Opened:
+        """Plan, reserve and begin; the same key and body answer the first run again.
+
+        Raises what routing raises, IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
+        """
+        snapshot = catalogue.current()
+        plan = routing.plan(request, snapshot)
+        run_id = uuid7()
+        row = await self._open(_open_step(run_id, request, plan))
+        match row["outcome"]:
+            case "known":
+                if row["state"] == RunState.REFUSED:
+                    raise _short_of_money(InsufficientBalance, plan.hold_micro_rub, 0)
+                return Opened(row["run_id"], True, row["state"])
+            case "mismatch":
+                raise IdempotencyMismatch("This idempotency key was used with another body.")
+            case "insufficient_balance":
+                raise _short_of_money(InsufficientBalance, plan.hold_micro_rub, row["spendable"])
+            case "reserved_in_flight":
+                raise _short_of_money(ReservedInFlight, plan.hold_micro_rub, row["spendable"])
+        story = Story(run_id, self.frames)
+        run = RunTask(run_id, request, plan, snapshot, story, row["held"])
+        self.runs[run_id] = run
+        story.append(
+            "run.accepted",
+            {
+                "mode": "single",
+                "estimate_micro_rub": plan.estimate_micro_rub,
+                "hold_micro_rub": row["held"],
+            },
+        )
+        run.task = asyncio.create_task(self._execute(run))
+        return Opened(run_id, False, RunState.RUNNING)
+
+    async def _open(self, step: dict[str, Any]) -> Row:
+        for _ in range(OPEN_RETRIES):
+            row = await self._opens.submit(step)
+            if row["outcome"] != "again":  # a twin in the same batch went first: now it is known
+                return row
+        raise Unavailable("The request could not be accepted. Try again.")
+
+    async def _execute(self, run: RunTask) -> None:
+        try:
+            outcome = await carry_out(run, self.session)
+            await asyncio.shield(self._end(run, outcome))
+        except Exception:
+            # The edge of a worker: the run stays open in the database and the sweep will end it.
+            log.exception("run_crashed", run_id=str(run.id))
+            run.story.append("error", {"code": "internal_error", "retryable": True, "charged_micro_rub": 0})
+        finally:
+            self.runs.pop(run.id, None)
+
+    async def _end(self, run: RunTask, outcome: Outcome) -> None:
+        counted = bill(run, outcome)
+        row = await self._settles.submit(settle_step(run, outcome, counted))
+        tell_the_end(run.story, outcome, counted, row)
+        self._spawn(self._archive(run))
+
+    async def _archive(self, run: RunTask) -> None:
+        """Keep the story once every frame has been shown; the live copy in Redis goes by its time limit."""
+        async for _ in run.story.follow(len(run.story.shown)):
+            pass
+        frames = b"".join(run.story.shown).decode()
+        await self._archives.submit(
+            {"run_id": run.id, "customer_id": run.request.customer_id, "frames": frames}
+        )
+
+    async def follow(self, run_id: UUID, after_seq: int = 0) -> AsyncIterator[list[bytes]]:
+        """The frames of a run after `after_seq`, wherever it is executed or kept; ends with the last one.
+
+        The caller has checked that the run is the customer's. Yields nothing when the frames are gone.
+        """
+        run = self.runs.get(run_id)
+        if run is not None:
+            async for group in run.story.follow(after_seq):
+                yield group
+            return
+        archived = await self._archived(run_id)
+        if archived is not None:
+            yield archived[after_seq:]
+            return
+        async for group in self._follow_elsewhere(run_id, after_seq):
+            yield group
+
+    async def whole_story(self, run_id: UUID) -> list[bytes]:
+        """All frames of a run once it is over. A run of this process is not kept waiting for Redis."""
+        run = self.runs.get(run_id)
+        if run is not None and run.task is not None:
+            await asyncio.shield(run.task)
+            return [*run.story.shown, *run.story.pending]
+        return [frame async for group in self.follow(run_id) for frame in group]
+
+    async def _follow_elsewhere(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
+        """Live frames of another process; a run that ended without a last frame is read from the archive."""
+        seen = after_seq
+        async for group in self.frames.follow(run_id, after_seq):
+            seen += len(group)
+            if group:
+                yield group
+                if is_terminal(group[-1]):
+                    return
+                continue
+            archived = await self._archived(run_id)
+            if archived is not None:
+                yield archived[seen:]
+                return
+            if await self._is_over(run_id):
+                return
+
+    async def run_row(self, run_id: UUID, customer_id: UUID) -> Row | None:
+        """The run's row if it is the customer's."""
+        async with await connect(self.conninfo) as database:
+            cursor = await database.execute(
+                "SELECT * FROM orchestration_run WHERE id = %s AND customer_id = %s", [run_id, customer_id]
+            )
+            return await cursor.fetchone()
+
+    async def _archived(self, run_id: UUID) -> list[bytes] | None:
+        async with await connect(self.conninfo) as database:
+            cursor = await database.execute(
+                "SELECT frames FROM orchestration_runframes WHERE run_id = %s", [run_id]
+            )
+            row = await cursor.fetchone()
+        return lines(row["frames"].encode()) if row is not None else None
+
+    async def _is_over(self, run_id: UUID) -> bool:
+        async with await connect(self.conninfo) as database:
+            cursor = await database.execute(
+                "SELECT finished_at < now() - interval '5 s' AS is_over FROM orchestration_run WHERE id = %s",
+                [run_id],
+            )
+            row = await cursor.fetchone()
+        return row is None or bool(row["is_over"])
+
+    async def stop(self, run_id: UUID) -> None:
+        """Stop a run, here or in whichever process executes it."""
+        run = self.runs.get(run_id)
+        if run is not None:
+            run.stop()
+            return
+        await self.redis.publish(CONTROL_CHANNEL, orjson.dumps({"stop": str(run_id)}))
+
+    # --- side tasks -----------------------------------------------------------------------------------------
+
+    async def _keep_leases(self) -> None:
+        """Say every ten seconds that this process is alive and its runs with it."""
+        while True:
+            await asyncio.sleep(LEASE_RENEWAL_SECONDS)
+            if not self.runs:
+                continue
+            try:
+                async with await connect(self.conninfo) as database:
+                    await database.execute(
+                        "UPDATE orchestration_run SET lease_until = ledger_clock() + make_interval(secs => %s)"
+                        " WHERE id = ANY(%s) AND state = 'running' AND fence = 1",
+                        [settings.PLYRUM_RUN_LEASE_SECONDS, list(self.runs)],
+                    )
+            except (DatabaseError, OSError) as error:
+                log.warning("leases_not_renewed", error=type(error).__name__)
+
+    async def _keep_snapshot(self) -> None:
+        while True:
+            await asyncio.sleep(SNAPSHOT_POLL_SECONDS)
+            try:
+                await sync_to_async(_refresh_snapshot, thread_sensitive=False)()
+            except Exception as error:  # noqa: BLE001 - the old snapshot stays good while the database is away
+                log.warning("snapshot_not_refreshed", error=type(error).__name__)
+
+    async def _keep_readers_awake(self) -> None:
+        """A quiet run says that it is alive, so that neither reader nor proxy gives up."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PING_SECONDS / 4)
+            for run in list(self.runs.values()):
+                if not run.story.is_over and loop.time() - run.story.last_append > PING_SECONDS:
+                    run.story.append("ping", {})
+
+    async def _listen(self) -> None:
+        """Stops that arrived at another process."""
+        while True:
+            try:
+                async with self.redis.pubsub() as channel:
+                    await channel.subscribe(CONTROL_CHANNEL)
+                    async for message in channel.listen():
+                        if message["type"] == "message":
+                            self._obey(message["data"])
+            except (RedisError, OSError) as error:
+                log.warning("control_channel_lost", error=type(error).__name__)
+                await asyncio.sleep(1)
+
+    def _obey(self, data: bytes) -> None:
+        run = self.runs.get(UUID(orjson.loads(data)["stop"]))
+        if run is not None:
+            run.stop()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
+
+
+def tell_the_end(story: Story, outcome: Outcome, counted: Bill, row: Row) -> None:
+    """The last frames: usage, the stage's end, the money, then exactly one terminal frame."""
+    usage = counted.usage
+    facts = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "images": usage.images,
+        "estimated": counted.estimated,
+    }
+    is_settled = row["outcome"] in ("done", "replayed")
+    charged = row["charged"]
+    model = outcome.candidate.offer.id if outcome.candidate is not None else ""
+    story.append("usage", {"usage": facts})
+    story.append(
+        "stage.finished",
+        {
+            "stage": "final",
+            "role": "answer",
+            "index": 0,
+            "model": model,
+            "status": outcome.state.value,
+            "usage": facts,
+            "cost_micro_rub": charged,
+        },
+    )
+    story.append(
+        "settled",
+        {
+            "cost_micro_rub": charged,
+            "released_micro_rub": row["released"],
+            "balance_micro_rub": row["spendable"],
+            "ledger_entry_id": str(row["entry_id"]) if row["entry_id"] else None,
+        },
+    )
+    if is_settled and outcome.error is None:
+        story.append("run.finished", {"finish_reason": outcome.finish_reason})
+        return
+    error = outcome.error
+    story.append(
+        "error",
+        {
+            "code": error.name if error is not None and is_settled else f"settle_{row['outcome']}",
+            "retryable": error is not None and not error.is_customers,
+            "charged_micro_rub": charged,
+        },
+    )
+
+
+_engine: Engine | None = None
+
+
+async def open_engine() -> Engine:
+    """Start the engine of this process; called by the ASGI server's start-up."""
+    global _engine  # noqa: PLW0603 - one engine a process is the idea
+    await sync_to_async(_refresh_snapshot, thread_sensitive=False)()
+    _engine = Engine()
+    gc.collect()
+    gc.freeze()  # what start-up made lives as long as the process
+    return _engine
+
+
+def engine() -> Engine:
+    """The engine of this process. Raises when asked outside the ASGI server."""
+    if _engine is None:
+        raise Unavailable("Runs are served by the ASGI server only.")
+    return _engine
+
+
+def _open_step(run_id: UUID, request: RunRequest, plan: Any) -> dict[str, Any]:
+    first = plan.candidates[0]
+    hold = ledger.hold_step(
+        hold_id=run_id,
+        customer_id=request.customer_id,
+        amount=plan.hold_micro_rub,
+        ttl_seconds=settings.PLYRUM_RUN_SECONDS + HOLD_MARGIN_SECONDS,
+        soft=not settings.PLYRUM_BILLING_ENFORCE_BALANCE,
+    )
+    return {
+        "id": run_id,
+        "customer_id": request.customer_id,
+        "idempotency_key": request.idempotency_key,
+        "fingerprint": request.fingerprint,
+        "surface": request.surface,
+        "mode": "single",
+        "profile": request.profile,
+        "model": first.offer.id,
+        "provider": first.offer.provider,
+        "route": plan.explanation(),
+        "estimate_micro_rub": plan.estimate_micro_rub,
+        "api_key_id": request.api_key_id,
+        "lease_seconds": settings.PLYRUM_RUN_LEASE_SECONDS,
+        "hold": None if request.unlimited else hold,
+    }
+
+
+def _short_of_money(
+    kind: type[InsufficientBalance] | type[ReservedInFlight], needed: int, spendable: int | None
+) -> InsufficientBalance | ReservedInFlight:
+    return kind(
+        "There is not enough money for this request.",
+        needed_micro_rub=needed,
+        balance_micro_rub=spendable or 0,
+    )
+
+
+def _refresh_snapshot() -> None:
+    close_old_connections()
+    catalogue.refresh()
+    close_old_connections()
+
+
+def _conninfo() -> str:
+    """The engine's own connections, with the same server and role as the rest of the product."""
+    parameters = connection.get_connection_params()
+    role = parameters.pop("assume_role", None) or settings.PLYRUM_DATABASE_ROLE
+    options = f"-c role={role} -c lock_timeout=5s -c statement_timeout=15s"
+    kept = {name: parameters[name] for name in ("dbname", "user", "password", "host", "port") if parameters.get(name)}
+    return make_conninfo("", **{**kept, "options": options, "application_name": "plyrum engine"})

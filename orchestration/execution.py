@@ -1,0 +1,353 @@
+"""Carry out a plan: call models in order, tell the story in frames, count and settle the money.
+
+Runs inside a task of the engine, which outlives the reader's connection. Nothing here holds a database
+connection while a provider works; the only database call is the settlement at the end.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from aiohttp import ClientSession
+from django.conf import settings
+
+from billing import ledger, pricing
+from billing.pricing import Usage
+from orchestration.catalogue import Snapshot
+from orchestration.frames import Story
+from orchestration.models import RunState
+from orchestration.providers import base, registry
+from orchestration.providers.base import ErrorClass, ProviderError
+from orchestration.providers.registry import Key
+from orchestration.shapes import Answer, Call, Candidate, Plan, RunRequest
+from plyrum.ids import uuid7
+
+log = structlog.get_logger(__name__)
+
+STAGE = "final"
+MAX_ATTEMPTS = 6
+MAX_KEYS_PER_MODEL = 3
+RETRY_PAUSE_SECONDS = 0.25
+USEFUL_TOKENS = 20  # a broken answer shorter than this is not paid for (orchestration guide 11.2)
+
+
+@dataclass
+class RunTask:
+    """A run in the hands of this process."""
+
+    id: UUID
+    request: RunRequest
+    plan: Plan
+    snapshot: Snapshot
+    story: Story
+    held_micro_rub: int
+    fence: int = 1
+    task: asyncio.Task[None] | None = None
+    stop_requested: bool = False
+    started: float = field(default_factory=time.monotonic)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """Ask the executor to stop: the upstream socket closes, what was delivered is settled."""
+        if self.task is not None and not self.stop_requested and not self.story.is_over:
+            self.stop_requested = True
+            self.task.cancel()
+
+
+@dataclass
+class Outcome:
+    """How a run ended, before its money is moved."""
+
+    state: RunState
+    finish_reason: str = ""
+    error: ErrorClass | None = None
+    candidate: Candidate | None = None
+    answer: Answer = field(default_factory=Answer)
+    charge_is_due: bool = False
+
+
+async def carry_out(run: RunTask, session: ClientSession) -> Outcome:
+    """Call the candidates until one answers. Never raises: every end is an Outcome."""
+    outcome = Outcome(RunState.FAILED, error=base.UNMAPPED)
+    try:
+        async with asyncio.timeout(settings.PLYRUM_RUN_SECONDS):
+            outcome = await _try_candidates(run, session)
+    except TimeoutError:
+        outcome = _ended_early(run, RunState.FAILED, base.TIMEOUT_IDLE)
+    except asyncio.CancelledError:
+        if not run.stop_requested:
+            raise
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        outcome = _ended_early(run, RunState.STOPPED, None)
+    return outcome
+
+
+async def _try_candidates(run: RunTask, session: ClientSession) -> Outcome:
+    failure = base.UNMAPPED
+    for index, candidate in enumerate(run.plan.candidates):
+        if index:
+            previous = run.plan.candidates[index - 1]
+            run.story.append(
+                "fallback",
+                {"stage": STAGE, "from": previous.offer.id, "to": candidate.offer.id, "class": failure.name},
+            )
+        _announce(run, candidate)
+        outcome, failure = await _try_keys(run, candidate, session)
+        if outcome is not None:
+            return outcome
+        if not failure.other_model or len(run.attempts) >= MAX_ATTEMPTS:
+            break
+    return Outcome(RunState.FAILED, error=failure, candidate=run.plan.candidates[0])
+
+
+def _announce(run: RunTask, candidate: Candidate) -> None:
+    run.story.append(
+        "route",
+        {
+            "stage": STAGE,
+            "model": candidate.offer.id,
+            "provider": candidate.offer.provider_label,
+            "country": candidate.offer.country,
+            "reasons": candidate.reasons,
+        },
+    )
+    run.story.append(
+        "stage.started", {"stage": STAGE, "role": "answer", "index": 0, "model": candidate.offer.id}
+    )
+
+
+async def _try_keys(
+    run: RunTask, candidate: Candidate, session: ClientSession
+) -> tuple[Outcome | None, ErrorClass]:
+    """Try a model with up to three keys; the second part says why it failed."""
+    pool = registry.keys_of(candidate.offer.provider)
+    used: set[str] = set()
+    failure = base.RATE_LIMITED  # every key rests
+    for _ in range(MAX_KEYS_PER_MODEL):
+        key = pool.take(used)
+        if key is None or len(run.attempts) >= MAX_ATTEMPTS:
+            break
+        used.add(key.fingerprint)
+        for again in (True, False):
+            answer = Answer()
+            error = await _attempt(run, candidate, key, answer, session)
+            if error is None:
+                return _answered(candidate, answer), failure
+            failure = error.kind
+            if answer.has_output:
+                return _broken(candidate, answer, failure), failure
+            if not (again and failure.same_key_again) or len(run.attempts) >= MAX_ATTEMPTS:
+                break
+            await asyncio.sleep(RETRY_PAUSE_SECONDS)
+        if failure.key_cooldown_seconds:
+            key.rest(error.retry_after_seconds or failure.key_cooldown_seconds)  # type: ignore[union-attr]
+        if not failure.other_key:
+            break
+    return None, failure
+
+
+async def _attempt(
+    run: RunTask, candidate: Candidate, key: Key, answer: Answer, session: ClientSession
+) -> ProviderError | None:
+    """One provider call; the record of it is kept whatever happens, also when the task is cancelled."""
+    record = _new_record(run, candidate, key, answer)
+    run.attempts.append(record)
+    began = time.monotonic()
+    adapter = registry.ADAPTERS[candidate.offer.wire]
+    call = _call(run, candidate, key)
+    is_reasoning = "reasoning" in candidate.offer.capabilities
+    limit = (
+        settings.PLYRUM_FIRST_TOKEN_REASONING_SECONDS if is_reasoning else settings.PLYRUM_FIRST_TOKEN_SECONDS
+    )
+    if not call.stream:
+        limit = settings.PLYRUM_RUN_SECONDS
+    try:
+        async with asyncio.timeout(limit) as first_token:
+            async for group in adapter.stream(session, call, answer):
+                if record["first_token_ms"] is None:
+                    record["first_token_ms"] = _ms_since(began)
+                    first_token.reschedule(None)
+                _show(run.story, group)
+    except TimeoutError:
+        error = ProviderError(base.TIMEOUT_FIRST)
+    except ProviderError as failure:
+        error = failure
+    else:
+        record["status"] = "done"
+        return None
+    finally:
+        record["duration_ms"] = _ms_since(began)
+    record["error_class"] = error.kind.name
+    record["http_status"] = error.http_status
+    return error
+
+
+def _show(story: Story, group: list[tuple[str, str]]) -> None:
+    """One frame for neighbouring pieces of a kind that came off the wire together."""
+    kind, parts = group[0][0], [group[0][1]]
+    for next_kind, text in group[1:]:
+        if next_kind != kind:
+            story.append("delta" if kind == "text" else "reasoning", {"text": "".join(parts)})
+            kind, parts = next_kind, []
+        parts.append(text)
+    story.append("delta" if kind == "text" else "reasoning", {"text": "".join(parts)})
+
+
+def _call(run: RunTask, candidate: Candidate, key: Key) -> Call:
+    return Call(
+        base_url=run.snapshot.base_urls[candidate.offer.provider],
+        key=key.secret,
+        upstream_id=candidate.offer.upstream_id,
+        messages=run.request.messages,
+        max_output_tokens=candidate.max_output_tokens,
+        temperature=run.request.temperature,
+        reasoning_effort=run.request.reasoning_effort,
+        stream=run.request.stream,
+    )
+
+
+def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) -> dict[str, Any]:
+    return {
+        "id": uuid7(),
+        "stage": STAGE,
+        "number": len(run.attempts) + 1,
+        "model": candidate.offer.id,
+        "provider": candidate.offer.provider,
+        "key_fingerprint": key.fingerprint,
+        "status": "failed",
+        "error_class": "",
+        "http_status": None,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cost_micro_rub": 0,
+        "first_token_ms": None,
+        "duration_ms": 0,
+        "started_at": datetime.now(UTC),
+        "answer": answer,
+        "candidate": candidate,
+    }
+
+
+def _answered(candidate: Candidate, answer: Answer) -> Outcome:
+    if not answer.has_output and answer.finish_reason != "length":
+        # An empty answer is a failed one: nothing is charged, the customer may try again.
+        return Outcome(RunState.FAILED, "stop", base.ErrorClass("empty_answer"), candidate, answer)
+    if answer.finish_reason == "content_filter" and not answer.text:
+        return Outcome(RunState.FAILED, "content_filter", base.CONTENT_BLOCKED, candidate, answer)
+    charge = bool(answer.text) or answer.finish_reason != "length"
+    return Outcome(RunState.DONE, answer.finish_reason, None, candidate, answer, charge_is_due=charge)
+
+
+def _broken(candidate: Candidate, answer: Answer, failure: ErrorClass) -> Outcome:
+    """The stream broke after output: the delivered part is paid for if it is of use."""
+    useful = _estimated(answer, 0).output_tokens >= USEFUL_TOKENS
+    kind = failure if failure.name.startswith("timeout") else base.STREAM_BROKEN
+    return Outcome(RunState.FAILED, "error", kind, candidate, answer, charge_is_due=useful)
+
+
+def _ended_early(run: RunTask, state: RunState, error: ErrorClass | None) -> Outcome:
+    """Stopped or out of time: what the last attempt delivered, and the input, are settled."""
+    if not run.attempts:
+        return Outcome(state, "cancelled", error, run.plan.candidates[0])
+    record = run.attempts[-1]
+    record["status"] = "stopped"
+    answer: Answer = record["answer"]
+    due = state == RunState.STOPPED or _estimated(answer, 0).output_tokens >= USEFUL_TOKENS
+    return Outcome(state, "cancelled", error, record["candidate"], answer, charge_is_due=due)
+
+
+def _estimated(answer: Answer, input_bound: int) -> Usage:
+    """Usage when the provider never said: half the input bound, a token for two bytes of output."""
+    size = sum(len(part.encode()) for part in (*answer.text, *answer.reasoning))
+    return Usage(input_tokens=input_bound // 2, output_tokens=-(-size // 2))
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a run is charged and how it was counted."""
+
+    usage: Usage
+    cost_micro_rub: int
+    charged_micro_rub: int
+    estimated: bool
+
+
+def bill(run: RunTask, outcome: Outcome) -> Bill:
+    """Price the outcome. Never above the hold: what exceeds it is our loss, and it is logged."""
+    candidate = outcome.candidate
+    if not outcome.charge_is_due or candidate is None:
+        return Bill(Usage(), 0, 0, estimated=False)
+    usage, estimated = _usage_of(outcome.answer, run.plan.input_bound)
+    cost = pricing.cost(usage, candidate.price)
+    charged = 0 if run.request.unlimited else min(cost, run.held_micro_rub)
+    if charged < cost and not run.request.unlimited and settings.PLYRUM_BILLING_ENFORCE_BALANCE:
+        log.error("cost_above_hold", run_id=str(run.id), cost=cost, held=run.held_micro_rub)
+    return Bill(usage, cost, charged, estimated)
+
+
+def _usage_of(answer: Answer, input_bound: int) -> tuple[Usage, bool]:
+    told = answer.usage
+    says_nothing = told is not None and told.output_tokens == 0 and bool(answer.text)
+    if told is None or says_nothing:  # an explicit zero beside an answer is not believed
+        return _estimated(answer, input_bound), True
+    return told, False
+
+
+def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]:
+    """The step of `run_settle` for this outcome: money, usage rows, attempts and the run's last state."""
+    candidate = outcome.candidate or run.plan.candidates[0]
+    attempts = []
+    for record in run.attempts:
+        row = {name: value for name, value in record.items() if name not in ("answer", "candidate")}
+        if record["answer"] is outcome.answer:
+            row |= {
+                "input_tokens": counted.usage.input_tokens,
+                "output_tokens": counted.usage.output_tokens,
+                "cost_micro_rub": counted.charged_micro_rub,
+            }
+        attempts.append(row)
+    usage = [
+        ledger.usage_row(
+            run_id=run.id,
+            model=candidate.offer.id,
+            provider=candidate.offer.provider,
+            usage=counted.usage,
+            price=candidate.price,
+            cost=counted.cost_micro_rub,
+            charged=counted.charged_micro_rub,
+            api_key_id=run.request.api_key_id,
+            estimated=counted.estimated,
+        )
+    ] if outcome.charge_is_due else []
+    return {
+        "run_id": run.id,
+        "customer_id": run.request.customer_id,
+        "fence": run.fence,
+        "state": outcome.state.value,
+        "finish_reason": outcome.finish_reason,
+        "error_code": outcome.error.name if outcome.error is not None else "",
+        "model": candidate.offer.id,
+        "provider": candidate.offer.provider,
+        "cost_micro_rub": counted.charged_micro_rub,
+        "input_tokens": counted.usage.input_tokens,
+        "output_tokens": counted.usage.output_tokens,
+        "estimated": counted.estimated,
+        "attempts": attempts,
+        "money": ledger.settle_step(
+            hold_id=None if run.request.unlimited else run.id,
+            customer_id=run.request.customer_id,
+            amount=counted.charged_micro_rub,
+            entry_id=uuid7(),
+            usage=usage,
+        ),
+    }
+
+
+def _ms_since(began: float) -> int:
+    return int((time.monotonic() - began) * 1000)

@@ -1,0 +1,148 @@
+"""The story of a run as numbered frames: written to Redis first, then shown, archived after the end.
+
+A run's executor appends; any number of readers follow, leave and come back, in this process or another.
+One writer task sends what all runs have appended since its last trip in one pipeline.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+KEEP_SECONDS = 3600  # live frames; the archive in PostgreSQL keeps them afterwards
+TERMINAL = (b'"type":"run.finished"', b'"type":"error"')
+READ_BLOCK_MS = 1000
+
+
+def stream_key(run_id: UUID | str) -> str:
+    return f"run:{run_id}:frames"
+
+
+class Story:
+    """The frames of one run in the process that executes it. `shown` frames are safe in Redis."""
+
+    def __init__(self, run_id: UUID, log_: "FrameLog") -> None:
+        self.run_id = run_id
+        self._prefix = b'{"run_id":"' + str(run_id).encode() + b'","seq":'
+        self._log = log_
+        self._count = 0
+        self.pending: list[bytes] = []
+        self.shown: list[bytes] = []
+        self.is_over = False  # the terminal frame is appended
+        self.last_append = asyncio.get_running_loop().time()
+        self._moved = asyncio.Event()
+
+    def append(self, type_: str, facts: dict[str, Any]) -> None:
+        """Add one frame; it becomes visible once it is written."""
+        self._count += 1
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        body = orjson.dumps(facts)
+        self.pending.append(
+            b'%b%d,"ts":"%b","type":"%b"%b%b\n'
+            % (self._prefix, self._count, now.encode(), type_.encode(), b"," if facts else b"", body[1:])
+        )
+        self.last_append = asyncio.get_running_loop().time()
+        if type_ in ("run.finished", "error"):
+            self.is_over = True
+        self._log.has_work(self)
+
+    def show(self, count: int) -> None:
+        """The writer says: the first `count` pending frames are safe."""
+        self.shown += self.pending[:count]
+        del self.pending[:count]
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def follow(self, after_seq: int = 0) -> AsyncIterator[list[bytes]]:
+        """Frames after `after_seq`, in the groups they became visible in, until the story is over."""
+        position = after_seq
+        while True:
+            moved = self._moved
+            if position < len(self.shown):
+                fresh = self.shown[position:]
+                position = len(self.shown)
+                yield fresh
+            elif self.is_over and not self.pending:
+                return
+            else:
+                await moved.wait()
+
+
+class FrameLog:
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._dirty: dict[UUID, Story] = {}
+        self._wake = asyncio.Event()
+        self._writer = asyncio.create_task(self._write(), name="frame writer")
+
+    def has_work(self, story: Story) -> None:
+        self._dirty[story.run_id] = story
+        self._wake.set()
+
+    async def close(self) -> None:
+        while self._dirty:
+            await asyncio.sleep(0.01)
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            dirty, self._dirty = self._dirty, {}
+            counts = [(story, len(story.pending)) for story in dirty.values() if story.pending]
+            if not counts:
+                continue
+            try:
+                await self._send(counts)
+            except (RedisError, OSError) as error:
+                # Redis is speed, not truth: readers of this process go on, a crash would lose these frames.
+                log.warning("frames_not_kept", error=type(error).__name__)
+            for story, count in counts:
+                story.show(count)
+
+    async def _send(self, counts: list[tuple[Story, int]]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for story, count in counts:
+            key = stream_key(story.run_id)
+            pipeline.execute_command("XADD", key, "*", "f", b"".join(story.pending[:count]))
+            if not story.shown:
+                pipeline.execute_command("EXPIRE", key, KEEP_SECONDS)
+        await pipeline.execute()
+
+    async def stored(self, run_id: UUID) -> list[bytes]:
+        """All frames that Redis holds of a run, whoever executes it."""
+        entries = await self._redis.xrange(stream_key(run_id))
+        return [line for _, fields in entries for line in lines(fields[b"f"])]
+
+    async def follow(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
+        """Frames of a run that another process executes. Empty groups mean: nothing new for a second."""
+        last: bytes | str = "0"
+        seen = 0
+        while True:
+            answer = await self._redis.xread({stream_key(run_id): last}, block=READ_BLOCK_MS)
+            entries = answer[0][1] if answer else []
+            found = [line for _, fields in entries for line in lines(fields[b"f"])]
+            if entries:
+                last = entries[-1][0]
+            fresh = found[max(0, after_seq - seen) :]
+            seen += len(found)
+            yield fresh
+            if fresh and is_terminal(fresh[-1]):
+                return
+
+
+def lines(blob: bytes) -> list[bytes]:
+    return [line + b"\n" for line in blob.splitlines() if line]
+
+
+def is_terminal(frame: bytes) -> bool:
+    return any(mark in frame[:160] for mark in TERMINAL)

@@ -1,0 +1,173 @@
+"""Tables of the catalogue and of runs.
+
+Runs, attempts and frames are written by the functions of `orchestration/sql/` and read by everybody; they
+carry the customer's id and no foreign keys across customers, so that they can be distributed by customer.
+Prompts are not stored here: a run keeps what it decided, counted and cost.
+"""
+
+from django.db import models
+from django.db.models import Q
+
+
+class CatalogueVersion(models.Model):
+    """One publication of the catalogue: processes compare its number with the snapshot they hold."""
+
+    number = models.AutoField(primary_key=True)
+    sha256 = models.CharField(max_length=64)
+    source = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "версия каталога"
+        verbose_name_plural = "версии каталога"
+
+    def __str__(self) -> str:
+        return f"catalogue {self.number}"
+
+
+class Provider(models.Model):
+    """A party that runs models, reached over one wire format."""
+
+    class Wire(models.TextChoices):
+        OPENAI_CHAT = "openai_chat", "OpenAI chat"
+        ANTHROPIC_MESSAGES = "anthropic_messages", "Anthropic messages"
+        GEMINI_GENERATE = "gemini_generate", "Gemini generate"
+        OPENAI_IMAGES = "openai_images", "OpenAI images"
+
+    id = models.CharField(max_length=60, primary_key=True)
+    label = models.CharField(max_length=100)
+    wire = models.CharField(max_length=30, choices=Wire)
+    base_url = models.CharField(max_length=300)
+    country = models.CharField(max_length=2)
+    is_enabled = models.BooleanField(default=True)
+
+    class Meta:
+        verbose_name = "провайдер"
+        verbose_name_plural = "провайдеры"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Model(models.Model):
+    """What customers name and pay for. Its price is the newest billing.PriceVersion of SKU = id."""
+
+    id = models.CharField(max_length=100, primary_key=True)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="models")
+    upstream_id = models.CharField(max_length=100)
+    label = models.CharField(max_length=100)
+    description_ru = models.TextField()
+    capabilities = models.JSONField(default=list)
+    context_tokens = models.IntegerField()
+    max_output_tokens = models.IntegerField()
+    quality = models.JSONField()  # prior 0..1, a number or a table by task type
+    privacy_tier = models.CharField(max_length=20)
+    hosted_region = models.CharField(max_length=20)
+    risk = models.CharField(max_length=20, default="standard")
+    is_enabled = models.BooleanField(default=True)
+
+    class Meta:
+        verbose_name = "модель"
+        verbose_name_plural = "модели"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class RunState(models.TextChoices):
+    # running -> done | stopped | failed; refused is final from the start (no money)
+    RUNNING = "running", "идёт"
+    DONE = "done", "готово"
+    STOPPED = "stopped", "остановлено"
+    FAILED = "failed", "не удалось"
+    REFUSED = "refused", "отказано"
+
+
+class Run(models.Model):
+    """One request of a customer: what was decided, what it cost, who executes it."""
+
+    id = models.UUIDField(primary_key=True)
+    customer_id = models.UUIDField()
+    idempotency_key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)  # SHA-256 of the canonical body
+    surface = models.CharField(max_length=10)  # api | site
+    mode = models.CharField(max_length=40)
+    profile = models.CharField(max_length=20)
+    model = models.CharField(max_length=100)  # the first choice; after the end the one that answered
+    provider = models.CharField(max_length=60)
+    state = models.CharField(max_length=10, choices=RunState)
+    error_code = models.CharField(max_length=60, default="", blank=True)
+    finish_reason = models.CharField(max_length=30, default="", blank=True)
+    route = models.JSONField()  # the explanation: candidates, excluded, reasons, frozen prices
+    estimate_micro_rub = models.BigIntegerField()
+    hold_micro_rub = models.BigIntegerField()
+    cost_micro_rub = models.BigIntegerField(default=0)
+    ledger_entry_id = models.UUIDField(null=True)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    estimated = models.BooleanField(default=False)
+    api_key_id = models.UUIDField(null=True)
+    fence = models.IntegerField(default=1)  # raised at each take-over: an old owner can no longer settle
+    lease_until = models.DateTimeField()
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "запуск"
+        verbose_name_plural = "запуски"
+        constraints = [
+            models.UniqueConstraint(fields=["customer_id", "idempotency_key"], name="orchestration_run_one_per_key")
+        ]
+        indexes = [
+            models.Index(fields=["customer_id", "-id"], name="orchestration_run_of_customer"),
+            models.Index(fields=["lease_until"], name="orchestration_run_open", condition=Q(finished_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.id}"
+
+
+class Attempt(models.Model):
+    """One call of a provider within a run."""
+
+    id = models.UUIDField(primary_key=True)
+    run_id = models.UUIDField()
+    customer_id = models.UUIDField()
+    stage = models.CharField(max_length=20)
+    number = models.IntegerField()
+    model = models.CharField(max_length=100)
+    provider = models.CharField(max_length=60)
+    key_fingerprint = models.CharField(max_length=16)
+    status = models.CharField(max_length=20)  # done | stopped | failed
+    error_class = models.CharField(max_length=30, default="", blank=True)
+    http_status = models.IntegerField(null=True)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_micro_rub = models.BigIntegerField(default=0)
+    first_token_ms = models.IntegerField(null=True)
+    duration_ms = models.IntegerField()
+    started_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "попытка"
+        verbose_name_plural = "попытки"
+        indexes = [models.Index(fields=["run_id"], name="orchestration_attempt_of_run")]
+
+    def __str__(self) -> str:
+        return f"attempt {self.id}"
+
+
+class RunFrames(models.Model):
+    """The whole story of a finished run, as it was sent: one JSON object a line."""
+
+    run_id = models.UUIDField(primary_key=True)
+    customer_id = models.UUIDField()
+    frames = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "кадры запуска"
+        verbose_name_plural = "кадры запусков"
+
+    def __str__(self) -> str:
+        return f"frames {self.run_id}"

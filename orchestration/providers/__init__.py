@@ -1,0 +1,1 @@
+"""Adapters: one module per wire format, behind one small protocol."""

@@ -1,0 +1,136 @@
+"""Pure: a request and a snapshot of offers become a plan, or the reasons why there is none.
+
+Decided from stored facts only, so that every decision can be computed again and shown.
+Source of constants: orchestration guide, sections 7 and 10.3.
+"""
+
+import math
+from collections.abc import Iterable
+
+from billing import pricing
+from billing.pricing import Usage
+from orchestration.catalogue import Snapshot
+from orchestration.errors import ModelNotFound, NoRoute
+from orchestration.shapes import Candidate, Message, Offer, Plan, RunRequest
+
+DEFAULT_MAX_OUTPUT = 4096
+TYPICAL_OUTPUT = 400  # until the median of the model and task is learned
+MAX_CANDIDATES = 4  # the choice and three fallbacks
+COST_KNEE_RUB = 0.05
+COST_CAP_RUB = 5.0
+NEUTRAL_RELIABILITY = 0.9  # Beta(9, 1) without observations
+NEUTRAL_LATENCY = 0.5
+WEIGHTS = {  # quality, cost, latency, reliability
+    "balanced": (0.40, 0.25, 0.15, 0.20),
+    "quality": (0.70, 0.05, 0.05, 0.20),
+    "cheap": (0.25, 0.50, 0.10, 0.15),
+    "fast": (0.30, 0.10, 0.40, 0.20),
+}
+
+
+def plan(request: RunRequest, snapshot: Snapshot) -> Plan:
+    """Choose candidates in order. Raises ModelNotFound, NoRoute with the reason per model."""
+    named = [_named(model, snapshot) for model in request.models]
+    bound = input_bound(request.messages)
+    excluded: dict[str, str] = {}
+    candidates: list[Candidate] = []
+    for offer in named or snapshot.offers.values():
+        reason = _exclusion(offer, request, bound)
+        if reason is not None:
+            excluded[offer.id] = reason
+        else:
+            candidates.append(_judged(offer, request, bound))
+    if not candidates:
+        raise NoRoute("No model can take this request.", reasons=excluded)
+    if not named:
+        candidates.sort(key=lambda c: (-c.score, c.offer.id))
+    chosen = tuple(candidates[:MAX_CANDIDATES])
+    return Plan(
+        candidates=chosen,
+        excluded=excluded,
+        input_bound=bound,
+        estimate_micro_rub=chosen[0].expected_micro_rub,
+        hold_micro_rub=max(pricing.with_margin(c.worst_micro_rub) for c in chosen),
+        catalogue_version=snapshot.version,
+    )
+
+
+def input_bound(messages: Iterable[Message]) -> int:
+    """An upper bound of input tokens without a tokenizer: UTF-8 bytes / 2, plus framing.
+
+    Source: orchestration guide 10.1 (at or above the true count for text of every language tried); a part that
+    looks like base64 counts a token a byte.
+    """
+    total = 64
+    for message in messages:
+        text = message["content"]
+        size = len(text.encode())
+        total += 8 + (size if _is_dense(text) else -(-size // 2))
+    return total
+
+
+def _is_dense(text: str) -> bool:
+    """Long runs without spaces (base64, hashes) or mostly emoji: few bytes a token."""
+    if len(text) < 200:
+        return any(ord(char) > 0xFFFF for char in text)
+    return text.count(" ") + text.count("\n") < len(text) // 50 or sum(ord(c) > 0xFFFF for c in text) * 2 > len(text)
+
+
+def _named(model: str, snapshot: Snapshot) -> Offer:
+    offer = snapshot.offers.get(model)
+    if offer is None:
+        raise ModelNotFound(f"There is no model {model!r}.")
+    return offer
+
+
+def _exclusion(offer: Offer, request: RunRequest, bound: int) -> str | None:
+    """The first hard reason against an offer, or None."""
+    if not offer.is_enabled:
+        return "model_disabled"
+    if offer.price is None:
+        return "no_price"
+    if not offer.is_configured:
+        return "no_active_key"
+    if "text" not in offer.capabilities:
+        return "modality"
+    if (request.max_output_tokens or 0) > offer.max_output_tokens:
+        return "max_out"
+    if bound + _max_output(offer, request) > offer.context_tokens:
+        return "context"
+    worst = pricing.worst_case(
+        input_bound=bound, max_output_tokens=_max_output(offer, request), price=offer.price
+    )
+    if request.max_cost_micro_rub is not None and worst > request.max_cost_micro_rub:
+        return "budget"
+    return None
+
+
+def _judged(offer: Offer, request: RunRequest, bound: int) -> Candidate:
+    assert offer.price is not None  # noqa: S101 - _exclusion has refused offers without a price
+    max_output = _max_output(offer, request)
+    typical = Usage(input_tokens=max(1, bound // 2), output_tokens=min(TYPICAL_OUTPUT, max_output))
+    expected = pricing.cost(typical, offer.price)
+    wq, wc, wl, wr = WEIGHTS[request.profile]
+    cheapness = _cheapness(expected / 1_000_000)
+    score = wq * offer.quality + wc * cheapness + wl * NEUTRAL_LATENCY + wr * NEUTRAL_RELIABILITY
+    return Candidate(
+        offer=offer,
+        price=offer.price,
+        score=score,
+        expected_micro_rub=expected,
+        worst_micro_rub=pricing.worst_case(
+            input_bound=bound, max_output_tokens=max_output, price=offer.price
+        ),
+        max_output_tokens=max_output,
+        reasons=("named",) if request.models else ("profile:" + request.profile, "score"),
+    )
+
+
+def _max_output(offer: Offer, request: RunRequest) -> int:
+    return request.max_output_tokens or min(offer.max_output_tokens, DEFAULT_MAX_OUTPUT)
+
+
+def _cheapness(rub: float) -> float:
+    """1 for free, 0 at five roubles, on a logarithmic scale: prices span three orders."""
+    value = 1 - math.log1p(rub / COST_KNEE_RUB) / math.log1p(COST_CAP_RUB / COST_KNEE_RUB)
+    return min(1.0, max(0.0, value))

@@ -1,0 +1,208 @@
+"""End what a killed process left: runs whose lease is over, and stories that were not archived.
+
+Called by beat through `orchestration/tasks.py`; safe to run twice, late and in parallel, because a run is
+taken over by a conditional update that raises its fence, and settled once under that fence.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import connection
+from redis import Redis
+
+from billing import ledger, prices, pricing
+from billing.models import FxRate, PriceVersion
+from billing.pricing import Price, Usage
+from orchestration.execution import USEFUL_TOKENS
+from orchestration.frames import KEEP_SECONDS, is_terminal, lines, stream_key
+from orchestration.models import Run, RunState
+from plyrum.clock import rfc3339
+from plyrum.ids import uuid7
+
+BATCH = 50
+TAKE_OVER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What the stored frames of a run show: the bytes of output and the model that was writing."""
+
+    output_bytes: int
+    model: str
+    frames: list[bytes]
+
+
+def sweep(*, now: datetime) -> dict[str, int]:
+    """Settle abandoned runs and archive their stories; returns counts."""
+    ended = 0
+    for run in _take_over():
+        delivered = _delivered(run)
+        answer = _settle(run, delivered)
+        if answer["outcome"] != "fenced":
+            _archive(run, delivered, answer, now)
+            ended += 1
+    return {"ended": ended, "archived": _archive_forgotten(now)}
+
+
+def _take_over() -> list[Run]:
+    """Claim runs whose owner has not been heard of; the raised fence shuts the old owner out."""
+    return list(
+        Run.objects.raw(
+            """
+            UPDATE orchestration_run SET fence = fence + 1,
+                   lease_until = ledger_clock() + make_interval(secs => %s)
+             WHERE id IN (SELECT id FROM orchestration_run
+                           WHERE finished_at IS NULL AND lease_until < ledger_clock()
+                           ORDER BY lease_until LIMIT %s FOR UPDATE SKIP LOCKED)
+            RETURNING *
+            """,
+            [TAKE_OVER_SECONDS, BATCH],
+        )
+    )
+
+
+def _delivered(run: Run) -> Delivered:
+    frames = _stored_frames(run)
+    size, model = 0, run.model
+    for line in frames:
+        frame = orjson.loads(line)
+        if frame["type"] == "route":
+            size, model = 0, frame["model"]
+        elif frame["type"] in ("delta", "reasoning"):
+            size += len(frame["text"].encode())
+    return Delivered(size, model, frames)
+
+
+def _stored_frames(run: Run) -> list[bytes]:
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        entries = redis.xrange(stream_key(run.id))
+    return [line for _, fields in entries for line in lines(fields[b"f"])]  # type: ignore[union-attr]
+
+
+def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
+    """Charge the input and the delivered part if it is of use, by the prices frozen with the run."""
+    candidate = next((c for c in run.route["candidates"] if c["model"] == delivered.model), None)
+    usage = Usage(output_tokens=-(-delivered.output_bytes // 2))
+    charged, rows = 0, []
+    if candidate is not None and usage.output_tokens >= USEFUL_TOKENS:
+        usage = Usage(run.route["input_bound_tokens"] // 2, usage.output_tokens)
+        price = _frozen_price(candidate)
+        cost = pricing.cost(usage, price)
+        charged = min(cost, run.hold_micro_rub)
+        rows = [
+            ledger.usage_row(
+                run_id=run.id,
+                model=candidate["model"],
+                provider=candidate["provider"],
+                usage=usage,
+                price=price,
+                cost=cost,
+                charged=charged,
+                api_key_id=run.api_key_id,
+                estimated=True,
+            )
+        ]
+    else:
+        usage = Usage()
+    step = {
+        "run_id": run.id,
+        "customer_id": run.customer_id,
+        "fence": run.fence,
+        "state": RunState.FAILED,
+        "finish_reason": "error",
+        "error_code": "worker_lost",
+        "model": delivered.model,
+        "provider": candidate["provider"] if candidate is not None else run.provider,
+        "cost_micro_rub": charged,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "estimated": bool(rows),
+        "attempts": [],
+        "money": ledger.settle_step(
+            hold_id=run.id if _has_hold(run) else None,
+            customer_id=run.customer_id,
+            amount=charged,
+            entry_id=uuid7(),
+            usage=rows,
+        ),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM run_settle(%s)", [orjson.dumps([step]).decode()])
+        columns = [column.name for column in cursor.description or ()]
+        return dict(zip(columns, cursor.fetchone(), strict=True))
+
+
+def _has_hold(run: Run) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM billing_hold WHERE id = %s", [run.id])
+        return cursor.fetchone() is not None
+
+
+def _frozen_price(candidate: dict[str, Any]) -> Price:
+    version = PriceVersion.objects.get(pk=candidate["price_version_id"])
+    return prices.price_of(version, FxRate.objects.filter(pk=candidate["fx_rate_id"]).first())
+
+
+def _archive(run: Run, delivered: Delivered, answer: dict[str, Any], now: datetime) -> None:
+    """Finish the story with what the settlement did, for those who come back to it."""
+    frames = list(delivered.frames)
+    if not frames or not is_terminal(frames[-1]):
+        frames += _last_frames(run, len(frames), answer, now)
+        with Redis.from_url(settings.REDIS_URL) as redis:
+            redis.xadd(stream_key(run.id), {"f": b"".join(frames[len(delivered.frames) :])})
+            redis.expire(stream_key(run.id), KEEP_SECONDS)
+    _keep(run, frames)
+
+
+def _last_frames(run: Run, count: int, answer: dict[str, Any], now: datetime) -> list[bytes]:
+    settled = {
+        "type": "settled",
+        "cost_micro_rub": answer["charged"],
+        "released_micro_rub": answer["released"],
+        "balance_micro_rub": answer["spendable"],
+        "ledger_entry_id": str(answer["entry_id"]) if answer["entry_id"] else None,
+    }
+    error = {
+        "type": "error",
+        "code": "worker_lost",
+        "retryable": True,
+        "charged_micro_rub": answer["charged"],
+    }
+    return [
+        orjson.dumps({"run_id": str(run.id), "seq": count + place, "ts": rfc3339(now), **facts}) + b"\n"
+        for place, facts in enumerate((settled, error), start=1)
+    ]
+
+
+def _keep(run: Run, frames: list[bytes]) -> None:
+    step = {"run_id": run.id, "customer_id": run.customer_id, "frames": b"".join(frames).decode()}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM run_archive(%s)", [orjson.dumps([step]).decode()])
+
+
+def _archive_forgotten(now: datetime) -> int:
+    """Stories of runs that were settled, but whose process died before it archived them."""
+    forgotten = Run.objects.raw(
+        """
+        SELECT r.* FROM orchestration_run r
+         WHERE r.finished_at BETWEEN ledger_clock() - interval '50 min' AND ledger_clock() - interval '1 min'
+           AND r.state <> 'refused'
+           AND NOT EXISTS (SELECT 1 FROM orchestration_runframes f WHERE f.run_id = r.id)
+         ORDER BY r.finished_at LIMIT %s
+        """,
+        [BATCH],
+    )
+    count = 0
+    for run in forgotten:
+        answer = {
+            "charged": run.cost_micro_rub,
+            "released": run.hold_micro_rub - run.cost_micro_rub,
+            "spendable": None,
+            "entry_id": run.ledger_entry_id,
+        }
+        _archive(run, _delivered(run), answer, now)
+        count += 1
+    return count

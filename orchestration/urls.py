@@ -1,0 +1,5 @@
+"""Pages of orchestration."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

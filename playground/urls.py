@@ -1,0 +1,5 @@
+"""Pages of the playground."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

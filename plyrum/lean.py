@@ -1,0 +1,206 @@
+"""The lean ASGI path: what the engine's doors need of HTTP, and nothing that costs a thread hop.
+
+Routes are a small table; errors are the same problem documents as everywhere. Everything that matches no
+lean route goes to Django.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from plyrum import problems
+from plyrum.errors import BadRequest, BodyTooLarge, InvalidJson, MethodNotAllowed, PlyrumError
+from plyrum.middleware import client_ip, request_id
+
+log = structlog.get_logger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, parameters: dict[str, str]) -> None:
+        self.path: str = scope["path"]
+        self.parameters = parameters
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = request_id(self.header("x-request-id"))
+        self.is_disconnected = False
+        self.has_begun = False  # the status line is sent
+
+    def header(self, name: str) -> str:
+        return self._headers.get(name.encode("latin-1"), b"").decode("latin-1")
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(self._scope["query_string"].decode("latin-1")))
+
+    @property
+    def client_ip(self) -> str:
+        socket = self._scope.get("client") or ("",)
+        return client_ip(socket[0], self.header("x-forwarded-for"))
+
+    async def body(self, limit: int) -> dict[str, Any]:
+        """The JSON object sent. Raises BodyTooLarge, InvalidJson."""
+        declared = self.header("content-length")
+        if declared.isdigit() and int(declared) > limit:
+            raise BodyTooLarge(f"The body may have {limit} bytes.")
+        parts, size = [], 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.is_disconnected = True
+                raise BadRequest("The body did not arrive.")
+            part = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(f"The body may have {limit} bytes.")
+            if not message.get("more_body"):
+                break
+        return parse_object(b"".join(parts))
+
+    async def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        """Send a whole JSON answer."""
+        await self._begin(status, "application/json", headers or {})
+        await self._send({"type": "http.response.body", "body": orjson.dumps(body, default=str)})
+
+    async def problem(self, error: PlyrumError) -> None:
+        body = problems.document(error, instance=self.path, request_id=self.request_id)
+        await self._begin(error.status, problems.CONTENT_TYPE, problems.headers(error))
+        await self._send({"type": "http.response.body", "body": orjson.dumps(body, default=str)})
+
+    async def stream(
+        self, content_type: str, groups: AsyncIterator[list[bytes]], headers: dict[str, str]
+    ) -> None:
+        """Send groups of lines as they come; ends early when the reader has left."""
+        await self._begin(
+            200,
+            content_type,
+            {**headers, "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"},
+        )
+        watcher = asyncio.create_task(self._watch())
+        try:
+            async for group in groups:
+                if self.is_disconnected:
+                    return
+                if group:
+                    await self._send(
+                        {"type": "http.response.body", "body": b"".join(group), "more_body": True}
+                    )
+            await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            watcher.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_disconnected = True
+
+    async def _begin(self, status: int, content_type: str, headers: dict[str, str]) -> None:
+        self.has_begun = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", content_type.encode("latin-1")),
+                    (b"x-request-id", self.request_id.encode("latin-1")),
+                    (b"x-content-type-options", b"nosniff"),
+                    *((name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()),
+                ],
+            }
+        )
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """`pattern` matches a whole path; its named groups become the exchange's parameters."""
+
+    method: str
+    pattern: re.Pattern[str]
+    handler: Handler
+
+
+def router(routes: list[Route], otherwise: App) -> App:
+    """An ASGI app that serves `routes` itself and hands everything else on."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await otherwise(scope, receive, send)
+            return
+        path, method = scope["path"], scope["method"]
+        allowed = []
+        for route in routes:
+            match = route.pattern.fullmatch(path)
+            if match is not None:
+                if route.method == method:
+                    await _serve(route.handler, Exchange(scope, receive, send, match.groupdict()))
+                    return
+                allowed.append(route.method)
+        if allowed:
+            exchange = Exchange(scope, receive, send, {})
+            await exchange.problem(MethodNotAllowed(f"Use {', '.join(allowed)}."))
+            return
+        await otherwise(scope, receive, send)
+
+    return app
+
+
+async def _serve(handler: Handler, exchange: Exchange) -> None:
+    try:
+        await handler(exchange)
+    except PlyrumError as error:
+        await exchange.problem(error)
+    except ValidationError as error:
+        await exchange.problem(problems.field_errors(error.errors()))  # type: ignore[arg-type]
+    except Exception:
+        # The outer edge: the traceback is logged, the caller learns a code and the request id.
+        log.exception("request_failed", path=exchange.path, request_id=exchange.request_id)
+        if not exchange.has_begun:
+            await exchange.problem(PlyrumError("Something broke on our side."))
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Raises InvalidJson for what is not JSON (NaN included) and for JSON that is not an object."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson("The body is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise InvalidJson("The body must be a JSON object.")
+    return value
+
+
+def operation(summary: str, *, body: type[BaseModel] | None, answer: str, tag: str) -> dict[str, Any]:
+    """An OpenAPI operation of a lean route."""
+    found: dict[str, Any] = {
+        "summary": summary,
+        "tags": [tag],
+        "security": [{"AccessToken": []}],
+        "responses": {
+            "200": {"description": answer},
+            "default": {"description": "A problem document (RFC 9457)", "content": {problems.CONTENT_TYPE: {}}},
+        },
+    }
+    if body is not None:
+        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema.pop("$defs", None)
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return found
