@@ -1,0 +1,218 @@
+import pytest
+from django.contrib import admin
+from django.test import Client, RequestFactory
+
+from accounts.models import RefreshFamily, User
+from accounts.operator_login import OperatorLoginForm
+from auditlog.models import AuditEvent
+from plyrum.ids import uuid7
+from tests import factories
+from tests.accounts.test_refresh import is_alive, signed_in
+from tests.factories import PASSWORD
+
+PAGES = (
+    "accounts/user",
+    "accounts/refreshfamily",
+    "auditlog/auditevent",
+    "auditlog/jobrun",
+    "legal/documentversion",
+    "legal/acceptance",
+)
+
+
+@pytest.fixture
+def owner(client: Client) -> User:
+    """An owner who is signed in to the back office."""
+    operator = factories.operator("owner")
+    client.force_login(operator)
+    return operator
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("owner")
+def test_lists_and_searches_open(client: Client, page: str) -> None:
+    factories.customer()
+
+    assert client.get(f"/admin/{page}/").status_code == 200
+    assert client.get(f"/admin/{page}/", {"q": "anna"}).status_code == 200
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("owner")
+def test_nothing_can_be_added_or_deleted(client: Client, page: str) -> None:
+    factories.customer()
+    app, model = page.split("/")
+    model_class = next(found for found in admin.site._registry if found._meta.label_lower == f"{app}.{model}")
+    row = model_class._default_manager.first()
+    if row is None:  # no job has run yet in this database
+        row = model_class._default_manager.model(pk=uuid7())
+
+    assert client.get(f"/admin/{page}/add/").status_code == 403
+    assert client.post(f"/admin/{page}/{row.pk}/delete/", {"post": "yes"}).status_code in (302, 403)
+    assert client.post(f"/admin/{page}/{row.pk}/change/", {"email": "x"}).status_code in (302, 403)
+
+
+@pytest.mark.usefixtures("owner")
+def test_page_of_a_customer_shows_no_password(client: Client) -> None:
+    user = factories.customer()
+
+    page = client.get(f"/admin/accounts/user/{user.pk}/change/").content.decode()
+
+    assert user.email in page
+    assert user.password not in page
+    assert 'name="password"' not in page
+    assert "argon2" not in page
+
+
+@pytest.mark.usefixtures("owner")
+def test_customer_is_found_by_address_and_by_id(client: Client) -> None:
+    user, other = factories.customer(), factories.stranger()
+
+    for term in (user.email, str(user.pk)):
+        page = client.get("/admin/accounts/user/", {"q": term}).content.decode()
+        assert user.email in page
+        assert other.email not in page
+
+
+@pytest.mark.parametrize("is_htmx", [True, False])
+def test_blocking_asks_for_a_reason_and_is_journalled(client: Client, owner: User, is_htmx: bool) -> None:
+    user = factories.customer()
+    pair, path = signed_in(user), f"/admin/accounts/user/{user.pk}/block/"
+    headers = {"HX-Request": "true"} if is_htmx else {}
+
+    dialog = client.get(path, headers=headers)
+    empty = client.post(path, {"_form_submitted": "True", "reason": ""}, headers=headers)
+    done = client.post(path, {"_form_submitted": "True", "reason": "Жалоба"}, headers=headers)
+
+    assert 'name="reason"' in dialog.content.decode()
+    assert empty.status_code == 200
+    back = f"/admin/accounts/user/{user.pk}/change/"
+    assert (done.headers.get("HX-Redirect") if is_htmx else done.url) == back
+    assert not is_alive(client, pair)
+    event = AuditEvent.objects.get(action="accounts.user.blocked", target_user_id=user.pk)
+    assert (event.actor_kind, event.actor_id, event.data) == ("operator", str(owner.pk), {"reason": "Жалоба"})
+
+
+@pytest.mark.usefixtures("owner")
+def test_unblocking_lets_in_again(client: Client) -> None:
+    user = factories.customer()
+    form = {"_form_submitted": "True", "reason": "Проверено"}
+    client.post(f"/admin/accounts/user/{user.pk}/block/", form)
+
+    client.post(f"/admin/accounts/user/{user.pk}/unblock/", form)
+
+    assert User.objects.get(pk=user.pk).is_active
+
+
+def test_refusal_of_an_act_is_shown(client: Client, owner: User) -> None:
+    form = {"_form_submitted": "True", "reason": "Проверка"}
+
+    page = client.post(f"/admin/accounts/user/{owner.pk}/block/", form, follow=True)
+
+    assert "Nobody blocks their own account." in page.content.decode()
+    assert User.objects.get(pk=owner.pk).is_active
+
+
+@pytest.mark.usefixtures("owner")
+def test_id_that_is_none_is_not_found(client: Client) -> None:
+    form = {"_form_submitted": "True", "reason": "Проверка"}
+
+    assert client.post("/admin/accounts/user/abc/block/", form).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("role", "may_look", "may_block"),
+    [
+        ("support", True, False),
+        ("finance", True, False),
+        ("catalogue", False, False),
+        ("security", True, True),
+        ("owner", True, True),
+    ],
+)
+def test_roles_bound_what_an_operator_sees_and_does(
+    client: Client, role: str, may_look: bool, may_block: bool
+) -> None:
+    user = factories.customer()
+    client.force_login(factories.operator(role))
+
+    looked = client.get(f"/admin/accounts/user/{user.pk}/change/").status_code
+    client.post(f"/admin/accounts/user/{user.pk}/block/", {"_form_submitted": "True", "reason": "Проверка"})
+
+    assert looked == (200 if may_look else 403)
+    assert User.objects.get(pk=user.pk).is_active is not may_block
+
+
+def test_customer_does_not_enter(client: Client) -> None:
+    client.force_login(factories.customer())
+
+    assert client.get("/admin/accounts/user/").status_code == 302
+
+
+@pytest.mark.usefixtures("owner")
+def test_filters_cannot_ask_about_the_password(client: Client) -> None:
+    asked = {
+        "accounts/user/": {"password__startswith": "argon2"},
+        "accounts/refreshfamily/": {"tokens__token_hash__startswith": "a"},
+    }
+
+    assert {client.get(f"/admin/{page}", query).status_code for page, query in asked.items()} == {400}
+    assert client.get("/admin/accounts/user/", {"is_active__exact": "1"}).status_code == 200
+
+
+@pytest.mark.usefixtures("owner")
+def test_journal_narrows_by_part_of_the_system(client: Client) -> None:
+    assert client.get("/admin/auditlog/auditevent/", {"app": "accounts"}).status_code == 200
+
+
+@pytest.mark.usefixtures("owner")
+def test_sessions_of_a_customer_are_listed(client: Client) -> None:
+    user = factories.customer()
+    signed_in(user)
+    family = RefreshFamily.objects.get(user=user)
+
+    page = client.get(f"/admin/accounts/refreshfamily/{family.pk}/change/").content.decode()
+
+    assert str(family.pk) in page
+
+
+# --- the sign-in form ------------------------------------------------------------------------------------
+
+
+def form(email: str, password: str, address: str) -> OperatorLoginForm:
+    request = RequestFactory().post("/admin/login/", REMOTE_ADDR=address)
+    request.client_ip = address  # type: ignore[attr-defined]
+    return OperatorLoginForm(request, data={"username": email, "password": password})
+
+
+def test_operator_signs_in_with_the_password(address: str) -> None:
+    operator = factories.operator()
+
+    found = form(operator.email.upper(), PASSWORD, address)
+
+    assert found.is_valid()
+    assert found.get_user() == operator
+    assert AuditEvent.objects.filter(
+        action="accounts.operator.logged_in", target_user_id=operator.pk, ip=address
+    ).exists()
+
+
+@pytest.mark.parametrize(("who", "password"), [("operator", "wrong password"), ("customer", PASSWORD)])
+def test_wrong_password_and_customers_are_refused_and_journalled(
+    address: str, who: str, password: str
+) -> None:
+    person = getattr(factories, who)()
+
+    assert not form(person.email, password, address).is_valid()
+    assert AuditEvent.objects.filter(action="accounts.operator.login_refused", ip=address).count() == 1
+
+
+def test_sixth_attempt_must_wait_even_with_the_right_password(address: str) -> None:
+    operator = factories.operator()
+    for _ in range(5):
+        form(operator.email, "wrong password", address).is_valid()
+
+    refused = form(operator.email, PASSWORD, address)
+
+    assert not refused.is_valid()
+    assert "Слишком много попыток" in str(refused.errors)
