@@ -68,9 +68,6 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def get_client_ip(self, request: HttpRequest) -> str:
         return getattr(request, "client_ip", "") or "unknown"
 
-    def format_email_subject(self, subject: str) -> str:
-        return subject
-
     def render_mail(
         self, template_prefix: str, email: str | list[str], context: dict[str, Any], headers: Any = None
     ) -> EmailMessage:

@@ -10,8 +10,12 @@ from django.http import HttpRequest
 class SignupForm(AllauthSignupForm):  # type: ignore[misc]
     """User, e-mail address, acceptance and journal entry are stored together or not at all."""
 
+    account_already_exists: bool
+
     def try_save(self, request: HttpRequest) -> Any:
         """Losing a race for an address looks exactly like an address that was taken before."""
+        if self.account_already_exists:
+            return super().try_save(request)  # sends a letter, so it stands outside any transaction
         try:
             with transaction.atomic(durable=True):
                 return super().try_save(request)

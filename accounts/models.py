@@ -15,7 +15,7 @@ from django.db.models.functions import Lower
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
-from accounts import emails, roles
+from accounts import roles
 from plyrum import clock
 from plyrum.ids import uuid7
 
@@ -23,17 +23,7 @@ PROTECTED_TABLES: tuple[str, ...] = ()
 
 
 class UserManager(BaseUserManager["User"]):
-    use_in_migrations = False
-
-    def create_user(self, email: str, password: str | None = None, **facts: Any) -> "User":
-        """Save a person without a session, an acceptance or a journal entry; acts add these."""
-        user = self.model(email=emails.normalise(email), **facts)
-        user.set_password(password)
-        user.save(using=self._db, force_insert=True)
-        return user
-
-    def get_by_natural_key(self, username: str | None) -> "User":
-        return self.get(email=emails.normalise(username or ""))
+    """Looks people up; they are made by the acts `signup.register` and `operators.create` only."""
 
 
 class User(AbstractBaseUser, PermissionsMixin):

@@ -19,7 +19,6 @@ from auditlog.requests import operator_of
 from plyrum import clock
 from plyrum.errors import PlyrumError
 
-
 SECRET_WORDS = ("password", "token", "hash", "secret", "key_")
 
 

@@ -26,6 +26,11 @@ class VersionNotReady(Conflict):
     title = "This version may not be published yet"
 
 
+class TextMissing(InvalidRequest):
+    code = "document_text_missing"
+    title = "There is no usable text for this version"
+
+
 class ApprovalMissing(InvalidRequest):
     code = "approval_missing"
     title = "An approval needs its reference"

@@ -11,8 +11,11 @@ from typing import Any
 
 import nh3
 from django.conf import settings
+from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 from django.utils import translation
+
+from legal.errors import TextMissing
 
 TAGS = frozenset(
     {"h2", "h3", "h4", "p", "ul", "ol", "li", "strong", "em", "a", "br", "blockquote", "code", "section"}
@@ -43,12 +46,20 @@ class Text:
 
 
 def render(*, kind: str, number: int, locale: str) -> Text:
-    """The text of `templates/legal/<kind>/<number>.html`; its first `<h1>` becomes the title."""
-    with translation.override(locale):
-        raw = render_to_string(f"legal/{kind}/{number}.html", facts())
+    """The text of `templates/legal/<kind>/<number>.html`. Raises TextMissing when there is no such file."""
+    try:
+        with translation.override(locale):
+            raw = render_to_string(f"legal/{kind}/{number}.html", facts())
+    except TemplateDoesNotExist as error:
+        raise TextMissing(f"There is no file templates/legal/{kind}/{number}.html.") from error
+    return clean(raw)
+
+
+def clean(raw: str) -> Text:
+    """Plain, harmless HTML; the first `<h1>` becomes the title. Raises TextMissing without one."""
     heading = _TITLE.search(raw)
     if heading is None:
-        raise ValueError(f"legal/{kind}/{number}.html has no <h1>.")
+        raise TextMissing("The text has no <h1>, so the document would have no title.")
     html = normalise(nh3.clean(raw.replace(heading.group(0), "", 1), tags=set(TAGS), attributes=ATTRIBUTES))
     return Text(title=" ".join(heading.group(1).split()), html=html, sha256=digest(html))
 

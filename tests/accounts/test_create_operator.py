@@ -1,12 +1,16 @@
+import getpass
 import io
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from accounts.management.commands import create_operator
+from accounts import operators
 from accounts.models import User
+from auditlog.actors import SYSTEM
 from auditlog.models import AuditEvent
+from plyrum import clock
+from plyrum.errors import InvalidRequest
 from tests import factories
 from tests.accounts.conftest import Post
 from tests.factories import PASSWORD
@@ -67,11 +71,31 @@ def test_unknown_role_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         made(monkeypatch, PASSWORD, email="x@example.test", role="king")
 
 
+def test_superusers_do_not_exist_here() -> None:
+    with pytest.raises(CommandError, match="create_operator --email E --role owner"):
+        call_command("createsuperuser")
+
+
+def test_nobody_sets_the_password_of_somebody_else() -> None:
+    user = factories.customer()
+
+    with pytest.raises(CommandError, match="reset letter"):
+        call_command("changepassword", user.email)
+
+
+def test_act_refuses_a_role_that_is_none() -> None:
+    for role in ("", "king"):
+        with pytest.raises(InvalidRequest, match="A role is one of support"):
+            operators.create(
+                email="x@example.test", role=role, password=PASSWORD, now=clock.now(), actor=SYSTEM
+            )
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What somebody types at the prompts, in order."""
     typed: list[str] = []
-    monkeypatch.setattr(create_operator.getpass, "getpass", lambda prompt: typed.pop(0))
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: typed.pop(0))
     return typed
 
 

@@ -141,6 +141,15 @@ def test_family_ends_absolutely_however_often_it_is_rotated() -> None:
         refresh(pair.refresh_token, after=timedelta(days=31))
 
 
+def test_token_out_of_time_in_a_living_family_is_expired() -> None:
+    pair = signed_in(factories.customer())
+    digest = sessions._digest(pair.refresh_token)
+    RefreshToken.objects.filter(token_hash=digest).update(expires_at=clock.now())
+
+    with pytest.raises(RefreshExpired):
+        refresh(pair.refresh_token, after=timedelta(seconds=1))
+
+
 @pytest.mark.parametrize("token", ["nonsense", "x" * 512])
 def test_unknown_token_is_invalid(post: Post, token: str) -> None:
     answer = post("/api/auth/refresh", {"refresh_token": token})

@@ -5,7 +5,7 @@ from threading import Barrier
 import pytest
 from django.core.cache import caches
 from django.test import override_settings
-from django_redis import get_redis_connection
+from django_redis import get_redis_connection  # type: ignore[import-untyped]
 
 from accounts import throttling
 from accounts.throttling import Limit

@@ -86,12 +86,9 @@ def test_filter_by_actor_finds_what_a_person_did(client: Client, headers: dict[s
 
 
 def test_cursor_continues_below_the_page(client: Client, headers: dict[str, str], target: UUID) -> None:
-    first = client.get("/api/audit", {"target_user_id": str(target), "limit": 3}, headers=headers).json()
-    rest = client.get(
-        "/api/audit",
-        {"target_user_id": str(target), "limit": 3, "cursor": first["next_cursor"]},
-        headers=headers,
-    ).json()
+    query = {"target_user_id": str(target), "limit": "3"}
+    first = client.get("/api/audit", query, headers=headers).json()
+    rest = client.get("/api/audit", {**query, "cursor": first["next_cursor"]}, headers=headers).json()
 
     subjects = [item["subject"] for item in first["items"] + rest["items"]]
     assert subjects == [f"thing:{number}" for number in (4, 3, 2, 1, 0)]
