@@ -40,10 +40,11 @@ class Taken:
     retry_after_seconds: int
 
 
-# Source: security.md L1. Only failures stay counted; a success gives its attempt back.
+# Source: security bar, L1. Only failures stay counted; a success gives its attempt back. An address may be an
+# office or a mobile network, so its limit bounds guessing over many accounts without shutting people out.
 LOGIN_PER_ACCOUNT = Limit("login-account", 5, 5 * 60)
-LOGIN_PER_ADDRESS = Limit("login-address", 30, 60)
-SIGNUP_PER_ADDRESS = Limit("signup-address", 120, 60)
+LOGIN_PER_ADDRESS = Limit("login-address", 100, 60)
+SIGNUP_PER_ADDRESS = Limit("signup-address", 600, 60)
 
 
 def take(limit: Limit, key: str) -> Taken:

@@ -79,7 +79,7 @@ def test_unknown_address_takes_as_long_as_a_wrong_password() -> None:
             taken.append(time.perf_counter() - begun)
         return statistics.median(taken)
 
-    assert 0.5 < median(known) / median(unknown) < 2  # without the vain hash it is about ten times
+    assert 0.33 < median(known) / median(unknown) < 3  # without the vain hash it is ten times and more
 
 
 def test_failure_is_journalled_without_the_address(post: Post, address: str) -> None:
