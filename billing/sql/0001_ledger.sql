@@ -241,11 +241,13 @@ DECLARE
     next_hash bytea;
 BEGIN
     FOR step IN
-        SELECT * FROM jsonb_to_recordset(steps) AS s (
-            entry_id uuid, customer_id uuid, amount bigint, type text, debit_account text, lot_kind text,
-            spend_class smallint, expires_at timestamptz, key text, source_type text, source_id text,
-            effective_at timestamptz)
-         ORDER BY customer_id
+        SELECT s.* FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+               entry_id uuid, customer_id uuid, amount bigint, type text, debit_account text, lot_kind text,
+               spend_class smallint, expires_at timestamptz, key text, source_type text, source_id text,
+               effective_at timestamptz)) WITH ORDINALITY AS s (
+               entry_id, customer_id, amount, type, debit_account, lot_kind, spend_class, expires_at, key,
+               source_type, source_id, effective_at, place)
+         ORDER BY s.customer_id, s.place
     LOOP
         PERFORM ledger_open_wallet(step.customer_id);
         SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
