@@ -15,28 +15,31 @@ Row = TypeVar("Row", LedgerEntry, UsageEvent)
 
 def balance(customer_id: UUID, *, now: datetime, unlimited: bool = False) -> Balance:
     """What can be spent now, what there is, what running requests hold; the lots in spend order."""
-    lots = [
-        lot
-        for lot in CreditLot.objects.filter(customer_id=customer_id, is_spent=False).order_by(
-            "spend_class", F("expires_at").asc(nulls_last=True), "id"
-        )
-        if lot.expires_at is None or lot.expires_at > now or lot.reserved_micro_rub
-    ]
+    lots = list(open_lots(customer_id))
     alive = [lot for lot in lots if lot.expires_at is None or lot.expires_at > now]
     reserved = sum(lot.reserved_micro_rub for lot in lots)
+    spendable = sum(lot.remaining_micro_rub - lot.reserved_micro_rub for lot in alive)
     return Balance(
-        balance_micro_rub=sum(lot.remaining_micro_rub - lot.reserved_micro_rub for lot in alive),
-        total_micro_rub=sum(lot.remaining_micro_rub for lot in lots),
+        balance_micro_rub=spendable,
+        total_micro_rub=spendable + reserved,  # of an expired lot only what a running request still holds
         reserved_micro_rub=reserved,
         unlimited=unlimited,
-        lots=tuple(LotView(lot.kind, lot.remaining_micro_rub, lot.expires_at) for lot in alive),
+        lots=tuple(
+            LotView(lot.kind, lot.remaining_micro_rub, lot.expires_at, lot.created_at) for lot in alive
+        ),
     )
+
+
+def open_lots(customer_id: UUID) -> QuerySet[CreditLot]:
+    """The lots that still hold money, expired ones included, in the order in which they are spent."""
+    lots = CreditLot.objects.filter(customer_id=customer_id, is_spent=False)
+    return lots.order_by("spend_class", F("expires_at").asc(nulls_last=True), "id")
 
 
 def statement(
     customer_id: UUID,
     *,
-    type: str | None = None,  # noqa: A002 - the API's own name of the filter
+    type: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> QuerySet[LedgerEntry]:
@@ -80,7 +83,10 @@ def usage_summary(rows: QuerySet[UsageEvent], group_by: str) -> list[dict[str, o
             "cost_micro_rub": int(row["cost"]),
         }
         for row in grouped.annotate(
-            requests=Count("id"), input=Sum("input_tokens"), output=Sum("output_tokens"), cost=Sum("charged_micro_rub")
+            requests=Count("id"),
+            input=Sum("input_tokens"),
+            output=Sum("output_tokens"),
+            cost=Sum("charged_micro_rub"),
         )
     ]
 

@@ -16,6 +16,7 @@ class LotView:
     kind: str
     remaining_micro_rub: int
     expires_at: datetime | None
+    created_at: datetime
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,387 @@
+"""Back office of money: everything may be read, nothing can be added, changed or deleted here.
+
+Rows of these tables come from the ledger's functions; a correction is a new entry made by an act.
+"""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import QuerySet, Subquery, Sum
+from django.db.models.expressions import OuterRef
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.formats import localize
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from auditlog.admin import ReadOnlyAdmin
+from billing import queries
+from billing.models import CreditLot, FxRate, Hold, LedgerEntry, PriceVersion, UsageEvent, Wallet
+from billing.templatetags.money import money_exact
+from plyrum import clock
+
+# Pages of what moved the money, by name: they belong to apps above this one.
+SOURCE_PAGES = {"payment": "payments_payment", "run": "orchestration_run"}
+LOTS_SHOWN = 100
+
+
+class OlderThan(admin.SimpleListFilter):
+    """Holds that are still open after this time: a run that long is rare, a forgotten hold is a fault."""
+
+    title = _("открыт дольше")
+    parameter_name = "older_than"
+    AGES = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("5m", gettext("5 минут")), ("1h", gettext("часа")), ("1d", gettext("суток"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Hold]) -> QuerySet[Hold]:
+        age = self.AGES.get(self.value() or "")
+        if age is None:
+            return queryset
+        return queryset.filter(status=Hold.Status.OPEN, created_at__lt=clock.now() - age)
+
+
+class MoneyAdmin(ReadOnlyAdmin):
+    """Every column shown on the page; the customer as a link."""
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fields or [field.name for field in self.model._meta.fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.get_fields(request, obj)
+
+    @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
+    def customer(self, row: Any) -> SafeString | str:
+        return "" if row.customer_id is None else _link("accounts_user", row.customer_id)
+
+
+@admin.register(Wallet)
+class WalletAdmin(MoneyAdmin):
+    list_display = ["customer_id", "customer", "balance", "held", "seq", "created_at"]
+    search_fields = ["customer_id__exact"]
+    ordering = ["-customer_id"]
+    fields = ["customer", "balance", "held", "lots", "seq", "entries", "holds", "head", "created_at"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Wallet]:
+        lots = CreditLot.objects.filter(customer_id=OuterRef("customer_id"), is_spent=False).values(
+            "customer_id"
+        )
+        rows: QuerySet[Wallet] = super().get_queryset(request)
+        return rows.annotate(
+            held_micro_rub=Coalesce(Subquery(lots.annotate(sum=Sum("reserved_micro_rub")).values("sum")), 0)
+        )
+
+    @display(description=_("Баланс"), ordering="balance_micro_rub")  # type: ignore[untyped-decorator]
+    def balance(self, wallet: Wallet) -> str:
+        return money_exact(wallet.balance_micro_rub)
+
+    @display(description=_("В резерве"))  # type: ignore[untyped-decorator]
+    def held(self, wallet: Any) -> str:
+        return money_exact(int(wallet.held_micro_rub))
+
+    @display(description=_("Лоты в порядке трат"))  # type: ignore[untyped-decorator]
+    def lots(self, wallet: Wallet) -> SafeString | str:
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            (
+                (
+                    _link("billing_creditlot", lot.pk),
+                    lot.get_kind_display(),
+                    money_exact(lot.remaining_micro_rub),
+                    money_exact(lot.reserved_micro_rub),
+                    _time(lot.expires_at),
+                )
+                for lot in queries.open_lots(wallet.customer_id)[:LOTS_SHOWN]
+            ),
+        )
+        if not rows:
+            return "-"
+        heads = format_html_join(
+            "",
+            "<th>{}</th>",
+            ((word,) for word in (_("Лот"), _("Вид"), _("Осталось"), _("В резерве"), _("До"))),
+        )
+        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", heads, rows)
+
+    @display(description=_("Проводки"))  # type: ignore[untyped-decorator]
+    def entries(self, wallet: Wallet) -> SafeString:
+        return _list_link("billing_ledgerentry", gettext("Все проводки кошелька"), q=str(wallet.customer_id))
+
+    @display(description=_("Резервы"))  # type: ignore[untyped-decorator]
+    def holds(self, wallet: Wallet) -> SafeString:
+        return _list_link("billing_hold", gettext("Все резервы кошелька"), q=str(wallet.customer_id))
+
+    @display(description=_("Хеш последней проводки"))  # type: ignore[untyped-decorator]
+    def head(self, wallet: Wallet) -> str:
+        return bytes(wallet.head_hash).hex() or "-"
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(MoneyAdmin):
+    list_display = ["created_at", "type", "amount", "balance_after", "customer", "source", "seq", "id"]
+    list_filter = ["type", "created_at"]
+    search_fields = ["id__exact", "key__exact", "source_id__exact", "customer_id__exact"]
+    ordering = ["-id"]
+    fields = [
+        "id",
+        "customer",
+        "seq",
+        "type",
+        "debit_account",
+        "credit_account",
+        "amount",
+        "balance_after",
+        "key",
+        "source",
+        "hold",
+        "taken",
+        "effective_at",
+        "created_at",
+        "digest",
+    ]
+
+    @display(description=_("Сумма"), ordering="amount_micro_rub")  # type: ignore[untyped-decorator]
+    def amount(self, entry: LedgerEntry) -> str:
+        sign = "+" if entry.signed_micro_rub > 0 else ""
+        return sign + money_exact(entry.signed_micro_rub)
+
+    @display(description=_("Остаток после"))  # type: ignore[untyped-decorator]
+    def balance_after(self, entry: LedgerEntry) -> str:
+        return money_exact(entry.balance_after_micro_rub)
+
+    @display(description=_("Основание"), ordering="source_id")  # type: ignore[untyped-decorator]
+    def source(self, entry: LedgerEntry) -> SafeString | str:
+        page = SOURCE_PAGES.get(entry.source_type)
+        words = f"{entry.source_type} {entry.source_id}"
+        return _link(page, entry.source_id, words) if page else words
+
+    @display(description=_("Резерв"))  # type: ignore[untyped-decorator]
+    def hold(self, entry: LedgerEntry) -> SafeString | str:
+        return _link("billing_hold", entry.hold_id) if entry.hold_id else "-"
+
+    @display(description=_("Взято из лотов"))  # type: ignore[untyped-decorator]
+    def taken(self, entry: LedgerEntry) -> SafeString | str:
+        return _shares(entry.lot_ids, entry.lot_amounts)
+
+    @display(description=_("Хеш"))  # type: ignore[untyped-decorator]
+    def digest(self, entry: LedgerEntry) -> str:
+        return bytes(entry.hash).hex() if entry.hash is not None else "-"
+
+
+@admin.register(CreditLot)
+class CreditLotAdmin(MoneyAdmin):
+    list_display = ["id", "customer", "kind", "amount", "remaining", "reserved", "expires_at", "created_at"]
+    list_filter = ["kind", "is_spent", "created_at"]
+    search_fields = ["id__exact", "customer_id__exact", "source_entry_id__exact"]
+    ordering = ["-id"]
+    fields = [
+        "id",
+        "customer",
+        "kind",
+        "spend_class",
+        "amount",
+        "remaining",
+        "reserved",
+        "is_spent",
+        "expires_at",
+        "source_entry",
+        "created_at",
+    ]
+
+    @display(description=_("Сумма"), ordering="amount_micro_rub")  # type: ignore[untyped-decorator]
+    def amount(self, lot: CreditLot) -> str:
+        return money_exact(lot.amount_micro_rub)
+
+    @display(description=_("Осталось"), ordering="remaining_micro_rub")  # type: ignore[untyped-decorator]
+    def remaining(self, lot: CreditLot) -> str:
+        return money_exact(lot.remaining_micro_rub)
+
+    @display(description=_("В резерве"), ordering="reserved_micro_rub")  # type: ignore[untyped-decorator]
+    def reserved(self, lot: CreditLot) -> str:
+        return money_exact(lot.reserved_micro_rub)
+
+    @display(description=_("Из проводки"))  # type: ignore[untyped-decorator]
+    def source_entry(self, lot: CreditLot) -> SafeString | str:
+        return _link("billing_ledgerentry", lot.source_entry_id)
+
+
+@admin.register(Hold)
+class HoldAdmin(MoneyAdmin):
+    list_display = [
+        "created_at",
+        "state",
+        "amount",
+        "captured",
+        "customer",
+        "run",
+        "expires_at",
+        "resolved_at",
+    ]
+    list_filter = ["status", OlderThan, "created_at"]
+    search_fields = ["id__exact", "customer_id__exact"]
+    ordering = ["-id"]
+    fields = [
+        "run",
+        "customer",
+        "state",
+        "amount",
+        "captured",
+        "shares",
+        "expires_at",
+        "created_at",
+        "resolved_at",
+    ]
+
+    @display(  # type: ignore[untyped-decorator]
+        description=_("Состояние"),
+        ordering="status",
+        label={"open": "warning", "captured": "success", "released": "info", "expired": "danger"},
+    )
+    def state(self, hold: Hold) -> tuple[str, str]:
+        return hold.status, hold.get_status_display()
+
+    @display(description=_("Сумма"), ordering="amount_micro_rub")  # type: ignore[untyped-decorator]
+    def amount(self, hold: Hold) -> str:
+        return money_exact(hold.amount_micro_rub)
+
+    @display(description=_("Списано"), ordering="captured_micro_rub")  # type: ignore[untyped-decorator]
+    def captured(self, hold: Hold) -> str:
+        return money_exact(hold.captured_micro_rub)
+
+    @display(description=_("Запуск"), ordering="id")  # type: ignore[untyped-decorator]
+    def run(self, hold: Hold) -> SafeString | str:
+        return _link("orchestration_run", hold.id)
+
+    @display(description=_("Из лотов"))  # type: ignore[untyped-decorator]
+    def shares(self, hold: Hold) -> SafeString | str:
+        return _shares(hold.lot_ids, hold.lot_amounts)
+
+
+@admin.register(UsageEvent)
+class UsageEventAdmin(MoneyAdmin):
+    list_display = ["created_at", "model", "charged", "input_tokens", "output_tokens", "customer", "run"]
+    list_filter = ["provider", "estimated", "created_at"]
+    search_fields = ["id__exact", "run_id__exact", "customer_id__exact", "model__exact"]
+    ordering = ["-id"]
+    fields = [
+        "id",
+        "customer",
+        "run",
+        "model",
+        "provider",
+        "kind",
+        "input_tokens",
+        "cached_input_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "images",
+        "estimated",
+        "cost",
+        "charged",
+        "price_version",
+        "fx_rate",
+        "ledger_entry",
+        "api_key_id",
+        "created_at",
+    ]
+
+    @display(description=_("По цене"), ordering="cost_micro_rub")  # type: ignore[untyped-decorator]
+    def cost(self, usage: UsageEvent) -> str:
+        return money_exact(usage.cost_micro_rub)
+
+    @display(description=_("Списано"), ordering="charged_micro_rub")  # type: ignore[untyped-decorator]
+    def charged(self, usage: UsageEvent) -> str:
+        return money_exact(usage.charged_micro_rub)
+
+    @display(description=_("Запуск"), ordering="run_id")  # type: ignore[untyped-decorator]
+    def run(self, usage: UsageEvent) -> SafeString | str:
+        return _link("orchestration_run", usage.run_id)
+
+    @display(description=_("Версия цены"))  # type: ignore[untyped-decorator]
+    def price_version(self, usage: UsageEvent) -> SafeString | str:
+        return _link("billing_priceversion", usage.price_version_id)
+
+    @display(description=_("Курс"))  # type: ignore[untyped-decorator]
+    def fx_rate(self, usage: UsageEvent) -> SafeString | str:
+        return _link("billing_fxrate", usage.fx_rate_id) if usage.fx_rate_id else "-"
+
+    @display(description=_("Проводка"))  # type: ignore[untyped-decorator]
+    def ledger_entry(self, usage: UsageEvent) -> SafeString | str:
+        return _link("billing_ledgerentry", usage.ledger_entry_id) if usage.ledger_entry_id else "-"
+
+
+@admin.register(PriceVersion)
+class PriceVersionAdmin(MoneyAdmin):
+    list_display = ["sku", "number", "currency", "input_price", "output_price", "markup", "valid_from"]
+    list_filter = ["currency", "is_free", "valid_from"]
+    search_fields = ["sku"]
+    ordering = ["sku", "-number"]
+
+    @display(description=_("Вход, за млн"), ordering="input")  # type: ignore[untyped-decorator]
+    def input_price(self, price: PriceVersion) -> str:
+        return _units(price.input, price.currency)
+
+    @display(description=_("Выход, за млн"), ordering="output")  # type: ignore[untyped-decorator]
+    def output_price(self, price: PriceVersion) -> str:
+        return _units(price.output, price.currency)
+
+    @display(description=_("Наценка"), ordering="markup_bp")  # type: ignore[untyped-decorator]
+    def markup(self, price: PriceVersion) -> str:
+        return f"× {localize(price.markup_bp / 10_000)}"
+
+
+@admin.register(FxRate)
+class FxRateAdmin(MoneyAdmin):
+    list_display = ["currency", "rate_date", "rate", "source", "created_at"]
+    list_filter = ["currency", "source", "rate_date"]
+    search_fields = ["currency", "source"]
+    ordering = ["-rate_date", "currency", "-id"]
+
+    @display(description=_("Рублей за единицу"), ordering="micro_rub")  # type: ignore[untyped-decorator]
+    def rate(self, rate: FxRate) -> str:
+        return money_exact(rate.micro_rub)
+
+
+def _units(price: int, currency: str) -> str:
+    return money_exact(price) if currency == "RUB" else f"{money_exact(price)[:-1]}{currency}"
+
+
+def _shares(lot_ids: list[int], amounts: list[int]) -> SafeString | str:
+    rows = format_html_join(
+        ", ",
+        "{}: {}",
+        (
+            (_link("billing_creditlot", lot_id), money_exact(amount))
+            for lot_id, amount in zip(lot_ids, amounts, strict=True)
+        ),
+    )
+    return rows or "-"
+
+
+def _link(page: str, key: UUID | int | str, words: str = "") -> SafeString | str:
+    """A link to the admin page of one row; plain words where no such page is registered."""
+    try:
+        address = reverse(f"admin:{page}_change", args=[key])
+    except NoReverseMatch:
+        return words or str(key)
+    return format_html('<a href="{}">{}</a>', address, words or key)
+
+
+def _list_link(page: str, words: str, **query: str) -> SafeString:
+    address = reverse(f"admin:{page}_changelist")
+    return format_html('<a href="{}?{}">{}</a>', address, urlencode(query), words)
+
+
+def _time(moment: Any) -> str:
+    return str(localize(localtime(moment))) if moment is not None else "-"

@@ -1,0 +1,40 @@
+"""The customer API about money: /api/balance and /api/billing/ledger. Reads the caller's own rows only."""
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import translation
+from ninja import Query, Router
+
+from accounts.credentials import Credential
+from billing import queries, statement
+from billing.schemas import BalanceOut, LedgerOut, LedgerQuery, balance_out, entry_out
+from plyrum import clock
+from plyrum.paging import mark, paginate
+
+balance_router = Router(tags=["billing"])
+router = Router(tags=["billing"])
+
+LEDGER_SCHEMA = 1
+
+
+@balance_router.get("", response=BalanceOut, summary="What can be spent")
+def balance(request: HttpRequest) -> BalanceOut:
+    """Spendable now, reserved by running requests, and the lots it consists of."""
+    caller = _caller(request)
+    return balance_out(queries.balance(caller.user_id, now=clock.now(), unlimited=caller.is_unlimited))
+
+
+@router.get("/ledger", response=LedgerOut, summary="Ledger entries, newest first")
+def ledger(request: HttpRequest, response: HttpResponse, query: Query[LedgerQuery]) -> LedgerOut:
+    """Every movement of money, numbered without gaps, each with the balance after it. Never changed later."""
+    caller = _caller(request)
+    rows = queries.statement(caller.user_id, type=query.type, since=query.from_, until=query.to)
+    page = paginate(rows, query, key="seq")
+    mark(response, query, page, schema_version=LEDGER_SCHEMA)
+    with translation.override(caller.locale):
+        items = [entry_out(line) for line in statement.lines(page.rows)]
+    return LedgerOut(items=items, next_cursor=page.next_cursor)
+
+
+def _caller(request: HttpRequest) -> Credential:
+    found: Credential = request.credential  # type: ignore[attr-defined]
+    return found

@@ -1,0 +1,116 @@
+"""Input and output of the customer API about money. Unknown fields are refused."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from ninja import Field, Schema
+from pydantic import AwareDatetime, BeforeValidator, ValidationInfo, model_validator
+
+from billing.models import EntryType, LotKind
+from billing.shapes import Balance
+from billing.statement import Line
+from plyrum.clock import rfc3339
+from plyrum.paging import PageQuery
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _is_rfc3339(value: object) -> object:
+    """Pydantic also takes bare numbers and dates without a zone, which the contract does not offer."""
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("a time like 2026-11-20T09:00:00Z is expected")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339)]
+
+
+class LedgerQuery(PageQuery):
+    type: EntryType | None = None
+    from_: Annotated[
+        Moment | None, Field(alias="from", description="RFC 3339; entries written at this moment or later.")
+    ] = None
+    to: Annotated[Moment | None, Field(description="RFC 3339; entries written before this moment.")] = None
+
+    @model_validator(mode="after")
+    def _period_runs_forward(self) -> Self:
+        if self.from_ is not None and self.to is not None and self.from_ > self.to:
+            raise ValueError("`from` is later than `to`")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_unknown(self, info: ValidationInfo) -> Self:
+        """A misspelt filter must not answer with everything."""
+        known = {field.alias or name for name, field in type(self).model_fields.items()}
+        if unknown := sorted(set((info.context or {})["request"].GET) - known):
+            raise ValueError(f"unknown parameters: {', '.join(unknown)[:200]}")
+        return self
+
+
+class LotOut(Schema):
+    kind: LotKind
+    remaining_micro_rub: Annotated[int, Field(description="With what running requests reserve of it.")]
+    expires_at: str | None
+
+
+class BalanceOut(Schema):
+    balance_micro_rub: Annotated[int, Field(description="What can be spent now.")]
+    total_micro_rub: Annotated[int, Field(description="What can be spent and what is reserved.")]
+    reserved_micro_rub: Annotated[int, Field(description="What running requests hold.")]
+    unlimited: Annotated[bool, Field(description="The development superaccount: nothing is charged.")]
+    currency: Literal["RUB"] = "RUB"
+    lots: Annotated[list[LotOut], Field(description="In spend order.")]
+
+
+class EntryOut(Schema):
+    id: str
+    seq: Annotated[int, Field(description="Number of the entry in this wallet, from 1, without gaps.")]
+    type: EntryType
+    source_type: Annotated[str, Field(description="What moved the money: payment, run, bonus and others.")]
+    source_id: str
+    amount_micro_rub: Annotated[int, Field(description="Signed: what came in is positive.")]
+    balance_after_micro_rub: int
+    description: Annotated[str, Field(description="In the customer's language.")]
+    created_at: str
+
+
+class LedgerOut(Schema):
+    items: list[EntryOut]
+    next_cursor: str | None
+
+
+def balance_out(balance: Balance) -> BalanceOut:
+    return BalanceOut(
+        balance_micro_rub=balance.balance_micro_rub,
+        total_micro_rub=balance.total_micro_rub,
+        reserved_micro_rub=balance.reserved_micro_rub,
+        unlimited=balance.unlimited,
+        lots=[
+            LotOut(
+                kind=LotKind(lot.kind),
+                remaining_micro_rub=lot.remaining_micro_rub,
+                expires_at=_moment(lot.expires_at),
+            )
+            for lot in balance.lots
+        ],
+    )
+
+
+def entry_out(line: Line) -> EntryOut:
+    entry = line.entry
+    return EntryOut(
+        id=str(entry.id),
+        seq=entry.seq or 0,
+        type=EntryType(entry.type),
+        source_type=entry.source_type,
+        source_id=entry.source_id,
+        amount_micro_rub=entry.signed_micro_rub,
+        balance_after_micro_rub=entry.balance_after_micro_rub or 0,
+        description=line.description,
+        created_at=rfc3339(entry.created_at),
+    )
+
+
+def _moment(value: datetime | None) -> str | None:
+    return rfc3339(value) if value is not None else None

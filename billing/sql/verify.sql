@@ -1,0 +1,247 @@
+-- The proof of the books: every statement returns (object, detail) for each broken fact, nothing when all is right.
+--
+-- `billing/verification.py` runs them in one REPEATABLE READ, READ ONLY transaction, each with the sources below
+-- in front of it. Parameters: wallets (only these customers, NULL for all), append_only and function_only (names
+-- of tables), constraints and functions (those that must exist), role (the application's). Numbers are the ledger guide's
+-- (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11 and V12 say it;
+-- V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01 and V07 say them;
+-- V17, no entry points at another yet; V16, V24 and V25 belong to payments (setting LEDGER_CHECKS).
+
+WITH wallet AS NOT MATERIALIZED (
+    SELECT * FROM billing_wallet
+     WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
+), entry AS NOT MATERIALIZED (
+    SELECT *, CASE WHEN credit_account = 'wallet' THEN amount_micro_rub ELSE -amount_micro_rub END AS signed
+      FROM billing_ledgerentry
+     WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
+), lot AS NOT MATERIALIZED (
+    SELECT *, coalesce(expires_at, 'infinity') AS usable_until FROM billing_creditlot
+     WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
+), hold AS NOT MATERIALIZED (
+    SELECT * FROM billing_hold
+     WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
+), work AS NOT MATERIALIZED (
+    SELECT * FROM billing_usageevent
+     WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
+), taken AS NOT MATERIALIZED (  -- what each debit took from which lot
+    SELECT e.id AS entry_id, e.customer_id, t.lot_id, t.amount
+      FROM entry e, LATERAL unnest(e.lot_ids, e.lot_amounts) AS t (lot_id, amount)
+), share AS NOT MATERIALIZED (  -- what each hold set aside in which lot
+    SELECT h.id AS hold_id, h.customer_id, h.status, t.lot_id, t.amount
+      FROM hold h, LATERAL unnest(h.lot_ids, h.lot_amounts) AS t (lot_id, amount)
+), chain AS NOT MATERIALIZED (  -- each entry of a wallet beside the one before it
+    SELECT e.*, row_number() OVER numbered AS place,
+           lag(e.balance_after_micro_rub, 1, 0::bigint) OVER numbered AS balance_before,
+           lag(e.hash, 1, ''::bytea) OVER numbered AS hash_before,
+           lag(e.created_at) OVER numbered AS time_before
+      FROM entry e WHERE e.customer_id IS NOT NULL AND e.seq IS NOT NULL
+    WINDOW numbered AS (PARTITION BY e.customer_id ORDER BY e.seq)
+)
+
+-- check V01: the balance of a wallet is the sum of its entries
+SELECT w.customer_id, w.balance_micro_rub || ' in the wallet, ' || coalesce(e.total, 0) || ' by entries'
+  FROM wallet w
+  LEFT JOIN (SELECT customer_id, sum(signed) AS total FROM entry GROUP BY customer_id) e USING (customer_id)
+ WHERE w.balance_micro_rub <> coalesce(e.total, 0)
+
+-- check V02: each balance follows from the one before
+SELECT customer_id || '/' || seq, balance_before || ' and ' || signed || ' do not make ' || balance_after_micro_rub
+  FROM chain
+ WHERE balance_before + signed IS DISTINCT FROM balance_after_micro_rub
+
+-- check V03: the numbers of a wallet's entries have no gap
+SELECT customer_id || '/' || seq, 'expected ' || place
+  FROM chain
+ WHERE seq <> place
+
+-- check V04: the head of a wallet is its last entry
+SELECT w.customer_id,
+       'wallet ' || w.seq || ' ' || encode(w.head_hash, 'hex') || ', entry ' || coalesce(e.seq, 0) || ' '
+       || coalesce(encode(e.hash, 'hex'), '')
+  FROM wallet w
+  LEFT JOIN LATERAL (SELECT seq, hash FROM billing_ledgerentry l
+                      WHERE l.customer_id = w.customer_id AND l.seq IS NOT NULL ORDER BY l.seq DESC LIMIT 1) e ON true
+ WHERE w.seq <> coalesce(e.seq, 0) OR w.head_hash <> coalesce(e.hash, '')
+
+-- check V05: each hash covers its entry and the hash before it
+SELECT customer_id || '/' || seq, 'entry ' || id || ' is not what was hashed'
+  FROM chain
+ WHERE hash IS DISTINCT FROM ledger_hash(hash_before, customer_id, seq, id, debit_account, credit_account,
+                                         amount_micro_rub, balance_after_micro_rub, key)
+
+-- check V07: an entry of a customer has one wallet side, a number and a wallet; others have none of these
+SELECT e.id, 'customer ' || coalesce(e.customer_id::text, '-') || ', ' || e.debit_account || ' to '
+             || e.credit_account || ', number ' || coalesce(e.seq::text, '-')
+             || CASE WHEN w.customer_id IS NULL THEN ', no wallet' ELSE '' END
+  FROM entry e LEFT JOIN wallet w USING (customer_id)
+ WHERE CASE WHEN e.customer_id IS NULL
+            THEN 'wallet' IN (e.debit_account, e.credit_account) OR e.seq IS NOT NULL
+            ELSE (e.debit_account = 'wallet') = (e.credit_account = 'wallet') OR w.customer_id IS NULL
+                 OR e.seq IS NULL OR e.balance_after_micro_rub IS NULL OR e.hash IS NULL END
+
+-- check V08: what remains in the lots is the balance of the wallet
+SELECT w.customer_id, w.balance_micro_rub || ' in the wallet, ' || coalesce(l.total, 0) || ' in lots'
+  FROM wallet w
+  LEFT JOIN (SELECT customer_id, sum(remaining_micro_rub) AS total FROM lot GROUP BY customer_id) l
+            USING (customer_id)
+ WHERE w.balance_micro_rub <> coalesce(l.total, 0)
+
+-- check V09: what remains in a lot is its amount without what was taken
+SELECT l.id, l.remaining_micro_rub || ' remains of ' || l.amount_micro_rub || ', taken ' || coalesce(t.total, 0)
+  FROM lot l
+  LEFT JOIN (SELECT lot_id, sum(amount) AS total FROM taken GROUP BY lot_id) t ON t.lot_id = l.id
+ WHERE l.remaining_micro_rub <> l.amount_micro_rub - coalesce(t.total, 0)
+
+-- check V10: a debit took exactly its amount, from lots of its own wallet; a credit took nothing
+SELECT e.id, e.debit_account || ' ' || e.amount_micro_rub || ', taken ' || coalesce(t.total, 0)
+  FROM entry e
+  LEFT JOIN (SELECT t.entry_id, sum(t.amount) AS total,
+                    bool_or(t.amount IS NULL OR t.amount < 0 OR l.id IS NULL) AS is_wrong
+               FROM taken t LEFT JOIN billing_creditlot l ON l.id = t.lot_id AND l.customer_id = t.customer_id
+              GROUP BY t.entry_id) t ON t.entry_id = e.id
+ WHERE coalesce(t.total, 0) <> CASE WHEN e.debit_account = 'wallet' THEN e.amount_micro_rub ELSE 0 END
+    OR t.is_wrong
+
+-- check V11: what a lot reserves is the shares of open holds
+SELECT l.id, l.reserved_micro_rub || ' reserved, ' || coalesce(s.total, 0) || ' in open holds'
+  FROM lot l
+  LEFT JOIN (SELECT lot_id, sum(amount) AS total FROM share WHERE status = 'open' GROUP BY lot_id) s
+            ON s.lot_id = l.id
+ WHERE l.reserved_micro_rub <> coalesce(s.total, 0)
+
+-- check V12: a hold is the sum of its shares, in lots of its own wallet
+SELECT h.id, h.amount_micro_rub || ' held, ' || coalesce(s.total, 0) || ' in shares'
+  FROM hold h
+  LEFT JOIN (SELECT s.hold_id, sum(s.amount) AS total,
+                    bool_or(s.amount IS NULL OR s.amount <= 0 OR l.id IS NULL) AS is_wrong
+               FROM share s LEFT JOIN billing_creditlot l ON l.id = s.lot_id AND l.customer_id = s.customer_id
+              GROUP BY s.hold_id) s ON s.hold_id = h.id
+ WHERE h.amount_micro_rub <> coalesce(s.total, 0) OR s.is_wrong
+
+-- check V13: a captured hold has exactly its entry, any other hold has none
+SELECT coalesce(h.id, e.hold_id),
+       coalesce(h.status, 'no hold') || ' ' || coalesce(h.captured_micro_rub, 0) || ', '
+       || coalesce(e.pieces, 0) || ' entries of ' || coalesce(e.total, 0)
+  FROM hold h
+  FULL JOIN (SELECT hold_id, customer_id, count(*) AS pieces, sum(amount_micro_rub) AS total
+               FROM entry WHERE hold_id IS NOT NULL GROUP BY hold_id, customer_id) e
+            ON e.hold_id = h.id AND e.customer_id = h.customer_id
+ WHERE h.id IS NULL
+    OR coalesce(e.pieces, 0) <> CASE WHEN h.status = 'captured' THEN 1 ELSE 0 END
+    OR h.captured_micro_rub <> coalesce(e.total, 0)
+    OR (h.status = 'open') <> (h.resolved_at IS NULL)
+
+-- check V14: no hold is open long after its time
+SELECT id, 'open, over since ' || expires_at
+  FROM hold
+ WHERE status = 'open' AND expires_at < ledger_clock() - interval '5 minutes'
+
+-- check V15: no free money stays in an expired lot
+SELECT id, remaining_micro_rub - reserved_micro_rub || ' since ' || expires_at
+  FROM lot
+ WHERE remaining_micro_rub > reserved_micro_rub AND expires_at < ledger_clock() - interval '1 day'
+
+-- check V20: the guards of the append-only tables are in place and hold for everybody
+SELECT t.name, g.name || coalesce(' is in state ' || tg.tgenabled::text, ' is missing or another one')
+  FROM unnest(%(append_only)s::text[]) AS t (name)
+ CROSS JOIN (VALUES ('frozen', 27), ('not_truncated', 34)) AS g (name, moments)  -- row: update, delete; truncate
+  LEFT JOIN pg_trigger tg
+    ON tg.tgrelid = t.name::regclass AND tg.tgname = g.name AND tg.tgtype = g.moments AND tg.tgqual IS NULL
+   AND tg.tgattr::text = '' AND tg.tgfoid = (SELECT oid FROM pg_proc WHERE oid = to_regprocedure('ledger_refuse_change()')
+                                          AND position('RAISE EXCEPTION' IN prosrc) > 0)
+ WHERE tg.tgenabled IS DISTINCT FROM 'A'
+
+-- check V21: the constraints of the money tables exist and are validated
+SELECT n.name, CASE WHEN c.oid IS NULL THEN 'missing' ELSE 'not validated or not enforced' END
+  FROM unnest(%(constraints)s::text[]) AS n (name)
+  LEFT JOIN pg_constraint c ON c.conname = n.name AND c.connamespace = 'public'::regnamespace
+ WHERE c.oid IS NULL OR NOT c.convalidated
+    OR NOT coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)  -- the column came with PostgreSQL 18
+
+-- check V22: the application role can neither rewrite history nor write money past the functions
+SELECT t.name, %(role)s::text || ' may ' || p.name
+  FROM (SELECT name, 'UPDATE,DELETE,TRUNCATE' AS refused FROM unnest(%(append_only)s::text[]) AS a (name)
+         UNION ALL
+        SELECT name, 'INSERT,UPDATE,DELETE,TRUNCATE' FROM unnest(%(function_only)s::text[]) AS f (name)) t
+ CROSS JOIN LATERAL unnest(string_to_array(t.refused || ',TRIGGER', ',')) AS p (name)
+ WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
+   AND (has_table_privilege(%(role)s, t.name, p.name)
+        OR p.name IN ('INSERT', 'UPDATE') AND has_any_column_privilege(%(role)s, t.name, p.name))
+ UNION
+SELECT c.relname::text, 'the application role ' || r.rolname || ' works as its owner'
+  FROM pg_class c, pg_roles r
+ WHERE c.oid = ANY ((%(append_only)s::text[] || %(function_only)s::text[])::regclass[])
+   AND r.rolname = %(role)s AND (pg_has_role(r.oid, c.relowner, 'MEMBER') OR r.rolsuper)
+ UNION
+SELECT %(role)s, 'there is no such role' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
+
+-- check V23: money was set aside in spend order
+SELECT s.hold_id, 'took from lot ' || l.id || ' while lot ' || better.id || ' lay free'
+  FROM share s
+  JOIN hold h ON h.id = s.hold_id
+  JOIN lot l ON l.id = s.lot_id
+  JOIN (SELECT * FROM lot u
+         WHERE u.remaining_micro_rub = u.amount_micro_rub AND u.reserved_micro_rub = 0
+           AND NOT EXISTS (SELECT FROM share x WHERE x.lot_id = u.id)) better  -- never touched by anybody
+    ON better.customer_id = h.customer_id
+   AND (better.spend_class, better.usable_until, better.id) < (l.spend_class, l.usable_until, l.id)
+   AND better.usable_until > h.created_at
+   AND better.created_at < h.created_at - interval '1 second'  -- the server's clock may have been set back
+
+-- check V27: usage is priced by its price version and rate
+SELECT u.id, u.model || ': cost ' || u.cost_micro_rub || ', by its price ' || coalesce(p.cost::text, 'none')
+  FROM work u
+  LEFT JOIN LATERAL (
+       SELECT div(exact + unit - 1, unit) AS cost
+         FROM (SELECT (greatest(u.input_tokens - u.cached_input_tokens - u.cache_write_tokens, 0)::numeric * v.input
+                       + u.cached_input_tokens::numeric * v.cached_input
+                       + u.cache_write_tokens::numeric * v.cache_write
+                       + u.output_tokens::numeric * v.output
+                       + u.images::numeric * v.image * 1000000)
+                      * CASE WHEN v.currency = 'RUB' THEN 1000000 ELSE f.micro_rub END * v.markup_bp AS exact,
+                      1000000::numeric * 1000000 * 10000 AS unit
+                 FROM billing_priceversion v
+                 LEFT JOIN billing_fxrate f ON f.id = u.fx_rate_id AND f.currency = v.currency
+                WHERE v.id = u.price_version_id) s) p ON true
+ WHERE p.cost IS DISTINCT FROM u.cost_micro_rub
+
+-- check V28: what the ledger took is what its usage rows say, never more than the cost
+SELECT e.id, e.amount_micro_rub || ' taken, ' || coalesce(u.total::text, 'no usage')
+  FROM entry e
+  LEFT JOIN (SELECT ledger_entry_id, customer_id, sum(charged_micro_rub) AS total FROM work
+              GROUP BY ledger_entry_id, customer_id) u
+            ON u.ledger_entry_id = e.id AND u.customer_id = e.customer_id
+ WHERE e.type = 'usage_debit' AND e.amount_micro_rub IS DISTINCT FROM u.total
+ UNION ALL
+SELECT u.id, 'usage of ' || u.charged_micro_rub || ' at a cost of ' || u.cost_micro_rub || ', entry '
+             || coalesce(e.type, 'none')
+  FROM work u LEFT JOIN entry e ON e.id = u.ledger_entry_id
+ WHERE u.charged_micro_rub NOT BETWEEN 0 AND u.cost_micro_rub
+    OR u.ledger_entry_id IS NULL AND u.charged_micro_rub <> 0
+    OR u.ledger_entry_id IS NOT NULL AND e.type IS DISTINCT FROM 'usage_debit'
+
+-- check V33: time runs with the numbers
+SELECT customer_id || '/' || seq, created_at || ' after ' || time_before
+  FROM chain
+ WHERE created_at < time_before - interval '1 second'
+
+-- check V37: the functions that write money run as the tables' owner with a fixed search path
+SELECT f.name, coalesce('owner ' || p.proowner::regrole || ', definer ' || p.prosecdef, 'missing')
+  FROM unnest(%(functions)s::text[]) AS f (name)
+  LEFT JOIN pg_proc p ON p.oid = to_regprocedure(f.name)
+ WHERE p.oid IS NULL OR NOT p.prosecdef OR p.provolatile <> 'v'
+    OR p.proowner <> (SELECT relowner FROM pg_class WHERE oid = 'billing_wallet'::regclass)
+    OR NOT coalesce('search_path=public, pg_temp' = ANY (p.proconfig), false)
+
+-- check V40: every inflow made exactly one lot
+SELECT coalesce(e.id, l.source_entry_id),
+       coalesce('inflow of ' || e.amount_micro_rub, 'no inflow') || ', lot of '
+       || coalesce(l.amount_micro_rub::text, 'nothing')
+  FROM (SELECT * FROM entry WHERE credit_account = 'wallet') e
+  FULL JOIN lot l ON l.source_entry_id = e.id
+ WHERE e.amount_micro_rub IS DISTINCT FROM l.amount_micro_rub OR e.customer_id IS DISTINCT FROM l.customer_id
+
+-- check V41: a lot is marked as spent when nothing remains, and only then
+SELECT id, remaining_micro_rub || ' remains, spent: ' || is_spent
+  FROM lot
+ WHERE is_spent <> (remaining_micro_rub = 0)

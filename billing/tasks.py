@@ -1,0 +1,59 @@
+"""Periodic work about money: holds whose time is over go back, and the books are proved every night."""
+
+import structlog
+from celery import shared_task
+
+from auditlog import jobs
+from billing import ledger, verification
+from billing.verification import BooksBrokenError
+from plyrum import clock
+
+log = structlog.get_logger(__name__)
+
+MINUTE_SECONDS = 60
+DAY_SECONDS = 24 * 3600
+BATCH = 100  # holds in one transaction: their wallets are locked together
+MOST_BATCHES = 200  # then the next minute goes on
+MOST_LOGGED = 100
+# Above the ordinary limit of tasks, below the time after which auditlog.jobs takes the worker for dead.
+VERIFY_SECONDS = 540
+
+
+@shared_task
+def sweep_holds(slot: str = "", **_: object) -> str:
+    """Give back the holds whose time is over."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.sweep_holds", slot=slot or jobs.slot_of(now, MINUTE_SECONDS), now=now, work=expire_holds
+    )
+
+
+@shared_task(time_limit=VERIFY_SECONDS)
+def verify_books(slot: str = "", **_: object) -> str:
+    """Prove the books; a finding fails the job and is logged as an error."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.verify_books", slot=slot or jobs.slot_of(now, DAY_SECONDS), now=now, work=prove
+    )
+
+
+def expire_holds() -> dict[str, int]:
+    """Batch after batch, each with a transaction of its own, until none is due."""
+    freed = 0
+    for _ in range(MOST_BATCHES):
+        count = ledger.expire_holds(most=BATCH)
+        freed += count
+        if count < BATCH:
+            break
+    return {"holds": freed}
+
+
+def prove() -> dict[str, int]:
+    """Raises BooksBrokenError, after a line in the log for each finding."""
+    report = verification.verify()
+    for finding in report.findings[:MOST_LOGGED]:
+        log.error("ledger_finding", check=finding.check, object=finding.object, detail=finding.detail)
+    if not report.is_clean:
+        broken = sorted({finding.check for finding in report.findings})
+        raise BooksBrokenError(f"{len(report.findings)} findings: {', '.join(broken)}")
+    return {"checks": report.checks, "wallets": report.wallets, "entries": report.entries}

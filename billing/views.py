@@ -1,0 +1,112 @@
+"""The wallet's page: what is there, what it consists of, and the statement."""
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.contrib.auth.decorators import login_required
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from accounts.credentials import is_superaccount
+from accounts.models import User
+from billing import queries, statement
+from billing.models import EntryType, LotKind
+from billing.shapes import LotView
+from billing.statement import Line
+from plyrum import clock, paging
+from plyrum.errors import InvalidRequest
+from plyrum.paging import PageQuery
+
+log = structlog.get_logger(__name__)
+
+# Where a line leads: the page of what moved the money, by name, because it belongs to an app above.
+SOURCE_PAGES = {"payment": "payment", "run": "run_why"}
+
+
+@never_cache
+@login_required
+@require_safe
+def wallet(request: HttpRequest) -> HttpResponse:
+    """The customer's own wallet; `type` and `cursor` choose the part of the statement."""
+    customer_id = _customer(request).id
+    cursor = request.GET.get("cursor") or None
+    entry_type = request.GET.get("type") or None
+    if entry_type is not None and entry_type not in EntryType.values:
+        return redirect("wallet")
+    try:
+        entries, next_cursor = _entries(customer_id, entry_type, cursor)
+    except InvalidRequest:  # a cut or foreign cursor
+        return redirect(_address(type=entry_type))
+    balance = queries.balance(customer_id, now=clock.now(), unlimited=is_superaccount(customer_id))
+    context = {
+        "balance": balance,
+        "lots": [_lot(lot) for lot in balance.lots],
+        "entries": entries,
+        "types": [{"value": value, "label": str(label)} for value, label in statement.LABELS.items()],
+        "filters": {"type": entry_type or ""},
+        "first_url": _address(type=entry_type) if cursor else "",
+        "next_url": _address(type=entry_type, cursor=next_cursor) if next_cursor else "",
+    }
+    return render(request, "billing/wallet.html", context)
+
+
+def _entries(
+    customer_id: UUID, entry_type: str | None, cursor: str | None
+) -> tuple[list[dict[str, Any]] | None, str | None]:
+    """One page of the statement, None while it cannot be read, and the cursor of the next."""
+    query = PageQuery.model_construct(page=1, page_size=20, cursor=cursor)
+    try:
+        page = paging.paginate(queries.statement(customer_id, type=entry_type), query, key="seq")
+        return [_line(line) for line in statement.lines(page.rows)], page.next_cursor
+    except OperationalError:
+        log.exception("statement_unreadable", customer_id=str(customer_id))
+        return None, None
+
+
+def _line(line: Line) -> dict[str, Any]:
+    entry = line.entry
+    page = SOURCE_PAGES.get(entry.source_type)
+    return {
+        "id": entry.id,
+        "created_at": entry.created_at,
+        "type": entry.type,
+        "label": line.label,
+        "description": ", ".join(line.models),
+        "amount_micro_rub": entry.signed_micro_rub,
+        "balance_after_micro_rub": entry.balance_after_micro_rub,
+        "url": reverse(page, args=[entry.source_id]) if page else "",
+    }
+
+
+def _lot(lot: LotView) -> dict[str, Any]:
+    """The kind in the template's words; what it has no word for comes as text."""
+    words = {
+        LotKind.PURCHASED: "paid",
+        LotKind.BONUS: "bonus",
+        LotKind.MONTHLY: _("Месячные по тарифу"),
+        LotKind.ROLLOVER: _("Перенос с прошлого месяца"),
+    }
+    return {
+        "kind": words[LotKind(lot.kind)],
+        "remaining_micro_rub": lot.remaining_micro_rub,
+        "expires_at": lot.expires_at,
+        "created_at": lot.created_at,
+    }
+
+
+def _address(**query: str | None) -> str:
+    given = {name: value for name, value in query.items() if value}
+    return reverse("wallet") + (f"?{urlencode(given)}" if given else "")
+
+
+def _customer(request: HttpRequest) -> User:
+    if not isinstance(request.user, User):
+        raise Http404
+    return request.user
