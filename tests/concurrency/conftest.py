@@ -1,0 +1,5 @@
+"""Shared by the tests of money."""
+
+from tests.billing.fixtures import clock, owner
+
+__all__ = ["clock", "owner"]
