@@ -75,7 +75,7 @@ class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
     @action(  # type: ignore[untyped-decorator]
         description=_("Спросить ЮKassa сейчас"),
         url_path="ask",
-        permissions=["payments.change_payment"],
+        permissions=["act"],
         dialog={
             "title": _("Спросить ЮKassa сейчас"),
             "description": _("Если сведения ЮKassa сходятся и платёж оплачен, деньги придут на баланс."),

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
 from accounts.credentials import Credential
 from accounts.models import User
@@ -32,7 +32,7 @@ router.add_router("/webhook", webhooks.router)
 
 
 @router.post("/checkout", response={201: CheckoutOut}, summary="Open a top-up")
-def open_checkout(request: HttpRequest, response: HttpResponse, data: CheckoutIn) -> tuple[int, CheckoutOut]:
+def open_checkout(request: HttpRequest, response: HttpResponse, data: CheckoutIn) -> Status[CheckoutOut]:
     """Opens a payment at the provider and answers where to pay. Never credits.
 
     `Idempotency-Key` (header or `idempotency_key`): a repeat answers the first payment with
@@ -49,8 +49,8 @@ def open_checkout(request: HttpRequest, response: HttpResponse, data: CheckoutIn
     )
     if done.is_replay:
         response["Idempotent-Replayed"] = "true"
-        return 201, CheckoutOut(payment=first_answer(done.payment))
-    return 201, CheckoutOut(payment=payment_out(done.payment))
+        return Status(201, CheckoutOut(payment=first_answer(done.payment)))
+    return Status(201, CheckoutOut(payment=payment_out(done.payment)))
 
 
 @router.get("", response=PaymentsOut, summary="Own payments")

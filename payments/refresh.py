@@ -13,7 +13,7 @@ from django.db.models import Q
 from auditlog import journal
 from auditlog.actors import Actor
 from payments import checkout, queries, settlement, yookassa
-from payments.errors import CheckedTooOften, ProviderUnavailable, RemoteNotFoundError
+from payments.errors import CheckedTooOften, PaymentNotFound, ProviderUnavailable, RemoteNotFoundError
 from payments.models import Payment, Provider
 from payments.shapes import RemotePayment
 from plyrum.errors import AdapterError
@@ -61,14 +61,19 @@ def check(*, customer_id: UUID, payment_id: str | UUID, now: datetime, actor: Ac
 
 
 def ask_for_operator(*, payment_id: UUID, reason: str, now: datetime, actor: Actor) -> Payment:
-    """Ask now because an operator wants to; this also leads out of review when the facts agree by now."""
+    """Ask now for an operator; this also leads out of review when the facts agree by now.
+
+    Raises PaymentNotFound, and as `refresh`.
+    """
     _journal_asking(payment_id=payment_id, reason=reason, actor=actor)
     return refresh(payment_id=payment_id, now=now, actor=actor)
 
 
 @transaction.atomic(durable=True)
 def _journal_asking(*, payment_id: UUID, reason: str, actor: Actor) -> None:
-    payment = Payment.objects.get(pk=payment_id)
+    payment = Payment.objects.filter(pk=payment_id).first()
+    if payment is None:
+        raise PaymentNotFound("There is no such payment.")
     journal.record(
         actor=actor,
         action="payments.payment.asked",

@@ -70,7 +70,7 @@ class PaymentOut(Schema):
     created_at: str
     succeeded_at: str | None
     cancellation_reason: str | None
-    method: str | None
+    method: Annotated[str | None, Field(description="How it was paid; null before.")]
     refunds: list[dict[str, Any]]
     receipts: list[dict[str, Any]]
 
@@ -101,7 +101,7 @@ def payment_out(payment: Payment) -> PaymentOut:
         created_at=rfc3339(payment.created_at),
         succeeded_at=rfc3339(payment.succeeded_at) if payment.succeeded_at else None,
         cancellation_reason=payment.cancellation_reason or None,
-        method=payment.method or None,
+        method=(payment.method or None) if payment.is_paid else None,
         refunds=[],
         receipts=[],
     )
@@ -112,5 +112,5 @@ def first_answer(payment: Payment) -> PaymentOut:
     answer = payment_out(payment)
     answer.status = "pending"
     answer.confirmation_url = payment.confirmation_url or None
-    answer.succeeded_at = answer.cancellation_reason = None
+    answer.succeeded_at = answer.cancellation_reason = answer.method = None
     return answer

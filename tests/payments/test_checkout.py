@@ -1,7 +1,7 @@
 """The checkout: what is stored before the provider is called, what each failure of that call means."""
 
 from datetime import datetime, timedelta
-from random import randrange
+from secrets import randbelow
 
 import orjson
 import pytest
@@ -95,7 +95,7 @@ def test_the_acceptance_and_what_was_shown_are_stored_with_the_order() -> None:
 
 
 def test_an_order_needs_an_offer_accepted_before_or_named_now() -> None:
-    user = User.objects.create_user(factories.unique_email())
+    user = User.objects.create(email=factories.unique_email())
 
     with pytest.raises(TermsOutdated) as refused:
         start(user)
@@ -290,7 +290,7 @@ def test_the_mock_provider_asks_nobody(shop: Shop, settings: Settings) -> None:
 def publish_in_the_future() -> DocumentVersion:
     """An offer in force in a far year, so that no other test meets it."""
     current = DocumentVersion.objects.of_kind("offer").public().filter(document__locale="ru").latest("number")
-    moment = clock.now() + timedelta(days=36_500, seconds=randrange(10**9))
+    moment = clock.now() + timedelta(days=36_500, seconds=randbelow(10**9))
     return DocumentVersion.objects.create(
         id=uuid7(),
         document=current.document,
