@@ -1,5 +1,7 @@
-"""Pages of orchestration."""
+"""Paths of orchestration's pages; the frame hangs them at the root of the site."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from orchestration import views
+
+urlpatterns = [path("app/usage", views.usage, name="usage")]
