@@ -10,6 +10,7 @@ from billing import money, pricing, queries
 from billing.pricing import Price, Usage
 from billing.templatetags.money import tokens as grouped
 
+FEWEST_SHOWN = 10
 PRESETS_RUB = (300, 500, 1_000, 3_000)
 CHOSEN_RUB = 1_000
 # An ordinary question with a little history, and an answer of half a page.
@@ -27,10 +28,10 @@ def presets() -> list[dict[str, Any]]:
 
 
 def _note(rub: int, cost: int | None) -> str:
-    if not cost:
+    count = money.from_rub(rub) // cost if cost else 0
+    if count < FEWEST_SHOWN:
         return ""
-    count = money.from_rub(rub) // cost
-    step = 10 ** max(0, len(str(count)) - 2)  # two digits say enough about an estimate
+    step = 10 ** max(1, len(str(count)) - 2)  # two digits say enough; a round number needs no plural forms
     return _("≈ %(count)s обычных ответов") % {"count": grouped(count // step * step)}
 
 

@@ -5,6 +5,7 @@ from secrets import randbelow
 
 import orjson
 import pytest
+from django.db import IntegrityError
 from pytest_django import Settings
 
 from accounts.models import User
@@ -12,7 +13,7 @@ from auditlog.models import AuditEvent
 from billing.errors import IdempotencyMismatch
 from legal.errors import TermsOutdated
 from legal.models import Acceptance, DocumentVersion
-from payments import checkout, refresh, yookassa
+from payments import checkout, mock, refresh, yookassa
 from payments.checkout import Checkout
 from payments.errors import (
     AmountOutOfRange,
@@ -273,6 +274,32 @@ def test_a_refused_repeat_does_not_prove_that_the_first_call_failed(shop: Shop, 
         start(user, key="k-8")
 
     assert only_payment(user).status == Payment.Status.UNKNOWN
+
+
+def test_a_refusal_and_a_failed_search_leave_a_payment_alone_that_was_found_meanwhile() -> None:
+    payment = open_payment(factories.customer())
+
+    checkout._refused(payment_id=payment.id, detail="late", now=clock.now(), actor=ACTOR)
+    refresh._never_made(payment_id=payment.id, now=clock.now(), actor=ACTOR)
+
+    payment.refresh_from_db()
+    assert payment.status == Payment.Status.PENDING
+
+
+def test_a_row_that_the_database_refuses_is_no_replay(settings: Settings) -> None:
+    settings.PAYMENTS_MIN_TOPUP_RUB = 0
+
+    with pytest.raises(IntegrityError):
+        start(factories.customer(), 0, key="k-9")
+
+
+def test_the_mock_opens_a_payment_once(settings: Settings) -> None:
+    settings.PAYMENTS_PROVIDER = "mock"
+    payment = open_payment(factories.customer())
+
+    again = mock.open_payment(payment_id=payment.id, now=clock.now())
+
+    assert again.expires_at == payment.expires_at
 
 
 def test_the_mock_provider_asks_nobody(shop: Shop, settings: Settings) -> None:

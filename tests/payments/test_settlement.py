@@ -7,6 +7,7 @@ from pytest_django import Settings
 
 from auditlog.actors import Actor
 from payments import refresh, settlement, yookassa
+from payments.errors import PaymentNotFound
 from payments.models import Payment
 from payments.sweep import ACTOR
 from plyrum import clock
@@ -158,6 +159,22 @@ def test_only_an_operator_leads_out_of_review(shop: Shop) -> None:
     assert found.status == Payment.Status.SUCCEEDED
     assert balance(user) == 500 * RUB
     assert "payments.payment.asked" in actions(payment)
+
+
+def test_asking_again_while_the_facts_still_differ_says_nothing_new(shop: Shop) -> None:
+    payment = open_payment(factories.customer())
+    shop.tamper(payment, test=False)
+    ask(payment)
+    operator = Actor.operator(factories.operator().id)
+
+    refresh.ask_for_operator(payment_id=payment.id, reason="again", now=clock.now(), actor=operator)
+
+    assert actions(payment).count("payments.payment.parked") == 1
+
+
+def test_asking_about_a_payment_that_is_not_there_is_said_plainly() -> None:
+    with pytest.raises(PaymentNotFound):
+        refresh.ask_for_operator(payment_id=uuid7(), reason="x", now=clock.now(), actor=ACTOR)
 
 
 def test_a_second_object_of_one_payment_is_never_applied(shop: Shop) -> None:

@@ -1,10 +1,11 @@
 """The payment pages: the form leads to the provider, the status page shows our state and believes nobody."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import time_machine
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
@@ -177,6 +178,22 @@ def test_without_a_provider_the_page_says_so(client: Client, user: User, setting
     assert client.get(TOPUP).context["configured"] is False
     assert client.post(TOPUP, form(user)).status_code == 200
     assert not Payment.objects.filter(customer_id=user.id).exists()
+
+
+@pytest.mark.usefixtures("user")
+def test_without_an_offer_in_force_nothing_is_sold(client: Client) -> None:
+    with time_machine.travel(datetime(2000, 1, 1, tzinfo=UTC)):
+        assert client.get(TOPUP).status_code == 503
+
+
+def test_a_form_sent_again_after_paying_shows_the_payment(client: Client, user: User, shop: Shop) -> None:
+    filled = form(user)
+    client.post(TOPUP, filled)
+    payment = Payment.objects.get(customer_id=user.id)
+    shop.pay(payment)
+    refresh.refresh(payment_id=payment.id, now=clock.now(), actor=sweep.ACTOR)
+
+    assert client.post(TOPUP, filled).headers["Location"] == page_of(payment)
 
 
 def test_coming_back_from_the_provider_credits_nothing(client: Client, user: User, shop: Shop) -> None:

@@ -57,6 +57,21 @@ def test_fifty_deliveries_at_once_are_stored_once(shop: Shop) -> None:
     assert len(topups(user)) == 1
 
 
+@pytest.mark.parametrize("address", ["185.71.76.5", "203.0.113.9"])
+def test_live_news_from_any_address_are_stored_and_believed_only_after_asking(
+    shop: Shop, settings: Settings, address: str
+) -> None:
+    user = factories.customer()
+    payment = open_payment(user)
+    settings.PAYMENTS_LIVE = True
+
+    answer = notify(Client(REMOTE_ADDR=address), note(payment.provider_payment_id or ""))
+
+    assert answer.status_code == 200
+    assert event_of(payment).source_ip == address
+    assert balance(user) == 0
+
+
 def test_news_about_unknown_objects_and_unknown_kinds_are_taken(client: Client) -> None:
     for body in (note(str(uuid7())), note(str(uuid7()), "deal.closed"), note("short")):
         assert notify(client, body).status_code == 200

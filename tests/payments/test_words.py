@@ -3,6 +3,8 @@
 import pytest
 
 from payments import words
+from payments.models import Payment
+from plyrum import clock
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,12 @@ def test_a_reason_is_told_in_words_with_a_next_step(reason: str, part: str) -> N
 
 def test_fraud_is_never_named_to_the_payer() -> None:
     assert str(words.cancellation("fraud_suspected")) == str(words.cancellation("general_decline"))
+
+
+def test_a_payment_told_of_before_its_page_was_known_has_a_story() -> None:
+    payment = Payment(status="pending", created_at=clock.now())
+
+    assert [item["state"] for item in words.timeline(payment)] == ["done", "now"]
 
 
 def test_a_method_that_we_do_not_know_keeps_its_own_name() -> None:

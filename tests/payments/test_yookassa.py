@@ -1,5 +1,8 @@
 """The adapter: strict about notifications, tolerant about objects, honest about what may have happened."""
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +13,7 @@ from pytest_django import Settings
 from payments import yookassa
 from payments.errors import MalformedNotification, RemoteNotFoundError
 from payments.shapes import NewPayment, Notification
+from plyrum import clock
 from plyrum.errors import AdapterError
 from plyrum.ids import uuid7
 from tests import factories
@@ -113,6 +117,55 @@ def test_an_answer_that_is_no_payment_is_an_unknown_outcome(value: object) -> No
         yookassa._payment(value)
 
     assert failure.value.outcome_unknown
+
+
+class _Fixed(BaseHTTPRequestHandler):
+    """A provider whose every answer is one body; what YooKassa's edge sends on a bad day."""
+
+    body = b""
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def fixed(settings: Settings) -> Iterator[type[_Fixed]]:
+    handler = type("_Answer", (_Fixed,), {})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    settings.YOOKASSA_API_BASE_URL = f"http://127.0.0.1:{server.server_port}/v3"
+    yield handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"{}", b'{"items": 7}'])
+def test_an_answer_that_cannot_be_read_is_tried_again(fixed: type[_Fixed], body: bytes) -> None:
+    fixed.body = body
+    now = clock.now()
+
+    with pytest.raises(AdapterError) as failure:
+        yookassa.listed(since=now, until=now)
+
+    assert failure.value.retryable
+
+
+def test_a_refusal_that_is_not_json_is_still_a_refusal(fixed: type[_Fixed]) -> None:
+    fixed.status, fixed.body = 403, b"[1]"
+
+    with pytest.raises(AdapterError, match="403") as failure:
+        yookassa.get("x")
+
+    assert not failure.value.retryable
 
 
 def test_reading_what_is_not_there_says_so() -> None:
