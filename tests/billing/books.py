@@ -1,4 +1,4 @@
-"""Money for tests: customers of their own, steps of the ledger's functions, and the proof that the books are right.
+"""Money for tests: own customers, steps of the ledger's functions, and the proof that the books are right.
 
 A customer here is only an id: the ledger knows no people. Prices are such that one token costs one micro-RUB.
 """

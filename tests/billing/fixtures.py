@@ -46,6 +46,6 @@ def clock(owner: BaseDatabaseWrapper) -> Iterator[LedgerClock]:
         cursor.execute(real)
 
 
-def _run(query: str, *parameters: object) -> None:
+def _run(query: str, *parameters: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(query, parameters)

@@ -13,8 +13,8 @@ from tests.billing import books
 VERBS = ("UPDATE {table} SET created_at = now()", "DELETE FROM {table}", "TRUNCATE {table}")
 TABLES_OF_FUNCTIONS = models.FUNCTION_ONLY_TABLES
 INSERTS = {
-    "billing_wallet": "INSERT INTO billing_wallet (customer_id, balance_micro_rub, seq, head_hash, created_at)"
-    " VALUES (gen_random_uuid(), 1000000, 0, '', now())",
+    "billing_wallet": "INSERT INTO billing_wallet (customer_id, balance_micro_rub, seq, head_hash,"
+    " created_at) VALUES (gen_random_uuid(), 1000000, 0, '', now())",
     "billing_creditlot": "INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub,"
     " remaining_micro_rub, reserved_micro_rub, is_spent, source_entry_id, created_at)"
     " VALUES (gen_random_uuid(), 'bonus', 2, 1, 1, 0, false, gen_random_uuid(), now())",

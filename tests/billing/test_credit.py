@@ -8,6 +8,7 @@ from django.db import IntegrityError, connection, transaction
 from billing import ledger
 from billing.errors import LedgerConflict
 from billing.models import Account, EntryType, LotKind, Wallet
+from billing.shapes import Credited
 from plyrum.ids import uuid7
 from tests.billing import books
 
@@ -51,13 +52,18 @@ def test_topup_makes_the_wallet_an_entry_and_a_paid_lot() -> None:
 
 def test_repeat_of_a_topup_credits_once() -> None:
     customer, payment = uuid7(), uuid7()
-    facts = {"customer_id": customer, "amount_micro_rub": 500, "payment_id": payment}
-    now = datetime.now(UTC)
 
-    with transaction.atomic():
-        first = ledger.topup(entry_id=uuid7(), effective_at=now, **facts)
-    with transaction.atomic():
-        again = ledger.topup(entry_id=uuid7(), effective_at=now, **facts)
+    @transaction.atomic
+    def credit() -> Credited:
+        return ledger.topup(
+            entry_id=uuid7(),
+            customer_id=customer,
+            amount_micro_rub=500,
+            payment_id=payment,
+            effective_at=datetime.now(UTC),
+        )
+
+    first, again = credit(), credit()
 
     assert (again.entry_id, again.is_new, again.balance_after_micro_rub) == (first.entry_id, False, 500)
     assert books.wallet(customer).balance_micro_rub == 500

@@ -1,0 +1,169 @@
+"""Kinds of damage to the books, as an owner with the guards lifted can do, and the checks that tell each.
+
+Names in statements: customer, captured, released, open (holds), bonus, paid, untouched (lots), first, last
+(entries), stranger (an id that nobody has). "rehash" computes the chain anew, as a knowing forger does.
+"""
+
+ROLE = "plyrum_app"
+
+ENTRY = "UPDATE billing_ledgerentry SET {} WHERE id = %({})s;"
+LOT = "UPDATE billing_creditlot SET {} WHERE id = %({})s;"
+HOLD = "UPDATE billing_hold SET {} WHERE id = %({})s;"
+WALLET = "UPDATE billing_wallet SET {} WHERE customer_id = %(customer)s;"
+USAGE = "UPDATE billing_usageevent SET {} WHERE customer_id = %(customer)s;"
+
+NEW_ENTRY = """
+INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
+            balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at, created_at,
+            hash)
+VALUES (%(stranger)s, %(stranger)s, 1, 'topup', 'promo', 'wallet', 5, 5, %(stranger)s, 'x', 'x', '{}', '{}',
+        now(), now(),
+        ledger_hash('', %(stranger)s, 1, %(stranger)s, 'promo', 'wallet', 5, 5, %(stranger)s::text));
+"""
+NEW_LOT = """
+INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub, remaining_micro_rub,
+            reserved_micro_rub, is_spent, source_entry_id, created_at)
+VALUES (%(stranger)s, 'bonus', 2, 5, 5, 0, false, %(stranger)s, now());
+"""
+UNNUMBERED_ENTRY = """
+INSERT INTO billing_ledgerentry (id, customer_id, type, debit_account, credit_account, amount_micro_rub, key,
+            source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)
+VALUES (%(stranger)s, %(customer)s, 'refund', 'wallet', 'promo', 5, %(stranger)s, 'x', 'x', ARRAY[%(paid)s],
+        ARRAY[5], now(), now());
+"""
+
+DAMAGE = {
+    # The balance is told twice, by entries and by lots, so a false balance breaks with both.
+    "balance raised": (WALLET.format("balance_micro_rub = balance_micro_rub + 1"), {"V01", "V08"}),
+    "balance raised with a lot": (
+        WALLET.format("balance_micro_rub = balance_micro_rub + 1")
+        + LOT.format("amount_micro_rub = 501, remaining_micro_rub = remaining_micro_rub + 1", "paid"),
+        {"V01", "V40"},
+    ),
+    "amount of an entry changed": (
+        ENTRY.format("amount_micro_rub = 499", "last"),
+        {"V01", "V02", "V05", "V10", "V13", "V28"},
+    ),
+    "balance after an entry changed": (
+        ENTRY.format("balance_after_micro_rub = balance_after_micro_rub + 1", "last") + "rehash",
+        {"V02"},
+    ),
+    "entry renumbered": (
+        ENTRY.format("seq = seq + 1", "last") + WALLET.format("seq = seq + 1") + "rehash",
+        {"V03"},
+    ),
+    "head runs ahead": (WALLET.format("seq = seq + 1"), {"V04"}),
+    "head hash changed": (WALLET.format("head_hash = sha256('x')"), {"V04"}),
+    "last entry deleted": (
+        "DELETE FROM billing_ledgerentry WHERE id = %(last)s",
+        {"V01", "V04", "V09", "V13", "V28"},
+    ),
+    "key of an entry changed": (ENTRY.format("key = key || '-'", "first"), {"V05"}),
+    "hash of an entry changed": (ENTRY.format("hash = sha256('x')", "first"), {"V05"}),
+    "side of an entry changed": (ENTRY.format("credit_account = 'promo'", "last"), {"V05"}),
+    "entry without a wallet": (NEW_ENTRY + NEW_LOT, {"V07"}),
+    # The table's own check lets this row through: a check constraint accepts NULL.
+    "entry without a number": (
+        UNNUMBERED_ENTRY
+        + WALLET.format("balance_micro_rub = balance_micro_rub - 5")
+        + LOT.format("remaining_micro_rub = remaining_micro_rub - 5", "paid"),
+        {"V07"},
+    ),
+    "money moved between lots": (
+        LOT.format("remaining_micro_rub = remaining_micro_rub - 1", "untouched")
+        + LOT.format("remaining_micro_rub = remaining_micro_rub + 1", "paid"),
+        {"V09"},
+    ),
+    "money taken from a lot": (LOT.format("remaining_micro_rub = 69", "untouched"), {"V08", "V09"}),
+    "negative use of a lot": (
+        ENTRY.format(
+            "lot_ids = ARRAY[%(bonus)s, %(paid)s, %(paid)s], lot_amounts = ARRAY[100, 25, -5]", "last"
+        ),
+        {"V10"},
+    ),
+    "uses do not make the debit": (ENTRY.format("lot_amounts = ARRAY[100, 19]", "last"), {"V09", "V10"}),
+    "uses without amounts": (
+        ENTRY.format("lot_ids = lot_ids || %(untouched)s", "last"),
+        {"V10"},
+    ),
+    "credit that takes": (
+        ENTRY.format("lot_ids = ARRAY[%(untouched)s], lot_amounts = ARRAY[5]", "first"),
+        {"V09", "V10"},
+    ),
+    "reserve without a hold": (LOT.format("reserved_micro_rub = 1", "untouched"), {"V11"}),
+    "reserve lost": (LOT.format("reserved_micro_rub = reserved_micro_rub - 1", "paid"), {"V11"}),
+    "open hold is larger than its shares": (HOLD.format("amount_micro_rub = 61", "open"), {"V12"}),
+    "share in a lot of somebody else": (
+        LOT.format("customer_id = %(stranger)s, source_entry_id = source_entry_id", "bonus"),
+        {"V10", "V12", "V40"},
+    ),
+    "captured amount changed": (HOLD.format("captured_micro_rub = 121", "captured"), {"V13"}),
+    "captured hold called released": (HOLD.format("status = 'released'", "captured"), {"V13"}),
+    "released hold called captured": (HOLD.format("status = 'captured'", "released"), {"V13"}),
+    "open hold with an end": (HOLD.format("resolved_at = now()", "open"), {"V13"}),
+    "entry of a hold that is not": (
+        ENTRY.format("hold_id = %(stranger)s", "last"),
+        {"V13"},
+    ),
+    "forgotten hold": (HOLD.format("expires_at = now() - interval '6 minutes'", "open"), {"V14"}),
+    "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),
+    "better lot passed over": (
+        LOT.format("spend_class = 1, created_at = now() - interval '1 hour'", "untouched"),
+        {"V23"},
+    ),
+    "cost changed": (USAGE.format("cost_micro_rub = cost_micro_rub + 1"), {"V27"}),
+    "tokens changed": (USAGE.format("output_tokens = 1"), {"V27"}),
+    "price of usage unknown": (USAGE.format("price_version_id = 0"), {"V27"}),
+    "price changed": (
+        "UPDATE billing_priceversion SET markup_bp = 20000 WHERE sku = 'tests/one-micro-a-token'",
+        {"V27"},
+    ),
+    "charge changed": (USAGE.format("charged_micro_rub = charged_micro_rub - 1"), {"V28"}),
+    "usage deleted": ("DELETE FROM billing_usageevent WHERE customer_id = %(customer)s", {"V28"}),
+    "usage of another entry": (USAGE.format("ledger_entry_id = %(first)s"), {"V28"}),
+    "usage charged without an entry": (USAGE.format("ledger_entry_id = NULL"), {"V28"}),
+    "usage charged above its cost": (
+        USAGE.format("cost_micro_rub = 119, input_tokens = 119"),
+        {"V28"},
+    ),
+    "time runs backwards": (ENTRY.format("created_at = created_at - interval '1 hour'", "last"), {"V33"}),
+    "lot of another inflow": (LOT.format("source_entry_id = %(stranger)s", "paid"), {"V40"}),
+    "lot deleted": ("DELETE FROM billing_creditlot WHERE id = %(untouched)s", {"V08", "V40"}),
+    "lot called spent": (LOT.format("is_spent = true", "untouched"), {"V41"}),
+}
+
+GUARD_DAMAGE = {
+    "trigger off": ("ALTER TABLE billing_ledgerentry DISABLE TRIGGER frozen", "V20"),
+    "trigger sleeps in replica mode": ("ALTER TABLE billing_usageevent ENABLE TRIGGER frozen", "V20"),
+    "trigger dropped": ("DROP TRIGGER not_truncated ON billing_priceversion", "V20"),
+    "trigger for some rows only": (
+        "DROP TRIGGER frozen ON billing_fxrate;"
+        "CREATE TRIGGER frozen BEFORE UPDATE OR DELETE ON billing_fxrate FOR EACH ROW"
+        " WHEN (OLD.currency = 'XXX') EXECUTE FUNCTION ledger_refuse_change();"
+        "ALTER TABLE billing_fxrate ENABLE ALWAYS TRIGGER frozen",
+        "V20",
+    ),
+    "trigger refuses nothing": (
+        "CREATE OR REPLACE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NEW; END'",
+        "V20",
+    ),
+    "constraint dropped": ("ALTER TABLE billing_wallet DROP CONSTRAINT billing_wallet_not_negative", "V21"),
+    "constraint not validated": (
+        "ALTER TABLE billing_wallet DROP CONSTRAINT billing_wallet_not_negative;"
+        "ALTER TABLE billing_wallet ADD CONSTRAINT billing_wallet_not_negative"
+        " CHECK (balance_micro_rub >= 0) NOT VALID",
+        "V21",
+    ),
+    "role may rewrite history": (f"GRANT UPDATE ON billing_ledgerentry TO {ROLE}", "V22"),
+    "role may rewrite one column": (f"GRANT UPDATE (key) ON billing_ledgerentry TO {ROLE}", "V22"),
+    "everybody may delete history": ("GRANT DELETE ON billing_usageevent TO PUBLIC", "V22"),
+    "role may empty history": (f"GRANT TRUNCATE ON billing_fxrate TO {ROLE}", "V22"),
+    "role may add to a wallet": (f"GRANT INSERT ON billing_wallet TO {ROLE}", "V22"),
+    "role may reserve by hand": (f"GRANT UPDATE ON billing_creditlot TO {ROLE}", "V22"),
+    "role may lay triggers": (f"GRANT TRIGGER ON billing_hold TO {ROLE}", "V22"),
+    "role is a superuser": (f"ALTER ROLE {ROLE} SUPERUSER", "V22"),
+    "function works as its caller": ("ALTER FUNCTION ledger_hold(jsonb) SECURITY INVOKER", "V37"),
+    "function with an open search path": ("ALTER FUNCTION ledger_settle(jsonb) RESET search_path", "V37"),
+    "function with an old snapshot": ("ALTER FUNCTION ledger_credit(jsonb) STABLE", "V37"),
+}

@@ -1,0 +1,84 @@
+"""Each kind of damage to the books is told by the checks it belongs to, and by no other."""
+
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from pytest_django import Settings
+
+from billing import verification
+from tests.billing import books
+from tests.billing import damage as damage_kinds
+from tests.billing.damage import DAMAGE, GUARD_DAMAGE
+from tests.billing.damaging import Books, Damage
+
+
+def found(*customers: UUID) -> set[str]:
+    return {finding.check for finding in verification.examine(wallets=customers).findings}
+
+
+def test_books_of_ordinary_work_are_right(kept: Books) -> None:
+    books.assert_right(kept.customer)
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_to_rows_is_told_by_its_checks(kept: Books, damage: Damage, name: str) -> None:
+    statements, expected = DAMAGE[name]
+    names = kept.names
+
+    damage(statements, names)
+
+    stranger = names["stranger"]
+    assert isinstance(stranger, UUID)
+    assert found(kept.customer, stranger) == expected
+
+
+@pytest.mark.parametrize("name", GUARD_DAMAGE)
+@pytest.mark.usefixtures("damage")
+def test_damage_to_guards_is_told_by_its_check(name: str) -> None:
+    statements, expected = GUARD_DAMAGE[name]
+    with connection.cursor() as cursor:
+        cursor.execute(statements)
+
+    assert found() == {expected}
+
+
+@pytest.mark.usefixtures("damage")
+def test_missing_role_is_told(settings: Settings) -> None:
+    settings.PLYRUM_DATABASE_ROLE = "nobody_here"
+
+    assert found() == {"V22"}
+
+
+def test_every_check_has_a_damage_of_its_own() -> None:
+    proved = {check for _, expected in DAMAGE.values() for check in expected}
+    proved |= {check for _, check in GUARD_DAMAGE.values()}
+
+    assert {check.id for check in verification.checks_in(verification.SQL)} == proved
+
+
+def test_findings_name_the_object_and_what_is_wrong(kept: Books, damage: Damage) -> None:
+    damage(damage_kinds.HOLD.format("amount_micro_rub = 61", "open"), kept.names)
+
+    (finding,) = verification.examine(wallets=[kept.customer]).findings
+
+    assert (finding.check, finding.object, finding.detail) == ("V12", str(kept.open), "61 held, 60 in shares")
+
+
+def test_only_the_wallets_asked_for_are_looked_at(kept: Books, damage: Damage) -> None:
+    neighbour = books.funded(10)
+    damage(damage_kinds.WALLET.format("balance_micro_rub = 1"), kept.names)
+
+    assert found(neighbour) == set()
+    assert found(kept.customer) == {"V01", "V08"}
+
+
+def test_very_many_findings_are_cut(kept: Books, damage: Damage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "MOST_PER_CHECK", 2)
+    for _ in range(3):
+        books.spend(kept.customer, 1)
+    damage("UPDATE billing_usageevent SET cost_micro_rub = 900 WHERE customer_id = %(customer)s", kept.names)
+
+    findings = verification.examine(wallets=[kept.customer], only=["V27"]).findings
+
+    assert [finding.object == "..." for finding in findings] == [False, False, True]
