@@ -6,6 +6,7 @@ from decimal import Decimal
 from billing.shapes import MICRO_PER_KOPECK, MICRO_PER_RUB
 
 _RUB_TEXT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
+_UNIT_TEXT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
 def from_rub(roubles: int) -> int:
@@ -29,8 +30,7 @@ def to_provider(micro_rub: int) -> str:
 
 
 def micro_units(text: str) -> int:
-    """A decimal string of a currency unit ("2.50") to millionths. Raises ValueError if it is finer than that."""
-    value = Decimal(text) * 1_000_000
-    if value != value.to_integral_value() or value < 0:
+    """A decimal string of a currency unit ("2.50") to millionths. Raises ValueError for anything else."""
+    if not isinstance(text, str) or not _UNIT_TEXT.fullmatch(text):
         raise ValueError(f"{text} is not a price in millionths of a currency unit")
-    return int(value)
+    return int(Decimal(text) * 1_000_000)

@@ -1,7 +1,6 @@
 """Publishing prices and rates: rows are added, never changed, so every charge can be computed again."""
 
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 
 from billing import money
@@ -15,7 +14,7 @@ def publish(*, sku: str, price: dict[str, Any], markup_bp: int, now: datetime) -
     """Add a price version of `sku` unless the newest one says the same.
 
     `price`: {currency, input, output, cached_input?, cache_write?, image?, is_free?}, decimal strings of the
-    currency per million tokens. Raises ValueError for a price that is missing, negative or zero without is_free.
+    currency per million tokens. Raises ValueError for a price that is wrong or zero without is_free.
     """
     require_transaction()
     row = {
@@ -39,11 +38,11 @@ def publish(*, sku: str, price: dict[str, Any], markup_bp: int, now: datetime) -
 
 def add_rate(*, currency: str, rub: str, source: str, rate_date: date) -> bool:
     """Add the roubles of one unit of `currency`; False when that day's rate of that source is known."""
-    micro_rub = Decimal(rub) * MICRO_PER_RUB
-    if micro_rub <= 0 or micro_rub != micro_rub.to_integral_value():
-        raise ValueError(f"{rub} is not a rate in micro-RUB")
+    micro_rub = money.micro_units(rub)
+    if micro_rub == 0:
+        raise ValueError("A rate is above zero.")
     _, is_new = FxRate.objects.get_or_create(
-        currency=currency, rate_date=rate_date, source=source, defaults={"micro_rub": int(micro_rub)}
+        currency=currency, rate_date=rate_date, source=source, defaults={"micro_rub": micro_rub}
     )
     return is_new
 
