@@ -30,7 +30,7 @@ def _live(run_ids: Collection[UUID]) -> dict[UUID, str]:
     try:
         with Redis.from_url(settings.REDIS_URL) as redis:
             for run_id in run_ids:
-                entries: list[tuple[bytes, dict[bytes, bytes]]] = redis.xrange(stream_key(run_id))  # type: ignore[assignment]
+                entries: list[tuple[bytes, dict[bytes, bytes]]] = redis.xrange(stream_key(run_id))
                 frames = [line.decode() for _, fields in entries for line in lines(fields[b"f"])]
                 if frames:
                     found[run_id] = queries.text_of(frames)

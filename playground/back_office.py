@@ -31,7 +31,7 @@ Context = dict[str, Any]
 def dashboard(request: HttpRequest, context: Context) -> Context:
     """Add the numbers to the index page's context, each part only for roles that may see its lists."""
     now = clock.now()
-    may = request.user.has_module_perms  # type: ignore[union-attr]
+    may = request.user.has_module_perms
     context["money_today"] = _money_today() if may("billing") else []
     context["attention"] = [
         *(_holds(now) if may("billing") else []),
@@ -59,7 +59,7 @@ def _money_today() -> list[Context]:
 
 def _holds(now: datetime) -> list[Context]:
     stuck = Hold.objects.filter(resolved_at=None, created_at__lt=now - HOLD_IS_STUCK_AFTER)
-    return [_alarm(_("Резервы старше 10 минут"), stuck.count(), _list("billing_hold", status__exact="open"))]
+    return [_alarm(_("Резервы старше 10 минут"), stuck.count(), _list("billing_hold", older_than="5m"))]
 
 
 def _payments(now: datetime) -> list[Context]:

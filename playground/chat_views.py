@@ -91,6 +91,7 @@ async def run_events(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
         groups,
         after_seq=int(after),
         language=get_language() or "ru",
+        labels={offer.id: offer.label for offer in catalogue.current().offers.values()},
         ending=lambda: sync_to_async(_ending)(user.id, run_id),
     )
     response = StreamingHttpResponse(_unhurried(told), content_type=EVENT_STREAM)

@@ -5,7 +5,7 @@ it has not seen. Reads nothing and writes nothing: frames come in, text for the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -37,8 +37,9 @@ class Event(NamedTuple):
 class Retelling:
     """Turns frames, in order from the first, into events."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Mapping[str, str]) -> None:
         self.blocks = BlockStream()
+        self._labels = labels
         self.seq = 0
         self.ended = False
         self._is_thinking = False
@@ -69,8 +70,9 @@ class Retelling:
             case "run.accepted":
                 yield Event("status", {"text": words.held(frame["hold_micro_rub"])}, seq)
             case "route":
-                names = ("model", "provider", "country", "reasons")
-                yield Event("route", {name: frame[name] for name in names}, seq)
+                facts = {name: frame[name] for name in ("provider", "country", "reasons")}
+                model = self._labels.get(frame["model"], frame["model"])
+                yield Event("route", {"model": model, **facts}, seq)
             case "fallback":
                 yield Event("status", {"text": _("Модель не ответила, спрашиваем запасную")}, seq)
             case "settled":
@@ -98,16 +100,18 @@ async def stream(
     *,
     after_seq: int,
     language: str,
+    labels: Mapping[str, str],
     ending: Callable[[], Awaitable[Facts | None]],
 ) -> AsyncIterator[str]:
     """Text of the event stream for `groups`, which must begin with the first frame.
 
-    `ending` answers what the last event says besides: {message_url, thread_cost_text}, or None while the run
-    is not settled. A story that is no longer kept ends with `finished`, so that the page asks for the whole
-    message; one that its process has abandoned just stops, and the page comes back until the sweep ends it.
+    `labels` are the models' names by id. `ending` answers what the last event says besides: {message_url,
+    thread_cost_text}, or None while the run is not settled. A story that is no longer kept ends with
+    `finished`, so that the page asks for the whole message; one that its process has abandoned just stops,
+    and the page comes back until the sweep ends it.
     """
     yield f"retry: {RETRY_MS}\n\n"
-    story = Retelling()
+    story = Retelling(labels)
     shown, next_tail_at = "", 0.0
     loop = asyncio.get_running_loop()
     async for group in groups:
