@@ -80,7 +80,13 @@ def hold_step(*, hold_id: UUID, customer_id: UUID, amount: int, ttl_seconds: int
 
 
 def settle_step(
-    *, hold_id: UUID | None, customer_id: UUID, amount: int, entry_id: UUID, usage: list[dict[str, Any]]
+    *,
+    hold_id: UUID | None,
+    customer_id: UUID,
+    amount: int,
+    entry_id: UUID,
+    usage: list[dict[str, Any]],
+    source_type: str = "run",
 ) -> dict[str, Any]:
     """A step of `ledger_settle`: capture `amount` of the hold and release the rest; 0 only releases."""
     return {
@@ -89,7 +95,7 @@ def settle_step(
         "amount": amount,
         "entry_id": entry_id,
         "key": f"capture:{hold_id}",
-        "source_type": "run",
+        "source_type": source_type,
         "source_id": hold_id,
         "usage": usage,
     }

@@ -12,8 +12,8 @@ from django.db import close_old_connections
 
 from accounts import auth
 from accounts.credentials import Credential
+from legal.errors import TermsOutdated
 from orchestration.catalogue import Snapshot
-from orchestration.errors import TermsOutdated
 from plyrum.errors import Unauthenticated
 
 CACHE_SECONDS = 5

@@ -30,6 +30,7 @@ from orchestration.coalescer import Coalescer, Row, connect
 from orchestration.execution import Bill, Outcome, RunTask, bill, carry_out, settle_step
 from orchestration.frames import FrameLog, Story, is_terminal, lines
 from orchestration.models import RunState
+from orchestration.providers.base import ErrorClass
 from orchestration.providers.transport import open_session
 from orchestration.shapes import RunRequest
 from plyrum.errors import Unavailable
@@ -43,6 +44,8 @@ SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
 CONTROL_CHANNEL = "orchestration:control"
 OPEN_RETRIES = 20
+LIBPQ_NAMES = {"host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey"}
+INTERNAL = ErrorClass("internal_error")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Engine:
     """Everything async of orchestration; see `start`, `follow`, `stop`."""
 
     def __init__(self) -> None:
-        self.conninfo = _conninfo()
+        self.conninfo = conninfo()
         self.redis = Redis.from_url(settings.REDIS_URL)
         self.session: ClientSession = open_session()
         self.frames = FrameLog(self.redis)
@@ -130,14 +133,21 @@ class Engine:
 
     async def _execute(self, run: RunTask) -> None:
         try:
-            outcome = await carry_out(run, self.session)
-            await asyncio.shield(self._end(run, outcome))
+            await asyncio.shield(self._end(run, await self._carry_out(run)))
         except Exception:
-            # The edge of a worker: the run stays open in the database and the sweep will end it.
-            log.exception("run_crashed", run_id=str(run.id))
-            run.story.append("error", {"code": "internal_error", "retryable": True, "charged_micro_rub": 0})
+            # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
+            log.exception("run_not_settled", run_id=str(run.id))
+            run.story.abandon()
         finally:
             self.runs.pop(run.id, None)
+
+    async def _carry_out(self, run: RunTask) -> Outcome:
+        """A fault of ours is an end like any other: nothing is charged for it."""
+        try:
+            return await carry_out(run, self.session)
+        except Exception:
+            log.exception("run_crashed", run_id=str(run.id))
+            return Outcome(RunState.FAILED, error=INTERNAL)
 
     async def _end(self, run: RunTask, outcome: Outcome) -> None:
         counted = bill(run, outcome)
@@ -402,10 +412,9 @@ def _refresh_snapshot() -> None:
     close_old_connections()
 
 
-def _conninfo() -> str:
-    """The engine's own connections, with the same server and role as the rest of the product."""
-    parameters = connection.get_connection_params()
-    role = parameters.pop("assume_role", None) or settings.PLYRUM_DATABASE_ROLE
-    options = f"-c role={role} -c lock_timeout=5s -c statement_timeout=15s"
-    kept = {name: parameters[name] for name in ("dbname", "user", "password", "host", "port") if parameters.get(name)}
-    return make_conninfo("", **{**kept, "options": options, "application_name": "plyrum engine"})
+def conninfo() -> str:
+    """The engine's own connections: the same server, security and role as the rest of the product."""
+    options = f"-c role={settings.PLYRUM_DATABASE_ROLE} -c lock_timeout=5s -c statement_timeout=15s"
+    known = connection.get_connection_params()
+    libpq = {name: value for name, value in known.items() if isinstance(value, str | int) and name in LIBPQ_NAMES}
+    return make_conninfo("", **{**libpq, "options": options, "application_name": "plyrum engine"})

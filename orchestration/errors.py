@@ -1,6 +1,6 @@
 """What can go wrong with a run, before or after it began."""
 
-from plyrum.errors import Conflict, Forbidden, Gone, InvalidRequest, NotFound, Unavailable
+from plyrum.errors import Forbidden, Gone, InvalidRequest, NotFound, Unavailable
 
 
 class NoRoute(Unavailable):
@@ -15,12 +15,6 @@ class ModelNotFound(InvalidRequest):
 
 class ModelNotAllowed(Forbidden):
     code, title = "model_not_allowed", "This model is not allowed for you"
-
-
-class TermsOutdated(Conflict):
-    """Extra: `offer_version_id` in force."""
-
-    code, title = "terms_outdated", "The offer has changed: accept the version in force"
 
 
 class RunNotFound(NotFound):

@@ -23,6 +23,7 @@ from orchestration.models import RunState
 from orchestration.providers import base, registry
 from orchestration.providers.base import ErrorClass, ProviderError
 from orchestration.providers.registry import Key
+from orchestration.providers.transport import IDLE_SECONDS
 from orchestration.shapes import Answer, Call, Candidate, Plan, RunRequest
 from plyrum.ids import uuid7
 
@@ -173,7 +174,8 @@ async def _attempt(
                 if record["first_token_ms"] is None:
                     record["first_token_ms"] = _ms_since(began)
                     first_token.reschedule(None)
-                _show(run.story, group)
+                if group:
+                    _show(run.story, group)
     except TimeoutError:
         error = ProviderError(base.TIMEOUT_FIRST)
     except ProviderError as failure:
@@ -209,7 +211,17 @@ def _call(run: RunTask, candidate: Candidate, key: Key) -> Call:
         temperature=run.request.temperature,
         reasoning_effort=run.request.reasoning_effort,
         stream=run.request.stream,
+        idle_seconds=_idle_seconds(run, candidate),
     )
+
+
+def _idle_seconds(run: RunTask, candidate: Candidate) -> int:
+    """How long a silent socket is waited for: a whole answer arrives at once, a reasoning model thinks."""
+    if not run.request.stream:
+        return int(settings.PLYRUM_RUN_SECONDS)
+    if "reasoning" in candidate.offer.capabilities:
+        return int(settings.PLYRUM_FIRST_TOKEN_REASONING_SECONDS)
+    return IDLE_SECONDS
 
 
 def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) -> dict[str, Any]:
@@ -263,9 +275,16 @@ def _ended_early(run: RunTask, state: RunState, error: ErrorClass | None) -> Out
 
 
 def _estimated(answer: Answer, input_bound: int) -> Usage:
-    """Usage when the provider never said: half the input bound, a token for two bytes of output."""
+    """Usage when the provider never said, from what was delivered."""
     size = sum(len(part.encode()) for part in (*answer.text, *answer.reasoning))
-    return Usage(input_tokens=input_bound // 2, output_tokens=-(-size // 2))
+    return estimated_usage(size, input_bound)
+
+
+def estimated_usage(output_bytes: int, input_bound: int) -> Usage:
+    """Half of the bounds that a hold is made of: a token for four bytes, still at or above the true count of
+    ordinary text (orchestration guide 10.1), so an estimate is later corrected downwards only.
+    """
+    return Usage(input_tokens=input_bound // 2, output_tokens=-(-output_bytes // 4))
 
 
 @dataclass(frozen=True)

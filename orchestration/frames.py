@@ -54,10 +54,18 @@ class Story:
             self.is_over = True
         self._log.has_work(self)
 
+    def abandon(self) -> None:
+        """This process cannot finish the story: readers are let go, the sweep writes its end."""
+        self.is_over = True
+        self._wake_readers()
+
     def show(self, count: int) -> None:
         """The writer says: the first `count` pending frames are safe."""
         self.shown += self.pending[:count]
         del self.pending[:count]
+        self._wake_readers()
+
+    def _wake_readers(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 

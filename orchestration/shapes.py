@@ -114,6 +114,7 @@ class Call:
     temperature: float | None
     reasoning_effort: str | None
     stream: bool
+    idle_seconds: int
 
 
 @dataclass

@@ -16,7 +16,7 @@ from redis import Redis
 from billing import ledger, prices, pricing
 from billing.models import FxRate, PriceVersion
 from billing.pricing import Price, Usage
-from orchestration.execution import USEFUL_TOKENS
+from orchestration.execution import USEFUL_TOKENS, estimated_usage
 from orchestration.frames import KEEP_SECONDS, is_terminal, lines, stream_key
 from orchestration.models import Run, RunState
 from plyrum.clock import rfc3339
@@ -85,10 +85,9 @@ def _stored_frames(run: Run) -> list[bytes]:
 def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
     """Charge the input and the delivered part if it is of use, by the prices frozen with the run."""
     candidate = next((c for c in run.route["candidates"] if c["model"] == delivered.model), None)
-    usage = Usage(output_tokens=-(-delivered.output_bytes // 2))
+    usage = estimated_usage(delivered.output_bytes, run.route["input_bound_tokens"])
     charged, rows = 0, []
     if candidate is not None and usage.output_tokens >= USEFUL_TOKENS:
-        usage = Usage(run.route["input_bound_tokens"] // 2, usage.output_tokens)
         price = _frozen_price(candidate)
         cost = pricing.cost(usage, price)
         charged = min(cost, run.hold_micro_rub)

@@ -25,5 +25,9 @@ class BackOffice(UnfoldAdminSite):
         wrapped: Callable[..., Any] = _wider_policy(super().admin_view(view, cacheable))
         return wrapped
 
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Operators: staff by role, or the people of PLYRUM_ADMIN_USER_IDS."""
+        return bool(request.user.is_active and getattr(request.user, "is_operator", False))
+
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return _wider_policy(super().login)(request, extra_context)

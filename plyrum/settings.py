@@ -5,6 +5,7 @@ at all; production (`PLYRUM_ENV=production`) refuses to start on what `plyrum/ch
 """
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import environ
 from csp.constants import NONE, SELF
@@ -52,13 +53,16 @@ USES_EMBEDDED_POSTGRES = not DATABASE_URL
 USES_EMBEDDED_REDIS = REDIS_URL == SERVERS.redis_url
 # The role every process but `migrate` works as: it may not change or delete rows of money or of the journal.
 PLYRUM_DATABASE_ROLE = env.str("PLYRUM_DATABASE_ROLE", default="plyrum_app")
+_database = env.db_url_config(DATABASE_URL) if DATABASE_URL else SERVERS.database
 DATABASES = {
     "default": {
-        **(env.db_url_config(DATABASE_URL) if DATABASE_URL else SERVERS.database),
+        **_database,
+        "HOST": unquote(_database["HOST"]),  # a folder of a Unix socket is written %2Fpath in a URL
         "ENGINE": "django.db.backends.postgresql",
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
+            **_database.get("OPTIONS", {}),  # sslmode and its kin
             "assume_role": PLYRUM_DATABASE_ROLE,
             "options": "-c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
         },
@@ -234,6 +238,8 @@ ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # a letter about every change of password or address
+PASSWORD_RESET_TIMEOUT = 3600  # seconds
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key"}
 ALLAUTH_TRUSTED_PROXY_COUNT = PLYRUM_TRUSTED_PROXY_COUNT
 ACCESS_TOKEN_TTL = env.int("ACCESS_TOKEN_TTL", default=15 * 60)  # seconds
@@ -360,6 +366,7 @@ UNFOLD = {
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
+    "LOGIN": {"form": "accounts.operator_login.OperatorLoginForm"},
     "DASHBOARD_CALLBACK": "playground.back_office.dashboard",
     "COLORS": {
         "primary": {

@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.generic import TemplateView
 from django.views.i18n import set_language
 
-from plyrum import health, pages
+from plyrum import clock, health, pages
 from plyrum.api import api
 
 handler400 = "plyrum.pages.bad_request"
@@ -34,4 +34,4 @@ urlpatterns = [
     ),
 ]
 if settings.DEBUG:
-    urlpatterns.append(path("styleguide", TemplateView.as_view(template_name="styleguide.html")))
+    urlpatterns.append(path("styleguide", TemplateView.as_view(template_name="styleguide.html", extra_context={"now": clock.now})))

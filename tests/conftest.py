@@ -4,7 +4,9 @@ Tests commit like the product does and make their own people, so they need neith
 money rows could not be flushed anyway. The books of everything the suite did are verified at the end.
 """
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -23,6 +25,8 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
         work_as_owner(connection)
         plain = settings.DATABASES["default"]["NAME"]
+        connection.settings_dict["TEST"]["NAME"] = f"test_plyrum_{os.getpid()}"  # runs side by side
+        _drop_left_overs()
         connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
         call_command("load_catalogue", verbosity=0)
         connection.settings_dict["OPTIONS"]["assume_role"] = role
@@ -36,3 +40,12 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 def _database_for_all(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
         yield
+
+
+def _drop_left_overs() -> None:
+    """Databases of runs that were killed before they could drop their own."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_plyrum\\_%%'")
+        for (name,) in cursor.fetchall():
+            if not Path(f"/proc/{name.rpartition('_')[2]}").exists():
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -1,8 +1,20 @@
 """The product's settings with a data folder of their own, so that tests never meet the data of `make run`."""
 
 import os
+import tomllib
+from pathlib import Path
 
 os.environ.setdefault("PLYRUM_DATA_DIR", ".plyrum/test")
 os.environ.setdefault("PLYRUM_BILLING_ENFORCE_BALANCE", "1")
+os.environ.setdefault("PLYRUM_CATALOGUE_PATH", str(Path(__file__).with_name("catalogue.toml")))
 
 from plyrum.settings import *  # noqa: E402, F403
+from plyrum.settings import PLYRUM_CATALOGUE_PATH, PLYRUM_DATA_DIR, PROVIDER_API_KEYS  # noqa: E402
+
+STATIC_ROOT = PLYRUM_DATA_DIR / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+
+for _provider in tomllib.loads(PLYRUM_CATALOGUE_PATH.read_text(encoding="utf-8"))["provider"]:
+    if _provider["id"] != "keyless":
+        _name = _provider["id"].upper().replace("-", "_")
+        PROVIDER_API_KEYS.setdefault(_name, ("sk-sandbox-1", "sk-sandbox-2"))

@@ -9,8 +9,15 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_ledger.sql"
 UNDO = """
 DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_credit(jsonb), ledger_open_wallet(uuid),
               ledger_expire_holds(int), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
-              ledger_clock(), ledger_lock(uuid[]), ledger_record_usage(uuid, uuid, jsonb, timestamptz);
+              ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb);
 DROP FUNCTION ledger_refuse_change() CASCADE;
+ALTER TABLE billing_wallet ALTER COLUMN balance_micro_rub TYPE bigint;
+ALTER TABLE billing_creditlot ALTER COLUMN amount_micro_rub TYPE bigint,
+    ALTER COLUMN remaining_micro_rub TYPE bigint, ALTER COLUMN reserved_micro_rub TYPE bigint;
+ALTER TABLE billing_hold ALTER COLUMN amount_micro_rub TYPE bigint, ALTER COLUMN captured_micro_rub TYPE bigint;
+ALTER TABLE billing_ledgerentry ALTER COLUMN amount_micro_rub TYPE bigint,
+    ALTER COLUMN balance_after_micro_rub TYPE bigint;
+DROP DOMAIN micro_rub, micro_rub_moved;
 """
 
 

@@ -8,6 +8,19 @@
 -- They run as their owner (SECURITY DEFINER): the application role cannot write these tables in any other way.
 -- Published once, never edited: a new version is a new file.
 
+-- No amount of money is ever below zero; a movement moves something. A domain, because the executor compiles
+-- a table's CHECK for every statement: on this path that was a quarter of the time.
+CREATE DOMAIN micro_rub AS bigint CHECK (VALUE >= 0);
+CREATE DOMAIN micro_rub_moved AS bigint CHECK (VALUE > 0);
+ALTER TABLE billing_wallet ALTER COLUMN balance_micro_rub TYPE micro_rub;
+ALTER TABLE billing_creditlot ALTER COLUMN amount_micro_rub TYPE micro_rub_moved,
+                              ALTER COLUMN remaining_micro_rub TYPE micro_rub,
+                              ALTER COLUMN reserved_micro_rub TYPE micro_rub;
+ALTER TABLE billing_hold ALTER COLUMN amount_micro_rub TYPE micro_rub,
+                         ALTER COLUMN captured_micro_rub TYPE micro_rub;
+ALTER TABLE billing_ledgerentry ALTER COLUMN amount_micro_rub TYPE micro_rub_moved,
+                                ALTER COLUMN balance_after_micro_rub TYPE micro_rub;
+
 -- The ledger's clock. Read after the lock, so that time runs with the sequence; tests replace it.
 CREATE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
 
@@ -16,11 +29,22 @@ CREATE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SEL
 CREATE FUNCTION ledger_hash(
     before bytea, customer uuid, seq bigint, entry uuid, debit text, credit text,
     amount bigint, balance_after bigint, key text
-) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-    SELECT sha256(before || convert_to(
+) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN sha256(before || convert_to(
         '1|' || customer || '|' || seq || '|' || entry || '|' || debit || '|' || credit || '|'
-        || amount || '|' || balance_after || '|' || key, 'UTF8'))
-$$;
+        || amount || '|' || balance_after || '|' || key, 'UTF8'));
+END $$;
+
+-- The steps of a call in the order they are applied: wallet by wallet, a wallet's steps as they came.
+CREATE FUNCTION ledger_ordered(steps jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF jsonb_array_length(steps) < 2 THEN
+        RETURN steps;
+    END IF;
+    RETURN (SELECT jsonb_agg(s.step ORDER BY s.step ->> 'customer_id', s.place)
+              FROM jsonb_array_elements(steps) WITH ORDINALITY AS s (step, place));
+END $$;
 
 -- Lock wallets in ascending order. Whoever needs more than one ledger call in a transaction calls this first.
 CREATE FUNCTION ledger_lock(customers uuid[]) RETURNS void
@@ -37,7 +61,11 @@ RETURNS TABLE (hold_id uuid, outcome text, held bigint, spendable bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
-    step record;
+    ordered jsonb := ledger_ordered(steps);
+    step jsonb;
+    customer uuid;
+    amount bigint;
+    is_soft boolean;
     lot record;
     moment timestamptz;
     ids bigint[];
@@ -46,40 +74,38 @@ DECLARE
     share bigint;
     total bigint;
 BEGIN
-    FOR step IN
-        SELECT s.* FROM ROWS FROM (jsonb_to_recordset(steps) AS
-               (id uuid, customer_id uuid, amount bigint, ttl_seconds int, soft boolean))
-               WITH ORDINALITY AS s (id, customer_id, amount, ttl_seconds, soft, place)
-         ORDER BY s.customer_id, s.place
-    LOOP
-        PERFORM 1 FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
+    FOR place IN 0 .. jsonb_array_length(ordered) - 1 LOOP
+        step := ordered -> place;
+        hold_id := step ->> 'id';
+        customer := step ->> 'customer_id';
+        amount := step ->> 'amount';
+        is_soft := step ->> 'soft';
+        PERFORM 1 FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
         moment := ledger_clock();
-        hold_id := step.id;
         spendable := NULL;
         ids := '{}';
         amounts := '{}';
-        missing := step.amount;
-        FOR lot IN
-            SELECT l.id, l.remaining_micro_rub - l.reserved_micro_rub AS free
+        missing := amount;
+        WHILE missing > 0 LOOP
+            SELECT l.id, l.remaining_micro_rub - l.reserved_micro_rub AS free INTO lot
               FROM billing_creditlot l
-             WHERE l.customer_id = step.customer_id AND NOT l.is_spent
+             WHERE l.customer_id = customer AND NOT l.is_spent
                AND l.remaining_micro_rub > l.reserved_micro_rub
-               AND (l.expires_at IS NULL OR l.expires_at > moment)
-             ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id
-        LOOP
-            EXIT WHEN missing = 0;
+               AND (l.expires_at IS NULL OR l.expires_at > moment) AND l.id <> ALL (ids)
+             ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id LIMIT 1;
+            EXIT WHEN NOT FOUND;
             share := least(missing, lot.free);
             missing := missing - share;
             ids := ids || lot.id;
             amounts := amounts || share;
         END LOOP;
 
-        held := step.amount - missing;
-        IF missing = 0 OR step.soft THEN
+        held := amount - missing;
+        IF missing = 0 OR is_soft THEN
             INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
                                       lot_amounts, expires_at, created_at)
-            VALUES (step.id, step.customer_id, held, 0, 'open', ids, amounts,
-                    moment + make_interval(secs => step.ttl_seconds), moment)
+            VALUES (hold_id, customer, held, 0, 'open', ids, amounts,
+                    moment + make_interval(secs => (step ->> 'ttl_seconds')::int), moment)
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
                 FOR i IN 1 .. cardinality(ids) LOOP
@@ -93,19 +119,19 @@ BEGIN
         END IF;
 
         -- Either the hold exists already or the money is short: say which.
-        SELECT h.amount_micro_rub, CASE WHEN h.customer_id = step.customer_id
-                                             AND (h.amount_micro_rub = step.amount OR step.soft)
+        SELECT h.amount_micro_rub, CASE WHEN h.customer_id = customer
+                                             AND (h.amount_micro_rub = amount OR is_soft)
                                         THEN 'replayed' ELSE 'mismatch' END
-          INTO held, outcome FROM billing_hold h WHERE h.id = step.id;
+          INTO held, outcome FROM billing_hold h WHERE h.id = hold_id;
         IF NOT FOUND THEN
             SELECT coalesce(sum(l.remaining_micro_rub), 0),
                    coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0)
               INTO total, spendable
               FROM billing_creditlot l
-             WHERE l.customer_id = step.customer_id AND NOT l.is_spent
+             WHERE l.customer_id = customer AND NOT l.is_spent
                AND (l.expires_at IS NULL OR l.expires_at > moment);
             held := 0;
-            outcome := CASE WHEN total >= step.amount THEN 'reserved_in_flight' ELSE 'insufficient_balance' END;
+            outcome := CASE WHEN total >= amount THEN 'reserved_in_flight' ELSE 'insufficient_balance' END;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -120,111 +146,105 @@ RETURNS TABLE (settled_hold_id uuid, entry_id uuid, outcome text, charged bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
-    step record;
+    ordered jsonb := ledger_ordered(steps);
+    step jsonb;
+    customer uuid;
+    amount bigint;
     wallet record;
     hold record;
     moment timestamptz;
     used bigint[];
     rest bigint;
 BEGIN
-    FOR step IN
-        SELECT s.* FROM ROWS FROM (jsonb_to_recordset(steps) AS
-               (hold_id uuid, customer_id uuid, amount bigint, entry_id uuid, key text, source_type text,
-                source_id text, usage jsonb))
-               WITH ORDINALITY
-               AS s (hold_id, customer_id, amount, entry_id, key, source_type, source_id, usage, place)
-         ORDER BY s.customer_id, s.place
-    LOOP
-        settled_hold_id := step.hold_id;
+    FOR place IN 0 .. jsonb_array_length(ordered) - 1 LOOP
+        step := ordered -> place;
+        settled_hold_id := step ->> 'hold_id';
+        customer := step ->> 'customer_id';
+        amount := step ->> 'amount';
         entry_id := NULL;
         charged := 0;
         released := 0;
         spendable := NULL;
-        IF step.hold_id IS NULL THEN
-            PERFORM ledger_record_usage(step.customer_id, NULL, step.usage, ledger_clock());
-            outcome := 'done';
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
-        SELECT w.balance_micro_rub - step.amount AS balance, w.seq + 1 AS seq, w.head_hash
-          INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
-        moment := ledger_clock();
-        UPDATE billing_hold h
-           SET status = CASE WHEN step.amount > 0 THEN 'captured' ELSE 'released' END,
-               captured_micro_rub = step.amount, resolved_at = moment
-         WHERE h.id = step.hold_id AND h.customer_id = step.customer_id AND h.status = 'open'
-           AND h.amount_micro_rub >= step.amount AND (h.expires_at > moment OR step.amount = 0)
-        RETURNING h.lot_ids, h.lot_amounts, h.amount_micro_rub INTO hold;
-        IF NOT FOUND THEN
-            SELECT CASE WHEN h.customer_id <> step.customer_id THEN 'unknown_hold'
-                        WHEN h.status = 'open' AND h.expires_at <= moment THEN 'expired'
-                        WHEN h.status = 'open' THEN 'over_hold'
-                        WHEN h.captured_micro_rub = step.amount THEN 'replayed'
-                        WHEN h.status = 'expired' THEN 'expired'
-                        ELSE 'mismatch' END
-              INTO outcome FROM billing_hold h WHERE h.id = step.hold_id;
-            IF NOT FOUND THEN
-                outcome := 'unknown_hold';
-            ELSIF outcome = 'replayed' THEN
-                charged := step.amount;
-                SELECT e.id INTO entry_id FROM billing_ledgerentry e WHERE e.key = step.key;
-            END IF;
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
-        used := '{}';
-        rest := step.amount;
-        FOR i IN 1 .. cardinality(hold.lot_ids) LOOP
-            used := used || least(rest, hold.lot_amounts[i]);
-            rest := rest - used[i];
-            UPDATE billing_creditlot l
-               SET reserved_micro_rub = l.reserved_micro_rub - hold.lot_amounts[i],
-                   remaining_micro_rub = l.remaining_micro_rub - used[i],
-                   is_spent = l.remaining_micro_rub = used[i]
-             WHERE l.id = hold.lot_ids[i];
-        END LOOP;
-        IF step.amount > 0 THEN
-            wallet.head_hash := ledger_hash(wallet.head_hash, step.customer_id, wallet.seq, step.entry_id,
-                                            'wallet', 'revenue', step.amount, wallet.balance, step.key);
-            UPDATE billing_wallet w
-               SET balance_micro_rub = wallet.balance, seq = wallet.seq, head_hash = wallet.head_hash
-             WHERE w.customer_id = step.customer_id;
-            INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
-                        amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id,
-                        lot_ids, lot_amounts, effective_at, created_at, hash)
-            VALUES (step.entry_id, step.customer_id, wallet.seq, 'usage_debit', 'wallet', 'revenue', step.amount,
-                    wallet.balance, step.key, step.source_type, step.source_id, step.hold_id,
-                    hold.lot_ids, used, moment, moment, wallet.head_hash);
-            entry_id := step.entry_id;
-        END IF;
-        PERFORM ledger_record_usage(step.customer_id, entry_id, step.usage, moment);
-        charged := step.amount;
-        released := hold.amount_micro_rub - step.amount;
-        SELECT coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0) INTO spendable
-          FROM billing_creditlot l
-         WHERE l.customer_id = step.customer_id AND NOT l.is_spent
-           AND (l.expires_at IS NULL OR l.expires_at > moment);
         outcome := 'done';
+        moment := ledger_clock();
+        IF settled_hold_id IS NOT NULL THEN
+            SELECT w.balance_micro_rub - amount AS balance, w.seq + 1 AS seq, w.head_hash
+              INTO wallet FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
+            moment := ledger_clock();
+            UPDATE billing_hold h
+               SET status = CASE WHEN amount > 0 THEN 'captured' ELSE 'released' END,
+                   captured_micro_rub = amount, resolved_at = moment
+             WHERE h.id = settled_hold_id AND h.customer_id = customer AND h.status = 'open'
+               AND h.amount_micro_rub >= amount AND (h.expires_at > moment OR amount = 0)
+            RETURNING h.lot_ids, h.lot_amounts, h.amount_micro_rub INTO hold;
+            IF NOT FOUND THEN
+                SELECT CASE WHEN h.customer_id <> customer THEN 'unknown_hold'
+                            WHEN h.status = 'open' AND h.expires_at <= moment THEN 'expired'
+                            WHEN h.status = 'open' THEN 'over_hold'
+                            WHEN h.captured_micro_rub = amount THEN 'replayed'
+                            WHEN h.status = 'expired' THEN 'expired'
+                            ELSE 'mismatch' END
+                  INTO outcome FROM billing_hold h WHERE h.id = settled_hold_id;
+                IF NOT FOUND THEN
+                    outcome := 'unknown_hold';
+                ELSIF outcome = 'replayed' THEN
+                    charged := amount;
+                    SELECT e.id INTO entry_id FROM billing_ledgerentry e WHERE e.key = step ->> 'key';
+                END IF;
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+
+            used := '{}';
+            rest := amount;
+            FOR i IN 1 .. cardinality(hold.lot_ids) LOOP
+                used := used || least(rest, hold.lot_amounts[i]);
+                rest := rest - used[i];
+                UPDATE billing_creditlot l
+                   SET reserved_micro_rub = l.reserved_micro_rub - hold.lot_amounts[i],
+                       remaining_micro_rub = l.remaining_micro_rub - used[i],
+                       is_spent = l.remaining_micro_rub = used[i]
+                 WHERE l.id = hold.lot_ids[i];
+            END LOOP;
+            IF amount > 0 THEN
+                entry_id := step ->> 'entry_id';
+                wallet.head_hash := ledger_hash(wallet.head_hash, customer, wallet.seq, entry_id,
+                                                'wallet', 'revenue', amount, wallet.balance, step ->> 'key');
+                UPDATE billing_wallet w
+                   SET balance_micro_rub = wallet.balance, seq = wallet.seq, head_hash = wallet.head_hash
+                 WHERE w.customer_id = customer;
+                INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
+                            amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id,
+                            lot_ids, lot_amounts, effective_at, created_at, hash)
+                VALUES (entry_id, customer, wallet.seq, 'usage_debit', 'wallet', 'revenue', amount,
+                        wallet.balance, step ->> 'key', step ->> 'source_type', step ->> 'source_id',
+                        settled_hold_id, hold.lot_ids, used, moment, moment, wallet.head_hash);
+            END IF;
+            charged := amount;
+            released := hold.amount_micro_rub - amount;
+            SELECT coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0) INTO spendable
+              FROM billing_creditlot l
+             WHERE l.customer_id = customer AND NOT l.is_spent
+               AND (l.expires_at IS NULL OR l.expires_at > moment);
+        END IF;
+        IF jsonb_array_length(step -> 'usage') > 0 THEN
+            INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
+                        output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
+                        cost_micro_rub, charged_micro_rub, price_version_id, fx_rate_id, ledger_entry_id,
+                        api_key_id, estimated, created_at)
+            SELECT u.id, customer, u.run_id, u.model, u.provider, u.kind, u.input_tokens, u.output_tokens,
+                   u.cached_input_tokens, u.cache_write_tokens, u.reasoning_tokens, u.images,
+                   u.cost_micro_rub, u.charged_micro_rub, u.price_version_id, u.fx_rate_id, entry_id,
+                   u.api_key_id, u.estimated, moment
+              FROM jsonb_to_recordset(step -> 'usage') AS u (
+                   id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint,
+                   output_tokens bigint, cached_input_tokens bigint, cache_write_tokens bigint,
+                   reasoning_tokens bigint, images int, cost_micro_rub bigint, charged_micro_rub bigint,
+                   price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean);
+        END IF;
         RETURN NEXT;
     END LOOP;
 END $$;
-
-CREATE FUNCTION ledger_record_usage(customer uuid, entry uuid, rows jsonb, moment timestamptz) RETURNS void
-LANGUAGE sql AS $$
-    INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens, output_tokens,
-                cached_input_tokens, cache_write_tokens, reasoning_tokens, images, cost_micro_rub,
-                charged_micro_rub, price_version_id, fx_rate_id, ledger_entry_id, api_key_id, estimated, created_at)
-    SELECT u.id, customer, u.run_id, u.model, u.provider, u.kind, u.input_tokens, u.output_tokens,
-           u.cached_input_tokens, u.cache_write_tokens, u.reasoning_tokens, u.images, u.cost_micro_rub,
-           u.charged_micro_rub, u.price_version_id, u.fx_rate_id, entry, u.api_key_id, u.estimated, moment
-      FROM jsonb_to_recordset(rows) AS u (
-           id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint, output_tokens bigint,
-           cached_input_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint, images int,
-           cost_micro_rub bigint, charged_micro_rub bigint, price_version_id bigint, fx_rate_id bigint,
-           api_key_id uuid, estimated boolean)
-$$;
 
 -- Money comes in: makes the wallet if missing, a lot and an entry. Step: {entry_id, customer_id, amount,
 -- type, debit_account, lot_kind, spend_class, expires_at, key, source_type, source_id, effective_at}.

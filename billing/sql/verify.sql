@@ -211,7 +211,7 @@ SELECT e.id, e.amount_micro_rub || ' taken, ' || coalesce(u.total::text, 'no usa
   LEFT JOIN (SELECT ledger_entry_id, customer_id, sum(charged_micro_rub) AS total FROM work
               GROUP BY ledger_entry_id, customer_id) u
             ON u.ledger_entry_id = e.id AND u.customer_id = e.customer_id
- WHERE e.type = 'usage_debit' AND e.amount_micro_rub IS DISTINCT FROM u.total
+ WHERE e.type = 'usage_debit' AND e.source_type = 'run' AND e.amount_micro_rub IS DISTINCT FROM u.total
  UNION ALL
 SELECT u.id, 'usage of ' || u.charged_micro_rub || ' at a cost of ' || u.cost_micro_rub || ', entry '
              || coalesce(e.type, 'none')

@@ -13,6 +13,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession
 from billing.pricing import Usage
 from orchestration.providers import base
 from orchestration.providers.base import ErrorClass, ProviderError
+from orchestration.providers.transport import time_limits
 from orchestration.shapes import Answer, Call, Delta
 
 FINISH_REASONS = {
@@ -69,6 +70,7 @@ class OpenAIChat:
                 f"{call.base_url}/chat/completions",
                 data=_body(call),
                 headers={"Authorization": f"Bearer {call.key}", "Content-Type": "application/json"},
+                timeout=time_limits(call.idle_seconds),
             )
         except TimeoutError as error:
             raise ProviderError(base.TIMEOUT_FIRST) from error
@@ -126,7 +128,12 @@ async def _read_stream(response: ClientResponse, answer: Answer) -> AsyncIterato
                         yield group
                     return
                 if data:
-                    _take(_parsed(data), answer, group)
+                    try:
+                        _take(_parsed(data), answer, group)
+                    except ProviderError:
+                        if group:
+                            yield group  # what came before the fault was delivered and is shown
+                        raise
         if group:
             yield group
     if not answer.finish_reason:

@@ -4,6 +4,8 @@ Source: the measurements in docs/decisions/0005-hot-path.md (httpx's pool does w
 of what is in flight).
 """
 
+from functools import lru_cache
+
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 CONNECT_SECONDS = 5
@@ -14,9 +16,15 @@ def open_session() -> ClientSession:
     """No proxies from the environment, no cookies, no total time limit: the executor holds that one."""
     return ClientSession(
         connector=TCPConnector(limit=0, keepalive_timeout=60, ttl_dns_cache=60),
-        timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=IDLE_SECONDS),
+        timeout=time_limits(IDLE_SECONDS),
         cookie_jar=DummyCookieJar(),
         auto_decompress=True,
         trust_env=False,
         read_bufsize=2**18,
     )
+
+
+@lru_cache(maxsize=8)
+def time_limits(idle_seconds: int) -> ClientTimeout:
+    """Connecting and silence are limited here, the whole call by the executor."""
+    return ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=idle_seconds)

@@ -20,13 +20,15 @@ LOWEST_POSTGRES = 150_000
 
 
 class Command(DjangoMigrate):
-    def handle(self, *args: Any, **options: Any) -> None:
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """The role is made before the system checks, which already ask the database."""
         connection = connections[options["database"]]
         work_as_owner(connection)
         _require_postgres(connection)
         _make_role(connection, settings.PLYRUM_DATABASE_ROLE)
-        super().handle(*args, **options)
+        output = super().execute(*args, **options)
         _grant(connection, settings.PLYRUM_DATABASE_ROLE)
+        return output
 
 
 def work_as_owner(connection: BaseDatabaseWrapper) -> None:

@@ -1,0 +1,14 @@
+"""The product's settings on a data folder of the benchmark's own, with the catalogue of the tests."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("PLYRUM_DATA_DIR", str(ROOT / ".plyrum" / "bench"))
+os.environ.setdefault("PLYRUM_BILLING_ENFORCE_BALANCE", "1")
+os.environ.setdefault("PLYRUM_CATALOGUE_PATH", str(ROOT / "tests" / "catalogue.toml"))
+os.environ.setdefault("PLYRUM_DEBUG", "0")
+os.environ.setdefault("PORT", "8650")
+os.environ.setdefault("ACCESS_TOKEN_TTL", "86400")
+
+from plyrum.settings import *  # noqa: E402, F403
