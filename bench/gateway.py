@@ -41,7 +41,7 @@ class Gateways:
     def __enter__(self) -> Self:
         port = settings.PORT
         self.sandbox = self._start(
-            "sandbox", python("-m", "sandbox", "--port", str(port + 100)), f"http://127.0.0.1:{port + 100}/openai/v1/models", {}
+            "sandbox", python("-m", "sandbox", "--port", str(port + 100)), f"http://127.0.0.1:{port + 100}/", {}
         )
         self.site = self._start(
             "plyrum",

@@ -90,14 +90,19 @@ def credited(user: User, amount_micro_rub: int) -> User:
 
 
 @pytest.fixture
-def make_client(server: ServerProcess) -> Callable[..., Client]:
-    def make(rub: int = 100, url: str = "") -> Client:
-        user = factories.customer()
-        if rub:
-            credited(user, rub * RUB)
-        return Client(url or server.url, user)
+def make_client(server: ServerProcess) -> Iterator[Callable[..., Client]]:
+    made: list[Client] = []
 
-    return make
+    def make(rub: int = 100, url: str = "", user: User | None = None) -> Client:
+        person = user or factories.customer()
+        if rub and user is None:
+            credited(person, rub * RUB)
+        made.append(Client(url or server.url, person))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.http.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from billing.models import Hold, LedgerEntry, UsageEvent
 from orchestration.models import Attempt, Run, RunFrames
-from tests.orchestration.conftest import RUB, Client, one, parsed, text_of, types
+from tests.orchestration.conftest import RUB, Client, credited, one, parsed, text_of, types
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ServerProcess
 
@@ -109,8 +109,6 @@ def test_hundred_requests_for_ten_holds_accept_exactly_ten(make_client: Callable
     rich = make_client()
     worst = rich.http.post("/api/runs/estimate", json={"prompt": "Тише едешь", "model": "fault/slow"}).json()
     client = make_client(rub=0)
-    from tests.orchestration.conftest import credited
-
     credited(client.user, worst["hold_micro_rub"] * 10)
     answers: list[httpx.Response] = []
     barrier = threading.Barrier(100)
@@ -150,8 +148,6 @@ def test_run_without_money_is_refused_before_anything_is_sent(
 
 
 def test_refusal_for_lack_of_money_is_final_for_its_key(make_client: Callable[..., Client]) -> None:
-    from tests.orchestration.conftest import credited
-
     client = make_client(rub=0)
     key = str(uuid4())
     client.run(idempotency_key=key)
@@ -213,7 +209,7 @@ def test_another_process_can_follow_and_stop_a_run(
     client: Client, sandbox: SandboxProcess, make_client: Callable[..., Client]
 ) -> None:
     with ServerProcess(sandbox_url=sandbox.url) as other:
-        elsewhere = Client(other.url, client.user)
+        elsewhere = make_client(url=other.url, user=client.user)
         body = {"idempotency_key": str(uuid4()), "prompt": "Из другого процесса", "model": "fault/slow"}
         with client.http.stream("POST", "/api/stream/run", json=body) as response:
             lines = response.iter_lines()
