@@ -14,8 +14,8 @@ USAGE = "UPDATE billing_usageevent SET {} WHERE customer_id = %(customer)s;"
 
 NEW_ENTRY = """
 INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
-            balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at, created_at,
-            hash)
+            balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at,
+            created_at, hash)
 VALUES (%(stranger)s, %(stranger)s, 1, 'topup', 'promo', 'wallet', 5, 5, %(stranger)s, 'x', 'x', '{}', '{}',
         now(), now(),
         ledger_hash('', %(stranger)s, 1, %(stranger)s, 'promo', 'wallet', 5, 5, %(stranger)s::text));

@@ -1,0 +1,143 @@
+"""The ledger as a small model in memory: what the database's functions must answer and what must be left.
+
+Written from the rules alone (ledger guide 5, 7, 13), not from the SQL, so that the two can disagree.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+SPEND_CLASS = {"monthly": 1, "bonus": 2, "rollover": 3, "purchased": 4}
+
+
+@dataclass
+class Lot:
+    kind: str
+    amount: int
+    age: int  # the place in which it came
+    expires_at: datetime | None
+    remaining: int = 0
+    reserved: int = 0
+
+    def is_usable(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at
+
+    @property
+    def order(self) -> tuple[int, bool, datetime | None, int]:
+        return (SPEND_CLASS[self.kind], self.expires_at is None, self.expires_at, self.age)
+
+
+@dataclass
+class Hold:
+    customer: UUID
+    amount: int
+    ends_at: datetime
+    shares: list[tuple[Lot, int]]
+    status: str = "open"
+    captured: int = 0
+
+
+@dataclass
+class Wallet:
+    lots: list[Lot] = field(default_factory=list)
+    entries: list[int] = field(default_factory=list)  # signed amounts
+
+    @property
+    def balance(self) -> int:
+        return sum(self.entries)
+
+
+@dataclass
+class Model:
+    """All wallets of one simulation and its clock."""
+
+    now: datetime
+    wallets: dict[UUID, Wallet] = field(default_factory=dict)
+    holds: dict[UUID, Hold] = field(default_factory=dict)
+    credits: dict[str, tuple[UUID, int]] = field(default_factory=dict)
+
+    def credit(self, customer: UUID, amount: int, kind: str, expires_at: datetime | None, key: str) -> str:
+        """Answers the outcome."""
+        wallet = self.wallets.setdefault(customer, Wallet())
+        if key in self.credits:
+            return "replayed" if self.credits[key] == (customer, amount) else "mismatch"
+        self.credits[key] = (customer, amount)
+        wallet.lots.append(Lot(kind, amount, len(wallet.lots), expires_at, remaining=amount))
+        wallet.entries.append(amount)
+        return "done"
+
+    def hold(
+        self, hold_id: UUID, customer: UUID, amount: int, ttl_seconds: int, *, soft: bool
+    ) -> tuple[str, int]:
+        """Answers the outcome and what is held."""
+        known = self.holds.get(hold_id)
+        if known is not None:
+            is_same = known.customer == customer and (soft or known.amount == amount)
+            return ("replayed" if is_same else "mismatch"), known.amount
+        usable = [lot for lot in self._lots(customer) if lot.is_usable(self.now)]
+        free = sum(lot.remaining - lot.reserved for lot in usable)
+        if free < amount and not soft:
+            there = sum(lot.remaining for lot in usable)
+            return ("reserved_in_flight" if there >= amount else "insufficient_balance"), 0
+        shares, missing = [], min(amount, free)
+        for lot in sorted(usable, key=lambda lot: lot.order):
+            if share := min(missing, lot.remaining - lot.reserved):
+                shares.append((lot, share))
+                lot.reserved += share
+                missing -= share
+        ends_at = self.now + timedelta(seconds=ttl_seconds)
+        self.holds[hold_id] = Hold(customer, min(amount, free), ends_at, shares)
+        return "held", min(amount, free)
+
+    def settle(self, hold_id: UUID, customer: UUID, amount: int) -> tuple[str, int, int]:
+        """Answers the outcome, what was charged and what went back."""
+        hold = self.holds.get(hold_id)
+        if hold is None or hold.customer != customer:
+            return "unknown_hold", 0, 0
+        if hold.status != "open":
+            if hold.captured == amount:
+                return "replayed", amount, 0
+            return ("expired" if hold.status == "expired" else "mismatch"), 0, 0
+        if amount > 0 and self.now >= hold.ends_at:
+            return "expired", 0, 0
+        if amount > hold.amount:
+            return "over_hold", 0, 0
+        self._resolve(hold, "captured" if amount else "released", amount)
+        return "done", amount, hold.amount - amount
+
+    def sweep(self) -> None:
+        for hold in self.holds.values():
+            if hold.status == "open" and self.now >= hold.ends_at:
+                self._resolve(hold, "expired", 0)
+
+    def spendable(self, customer: UUID) -> int:
+        return sum(lot.remaining - lot.reserved for lot in self._lots(customer) if lot.is_usable(self.now))
+
+    def state(self, customer: UUID) -> dict[str, Any]:
+        """Everything that must be equal in the database."""
+        wallet = self.wallets[customer]
+        return {
+            "balance": wallet.balance,
+            "entries": wallet.entries,
+            "lots": [(lot.kind, lot.amount, lot.remaining, lot.reserved) for lot in wallet.lots],
+            "holds": {
+                hold_id: (hold.status, hold.amount, hold.captured, [share for _, share in hold.shares])
+                for hold_id, hold in self.holds.items()
+                if hold.customer == customer
+            },
+        }
+
+    def _lots(self, customer: UUID) -> list[Lot]:
+        return self.wallets[customer].lots if customer in self.wallets else []
+
+    def _resolve(self, hold: Hold, status: str, captured: int) -> None:
+        hold.status, hold.captured = status, captured
+        rest = captured
+        for lot, share in hold.shares:
+            taken = min(rest, share)
+            lot.reserved -= share
+            lot.remaining -= taken
+            rest -= taken
+        if captured:
+            self.wallets[hold.customer].entries.append(-captured)

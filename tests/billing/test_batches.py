@@ -1,0 +1,116 @@
+"""A batch of N is N batches of one: the array shape saves commits and changes nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from billing import ledger
+from billing.models import LotKind
+from plyrum.ids import uuid7
+from tests.billing import books
+
+Row = dict[str, Any]
+WALLETS = 3
+FEW = hypothesis_settings(deadline=None, max_examples=40)
+PLACES = st.integers(0, WALLETS - 1)
+CREDITS = st.tuples(PLACES, st.integers(1, 100), st.sampled_from(LotKind), st.integers(0, 5))
+HOLDS = st.tuples(PLACES, st.integers(0, 150), st.booleans(), st.integers(0, 12))
+SETTLES = st.tuples(st.integers(0, 5), st.integers(0, 60))
+
+
+def all_at_once(
+    call: Callable[[list[Row]], list[Row]], steps: list[Row], name: str, answer: str
+) -> list[Row]:
+    """The answers in the order of the steps; twins of one name are answered in their order."""
+    by_name: dict[UUID, list[Row]] = {}
+    for row in call(steps):
+        by_name.setdefault(row[answer], []).append(row)
+    return [by_name[step[name]].pop(0) for step in steps]
+
+
+def one_by_one(call: Callable[[list[Row]], list[Row]], steps: list[Row], *_: str) -> list[Row]:
+    return [row for step in steps for row in call([step])]
+
+
+def shown(rows: list[Row], *facts: str) -> list[tuple[object, ...]]:
+    return [tuple(row[fact] for fact in facts) for row in rows]
+
+
+@FEW
+@given(st.lists(CREDITS, max_size=25))
+def test_credits(plan: list[tuple[int, int, LotKind, int]]) -> None:
+    found = []
+    for together in (True, False):
+        customers = [uuid7() for _ in range(WALLETS)]
+        keys = [f"batch:{uuid7()}" for _ in range(6)]
+        steps = [
+            # A key belongs to one wallet: what it answers must not depend on the order of wallets.
+            books.credit_step(customers[place], amount, kind=kind, key=f"{keys[key]}:{place}")
+            for place, amount, kind, key in plan
+        ]
+        calls = [steps] if together else [[step] for step in steps]
+        rows = [row for call in calls for row in books.call("ledger_credit", call)]
+        found.append(
+            (
+                sorted(shown(rows, "outcome", "balance_after")),
+                [
+                    [(e.seq, e.type, e.amount_micro_rub, e.balance_after_micro_rub) for e in books.entries(c)]
+                    for c in customers
+                ],
+                [books.remaining(customer) for customer in customers],
+            )
+        )
+        books.assert_right(*{customers[place] for place, *_ in plan})
+    assert found[0] == found[1]
+
+
+@FEW
+@given(st.lists(HOLDS, max_size=25))
+def test_holds(plan: list[tuple[int, int, bool, int]]) -> None:
+    found = []
+    for serve in (all_at_once, one_by_one):
+        customers = [books.funded(100, 30, 70) for _ in range(WALLETS)]
+        names = [[uuid7() for _ in range(13)] for _ in range(WALLETS)]
+        steps = [
+            books.hold_step(customers[place], amount, soft=soft, hold_id=names[place][name])
+            for place, amount, soft, name in plan
+        ]
+        rows = serve(ledger.hold, steps, "id", "hold_id")
+        found.append(
+            (
+                shown(rows, "outcome", "held", "spendable"),
+                [books.reserved(customer) for customer in customers],
+            )
+        )
+        books.assert_right(*customers)
+        release(steps)
+    assert found[0] == found[1]
+
+
+@FEW
+@given(st.lists(SETTLES, max_size=20))
+def test_settlements(plan: list[tuple[int, int]]) -> None:
+    found = []
+    for serve in (all_at_once, one_by_one):
+        customers = [books.funded(50, 50) for _ in range(WALLETS)]
+        holds = [(customer, books.held(customer, 40)) for customer in customers for _ in range(2)]
+        steps = [books.settle_step(*holds[place], amount) for place, amount in plan]
+        rows = serve(ledger.settle, steps, "hold_id", "settled_hold_id")
+        found.append(
+            (
+                shown(rows, "outcome", "charged", "released", "spendable"),
+                [[(e.seq, e.balance_after_micro_rub) for e in books.entries(c)] for c in customers],
+                [(books.remaining(customer), books.reserved(customer)) for customer in customers],
+            )
+        )
+        books.assert_right(*customers)
+        ledger.settle([books.settle_step(*hold, 0) for hold in holds])
+    assert found[0] == found[1]
+
+
+def release(steps: list[Row]) -> None:
+    ledger.settle([books.settle_step(step["customer_id"], step["id"], 0) for step in steps])
