@@ -10,9 +10,9 @@ pgbench's simple-update.
 import argparse
 import asyncio
 import os
+import shutil
 import statistics
 import sys
-from uuid import uuid4
 
 import uvloop
 
@@ -40,6 +40,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--only", choices=["runs", "pairs"])
     options = parser.parse_args()
+    for name in ("postgres", "redis"):  # every benchmark starts with an empty ledger
+        shutil.rmtree(settings.PLYRUM_DATA_DIR / name, ignore_errors=True)
     embedded.start_if_needed()
     call_command("migrate", verbosity=0)
     call_command("load_catalogue", verbosity=0)

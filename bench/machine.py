@@ -1,7 +1,6 @@
 """The processes of a benchmark: an own data folder, sandbox, server, and the CPU they use."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -68,13 +67,6 @@ class Process:
 
 def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
-
-
-def fresh(folder: Path) -> Path:
-    """An empty folder; what an earlier benchmark left in it goes."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _answers(url: str) -> bool:
