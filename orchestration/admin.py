@@ -64,7 +64,7 @@ class RunAdmin(ReadOnlyAdmin):
             None,
             {
                 "fields": [
-                    "id", "sentence", "condition", "error", "finish_reason", "customer", "surface",
+                    "id", "sentence", "state", "error", "finish_reason", "customer", "surface",
                     "idempotency_key", "api_key_id", "created_at", "finished_at", "time",
                 ]
             },
@@ -277,9 +277,8 @@ class SwitchedAdmin(OperatorActs, ReadOnlyAdmin):
         """The button that would change nothing is not shown."""
         if not object_id:
             return False
-        return (
-            self.model._default_manager.filter(pk=unquote(object_id)).exclude(is_enabled=is_enabled).exists()
-        )
+        rows: QuerySet[Any] = self.model._default_manager.filter(pk=unquote(object_id))
+        return rows.exclude(is_enabled=is_enabled).exists()
 
 
 @admin.register(Model)

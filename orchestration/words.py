@@ -98,13 +98,16 @@ def sentence(run: Run, attempts: Sequence[Attempt], labels: Mapping[str, str]) -
     return " ".join(said)
 
 
-def reasons(candidate: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The rules that put a candidate of the stored route where it stands: [{text, value}]."""
+def reasons(candidate: Mapping[str, Any], label: str = "") -> list[dict[str, str]]:
+    """The rules that put a candidate of the stored route where it stands: [{text, value}].
+
+    `label` is the model's name for people; without it its id is shown.
+    """
     found = []
     for code in candidate.get("reasons", ()):
         name, _colon, value = code.partition(":")
         if name == "named":
-            found.append({"text": _("Модель назвали вы"), "value": candidate["model"]})
+            found.append({"text": _("Модель назвали вы"), "value": label or candidate["model"]})
         elif name == "profile":
             found.append({"text": _("Правило выбора"), "value": str(_PROFILES.get(value, value))})
         elif name == "score":

@@ -69,6 +69,7 @@ class BlockStream:
 
     def finish(self) -> str:
         """The HTML of what is left."""
+        self._tail += "\n" if self._carry else ""
         return self._take(len(self._tail))
 
     def _take(self, size: int) -> str:

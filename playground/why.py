@@ -30,7 +30,7 @@ def explanation(run: Run, snapshot: Snapshot) -> Facts:
         "run": _run(run, labels),
         "sentence": words.sentence(run, attempts, labels),
         "lines": _lines(run, attempts, labels),
-        "reasons": words.reasons(chosen) if chosen else [],
+        "reasons": words.reasons(chosen, labels[chosen["model"]]) if chosen else [],
         "excluded": [
             {"label": labels.get(model, model), "reason": words.exclusion(code)}
             for model, code in run.route.get("excluded", {}).items()
