@@ -93,14 +93,13 @@ SELECT l.id, l.remaining_micro_rub || ' remains of ' || l.amount_micro_rub || ',
  WHERE l.remaining_micro_rub <> l.amount_micro_rub - coalesce(t.total, 0)
 
 -- check V10: a debit took exactly its amount, from lots of its own wallet; a credit took nothing
-SELECT e.id, e.debit_account || ' ' || e.amount_micro_rub || ', taken ' || coalesce(t.total, 0)
-  FROM entry e
-  LEFT JOIN (SELECT t.entry_id, sum(t.amount) AS total,
-                    bool_or(t.amount IS NULL OR t.amount < 0 OR l.id IS NULL) AS is_wrong
-               FROM taken t LEFT JOIN billing_creditlot l ON l.id = t.lot_id AND l.customer_id = t.customer_id
-              GROUP BY t.entry_id) t ON t.entry_id = e.id
- WHERE coalesce(t.total, 0) <> CASE WHEN e.debit_account = 'wallet' THEN e.amount_micro_rub ELSE 0 END
-    OR t.is_wrong
+SELECT e.id, e.debit_account || ' ' || e.amount_micro_rub || ', taken ' || t.total
+  FROM entry e,
+       LATERAL (SELECT coalesce(sum(u.amount), 0) AS total,
+                       bool_or(u.amount IS NULL OR u.amount < 0 OR l.id IS NULL) AS is_wrong
+                  FROM unnest(e.lot_ids, e.lot_amounts) AS u (lot_id, amount)
+                  LEFT JOIN billing_creditlot l ON l.id = u.lot_id AND l.customer_id = e.customer_id) t
+ WHERE t.total <> CASE WHEN e.debit_account = 'wallet' THEN e.amount_micro_rub ELSE 0 END OR t.is_wrong
 
 -- check V11: what a lot reserves is the shares of open holds
 SELECT l.id, l.reserved_micro_rub || ' reserved, ' || coalesce(s.total, 0) || ' in open holds'
@@ -110,13 +109,13 @@ SELECT l.id, l.reserved_micro_rub || ' reserved, ' || coalesce(s.total, 0) || ' 
  WHERE l.reserved_micro_rub <> coalesce(s.total, 0)
 
 -- check V12: a hold is the sum of its shares, in lots of its own wallet
-SELECT h.id, h.amount_micro_rub || ' held, ' || coalesce(s.total, 0) || ' in shares'
-  FROM hold h
-  LEFT JOIN (SELECT s.hold_id, sum(s.amount) AS total,
-                    bool_or(s.amount IS NULL OR s.amount <= 0 OR l.id IS NULL) AS is_wrong
-               FROM share s LEFT JOIN billing_creditlot l ON l.id = s.lot_id AND l.customer_id = s.customer_id
-              GROUP BY s.hold_id) s ON s.hold_id = h.id
- WHERE h.amount_micro_rub <> coalesce(s.total, 0) OR s.is_wrong
+SELECT h.id, h.amount_micro_rub || ' held, ' || t.total || ' in shares'
+  FROM hold h,
+       LATERAL (SELECT coalesce(sum(u.amount), 0) AS total,
+                       bool_or(u.amount IS NULL OR u.amount <= 0 OR l.id IS NULL) AS is_wrong
+                  FROM unnest(h.lot_ids, h.lot_amounts) AS u (lot_id, amount)
+                  LEFT JOIN billing_creditlot l ON l.id = u.lot_id AND l.customer_id = h.customer_id) t
+ WHERE h.amount_micro_rub <> t.total OR t.is_wrong
 
 -- check V13: a captured hold has exactly its entry, any other hold has none
 SELECT coalesce(h.id, e.hold_id),
@@ -128,7 +127,7 @@ SELECT coalesce(h.id, e.hold_id),
             ON e.hold_id = h.id AND e.customer_id = h.customer_id
  WHERE h.id IS NULL
     OR coalesce(e.pieces, 0) <> CASE WHEN h.status = 'captured' THEN 1 ELSE 0 END
-    OR h.captured_micro_rub <> coalesce(e.total, 0)
+    OR h.captured_micro_rub <> coalesce(e.total, 0) OR h.captured_micro_rub > h.amount_micro_rub
     OR (h.status = 'open') <> (h.resolved_at IS NULL)
 
 -- check V14: no hold is open long after its time
@@ -151,12 +150,28 @@ SELECT t.name, g.name || coalesce(' is in state ' || tg.tgenabled::text, ' is mi
                                           AND position('RAISE EXCEPTION' IN prosrc) > 0)
  WHERE tg.tgenabled IS DISTINCT FROM 'A'
 
--- check V21: the constraints of the money tables exist and are validated
+-- check V21: the constraints of the money tables exist, are validated, and bind every amount
 SELECT n.name, CASE WHEN c.oid IS NULL THEN 'missing' ELSE 'not validated or not enforced' END
   FROM unnest(%(constraints)s::text[]) AS n (name)
   LEFT JOIN pg_constraint c ON c.conname = n.name AND c.connamespace = 'public'::regnamespace
  WHERE c.oid IS NULL OR NOT c.convalidated
     OR NOT coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)  -- the column came with PostgreSQL 18
+ UNION ALL
+SELECT a.place, 'is not of the type ' || a.domain || ' with its check'
+  FROM (VALUES ('billing_wallet', 'balance_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
+               ('billing_creditlot', 'amount_micro_rub', 'micro_rub_moved', 'CHECK ((VALUE > 0))'),
+               ('billing_creditlot', 'remaining_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
+               ('billing_creditlot', 'reserved_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
+               ('billing_hold', 'amount_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
+               ('billing_hold', 'captured_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
+               ('billing_ledgerentry', 'amount_micro_rub', 'micro_rub_moved', 'CHECK ((VALUE > 0))'),
+               ('billing_ledgerentry', 'balance_after_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))')
+       ) AS m (tab, col, domain, rule)
+ CROSS JOIN LATERAL (SELECT m.tab || '.' || m.col AS place, m.domain) a
+ WHERE NOT EXISTS (
+       SELECT FROM pg_attribute t JOIN pg_constraint c ON c.contypid = t.atttypid AND c.convalidated
+        WHERE t.attrelid = m.tab::regclass AND t.attname = m.col
+          AND t.atttypid = to_regtype(m.domain) AND pg_get_constraintdef(c.oid) = m.rule)
 
 -- check V22: the application role can neither rewrite history nor write money past the functions
 SELECT t.name, %(role)s::text || ' may ' || p.name
@@ -245,3 +260,16 @@ SELECT coalesce(e.id, l.source_entry_id),
 SELECT id, remaining_micro_rub || ' remains, spent: ' || is_spent
   FROM lot
  WHERE is_spent <> (remaining_micro_rub = 0)
+
+-- check V42: a lot reserves no more than remains, and no more remains than came
+SELECT id, reserved_micro_rub || ' reserved of ' || remaining_micro_rub || ' of ' || amount_micro_rub
+  FROM lot
+ WHERE reserved_micro_rub > remaining_micro_rub OR remaining_micro_rub > amount_micro_rub
+
+-- check V43: a capture takes from the lots of its hold, from each no more than was set aside
+SELECT e.id, 'took ' || e.lot_amounts::text || ' of ' || e.lot_ids::text || ', set aside ' || h.lot_amounts::text
+             || ' of ' || h.lot_ids::text
+  FROM entry e JOIN hold h ON h.id = e.hold_id
+ WHERE e.lot_ids <> h.lot_ids
+    OR e.lot_amounts <> h.lot_amounts
+       AND EXISTS (SELECT FROM unnest(e.lot_amounts, h.lot_amounts) AS t (taken, share) WHERE taken > share)

@@ -5,6 +5,7 @@ A customer here is only an id: the ledger knows no people. Prices are such that 
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -148,8 +149,9 @@ def usage_row(
     )
 
 
+@cache
 def price() -> Price:
-    """One micro-RUB for a token of input and of output, without markup."""
+    """One micro-RUB for a token of input and of output. Asked once, so threads need no query."""
     version, _ = PriceVersion.objects.get_or_create(
         sku=SKU,
         number=1,

@@ -1,6 +1,6 @@
 """Shared by the tests of money."""
 
 from tests.billing.damaging import damage, kept
-from tests.billing.fixtures import clock, owner
+from tests.billing.fixtures import _price, clock, owner
 
-__all__ = ["clock", "damage", "kept", "owner"]
+__all__ = ["_price", "clock", "damage", "kept", "owner"]

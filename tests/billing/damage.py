@@ -62,12 +62,32 @@ DAMAGE = {
     "hash of an entry changed": (ENTRY.format("hash = sha256('x')", "first"), {"V05"}),
     "side of an entry changed": (ENTRY.format("credit_account = 'promo'", "last"), {"V05"}),
     "entry without a wallet": (NEW_ENTRY + NEW_LOT, {"V07"}),
-    # The table's own check lets this row through: a check constraint accepts NULL.
     "entry without a number": (
         UNNUMBERED_ENTRY
         + WALLET.format("balance_micro_rub = balance_micro_rub - 5")
         + LOT.format("remaining_micro_rub = remaining_micro_rub - 5", "paid"),
         {"V07"},
+    ),
+    "more reserved than remains": (
+        LOT.format("reserved_micro_rub = 75", "untouched")
+        + HOLD.format(
+            "lot_ids = lot_ids || %(untouched)s, lot_amounts = lot_amounts || 75::bigint,"
+            " amount_micro_rub = amount_micro_rub + 75",
+            "open",
+        ),
+        {"V42"},
+    ),
+    "more remains than came": (
+        LOT.format("remaining_micro_rub = amount_micro_rub + 1", "untouched"),
+        {"V08", "V09", "V42"},
+    ),
+    "capture from a lot that was not set aside": (
+        HOLD.format("lot_ids = ARRAY[%(bonus)s, %(untouched)s]", "captured"),
+        {"V43"},
+    ),
+    "captured more than held": (
+        HOLD.format("amount_micro_rub = 105, lot_amounts = ARRAY[100, 5]", "captured"),
+        {"V13", "V43"},
     ),
     "money moved between lots": (
         LOT.format("remaining_micro_rub = remaining_micro_rub - 1", "untouched")
@@ -79,12 +99,12 @@ DAMAGE = {
         ENTRY.format(
             "lot_ids = ARRAY[%(bonus)s, %(paid)s, %(paid)s], lot_amounts = ARRAY[100, 25, -5]", "last"
         ),
-        {"V10"},
+        {"V10", "V43"},
     ),
     "uses do not make the debit": (ENTRY.format("lot_amounts = ARRAY[100, 19]", "last"), {"V09", "V10"}),
     "uses without amounts": (
         ENTRY.format("lot_ids = lot_ids || %(untouched)s", "last"),
-        {"V10"},
+        {"V10", "V43"},
     ),
     "credit that takes": (
         ENTRY.format("lot_ids = ARRAY[%(untouched)s], lot_amounts = ARRAY[5]", "first"),
@@ -148,11 +168,25 @@ GUARD_DAMAGE = {
         " AS 'BEGIN RETURN NEW; END'",
         "V20",
     ),
-    "constraint dropped": ("ALTER TABLE billing_wallet DROP CONSTRAINT billing_wallet_not_negative", "V21"),
+    "constraint dropped": ("ALTER TABLE billing_fxrate DROP CONSTRAINT billing_fxrate_positive", "V21"),
     "constraint not validated": (
-        "ALTER TABLE billing_wallet DROP CONSTRAINT billing_wallet_not_negative;"
-        "ALTER TABLE billing_wallet ADD CONSTRAINT billing_wallet_not_negative"
-        " CHECK (balance_micro_rub >= 0) NOT VALID",
+        "ALTER TABLE billing_fxrate DROP CONSTRAINT billing_fxrate_positive;"
+        "ALTER TABLE billing_fxrate ADD CONSTRAINT billing_fxrate_positive CHECK (micro_rub > 0) NOT VALID",
+        "V21",
+    ),
+    "amount may be negative": (
+        "ALTER TABLE billing_wallet ALTER COLUMN balance_micro_rub TYPE bigint",
+        "V21",
+    ),
+    "check of amounts dropped": ("ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check", "V21"),
+    "check of amounts weakened": (
+        "ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check;"
+        "ALTER DOMAIN micro_rub ADD CONSTRAINT micro_rub_check CHECK (VALUE >= -1)",
+        "V21",
+    ),
+    "check of amounts not validated": (
+        "ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check;"
+        "ALTER DOMAIN micro_rub ADD CONSTRAINT micro_rub_check CHECK (VALUE >= 0) NOT VALID",
         "V21",
     ),
     "role may rewrite history": (f"GRANT UPDATE ON billing_ledgerentry TO {ROLE}", "V22"),

@@ -7,6 +7,8 @@ import pytest
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from tests.billing import books
+
 # Every session keeps the real time unless it names a moment of its own.
 MOVABLE_CLOCK = """
 CREATE OR REPLACE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
@@ -23,6 +25,12 @@ class LedgerClock:
 
     def run_on(self) -> None:
         _run("SELECT set_config('tests.moment', '', false)")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _price(_database_for_all: None) -> None:
+    """The price of all tests is committed before any of them."""
+    books.price()
 
 
 @pytest.fixture

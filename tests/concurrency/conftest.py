@@ -1,5 +1,5 @@
 """Shared by the tests of money."""
 
-from tests.billing.fixtures import clock, owner
+from tests.billing.fixtures import _price, clock, owner
 
-__all__ = ["clock", "owner"]
+__all__ = ["_price", "clock", "owner"]

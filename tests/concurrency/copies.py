@@ -1,0 +1,79 @@
+"""Copies of the ledger in a schema of their own, in which one defence at a time can be taken away.
+
+A race test that cannot fail proves nothing: the same race on a copy without its defence shows the damage.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from billing import models
+from plyrum.ids import uuid7
+from tests.concurrency.connections import client
+
+SQL = Path(models.__file__).resolve().parent / "sql" / "0001_ledger.sql"
+TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
+
+# What may be taken away: a pattern in the ledger's SQL and what stands there instead.
+ROW_LOCK = (r"FOR NO KEY UPDATE", "")
+ORDER_OF_WALLETS = (r"ORDER BY s\.[^,\n]*customer_id\S*, s\.place", "ORDER BY s.place")
+OPEN_ONLY = (r"AND h\.status = 'open'", "")
+# The amounts' own type is a second line behind the functions; without it a race shows its full damage.
+AMOUNT_CHECK = "ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check"
+UNIQUE_KEYS = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT conname FROM pg_constraint
+                 WHERE conrelid = 'billing_ledgerentry'::regclass AND contype = 'u'
+    LOOP
+        EXECUTE format('ALTER TABLE billing_ledgerentry DROP CONSTRAINT %I', name);
+    END LOOP;
+END $$
+"""
+
+
+@contextmanager
+def ledger_copy(
+    *without: tuple[str, str], then: tuple[str, ...] = (), slow: str = "", seconds: float = 0.02
+) -> Iterator[str]:
+    """The name of a schema with a ledger of its own.
+
+    `without`: defences taken out of the functions. `then`: statements run on the copy. `slow`: a table into
+    which every insert takes `seconds`, so that callers surely meet.
+    """
+    schema = f"copy_{uuid7().hex}"
+    with client(as_owner=True) as owner:
+        owner.execute(f"CREATE SCHEMA {schema}")
+    try:
+        with client(schema=schema, as_owner=True) as owner:
+            for table in TABLES:
+                owner.execute(f"CREATE TABLE {table} (LIKE public.{table} INCLUDING ALL)")
+            owner.execute(_functions(schema, without))
+            for statement in then:
+                owner.execute(statement)
+            if slow:
+                owner.execute(_slowness(slow, seconds))
+        yield schema
+    finally:
+        with client(as_owner=True) as owner:
+            owner.execute("SET client_min_messages = warning")
+            owner.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def _functions(schema: str, without: tuple[tuple[str, str], ...]) -> str:
+    text = SQL.read_text(encoding="utf-8").replace("search_path = public,", f"search_path = {schema},")
+    for pattern, instead in without:
+        text, count = re.subn(pattern, instead, text)
+        assert count, f"{pattern} is not in the ledger any more: the control proves nothing"
+    return text
+
+
+def _slowness(table: str, seconds: float) -> str:
+    return f"""
+        CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END';
+        CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION take_time();
+    """

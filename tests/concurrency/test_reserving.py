@@ -1,0 +1,91 @@
+"""Many callers reserve from one wallet: never more than there is. The defence is the wallet's row lock."""
+
+from collections import Counter
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from plyrum.ids import uuid7
+from tests.billing import books
+from tests.concurrency import copies
+from tests.concurrency.connections import Client, call, client, race
+
+CALLERS = 64
+
+
+def reserve(customer: UUID, schema: str = "public", *, as_owner: bool = False) -> Counter[str]:
+    """64 callers reserve 100 each at once; how each was answered."""
+
+    def work(found: Client, _: int) -> str:
+        (answer,) = call(found, "ledger_hold", [books.hold_step(customer, 100)])
+        return str(answer["outcome"])
+
+    answers = race(CALLERS, work, schema=schema, as_owner=as_owner)
+    return Counter(answer if isinstance(answer, str) else type(answer).__name__ for answer in answers)
+
+
+def test_64_callers_get_only_what_is_there() -> None:
+    customer = books.funded(1000)
+
+    answers = reserve(customer)
+
+    assert answers == {"held": 10, "reserved_in_flight": 54}
+    assert books.reserved(customer) == [1000]
+    books.assert_right(customer)
+
+
+def test_64_callers_over_many_lots_get_only_what_is_there() -> None:
+    customer = books.funded(*[25] * 40)
+
+    assert reserve(customer) == {"held": 10, "reserved_in_flight": 54}
+    books.assert_right(customer)
+
+
+def reserved_in_copy(schema: str) -> tuple[UUID, Counter[str], int]:
+    customer = uuid7()
+    with client(schema=schema, as_owner=True) as owner:
+        call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
+        answers = reserve(customer, schema, as_owner=True)
+        row = owner.execute("SELECT sum(reserved_micro_rub)::bigint AS sum FROM billing_creditlot").fetchone()
+    assert row is not None
+    return customer, answers, row["sum"]
+
+
+def test_control_without_the_row_lock_more_is_reserved_than_there_is() -> None:
+    with copies.ledger_copy(copies.ROW_LOCK, slow="billing_hold") as schema:
+        _, answers, reserved = reserved_in_copy(schema)
+
+    assert answers["held"] > 10
+    assert reserved > 1000
+
+
+def test_row_lock_is_what_the_control_lacks() -> None:
+    with copies.ledger_copy(slow="billing_hold") as schema:
+        _, answers, reserved = reserved_in_copy(schema)
+
+    assert answers == {"held": 10, "reserved_in_flight": 54}
+    assert reserved == 1000
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_100_callers_spend_from_one_wallet_without_a_deadlock(soft: bool) -> None:
+    customer = books.funded(*[300] * 20)  # 6000: enough for 100 times 50
+
+    def work(found: Client, _: int) -> list[str]:
+        answers = []
+        for _round in range(2):
+            step = books.hold_step(customer, 50, soft=soft)
+            (held,) = call(found, "ledger_hold", [step])
+            call(found, "ledger_credit", [books.credit_step(customer, 1)])
+            (settled,) = call(found, "ledger_settle", [books.settle_step(customer, step["id"], 30)])
+            answers += [str(held["outcome"]), str(settled["outcome"])]
+        return answers
+
+    answers = race(50, work)
+
+    assert [row for row in answers if isinstance(row, psycopg.Error)] == []
+    assert answers == [["held", "done", "held", "done"]] * 50
+    assert books.wallet(customer).balance_micro_rub == 6000 - 100 * 30 + 100
+    assert len(books.entries(customer)) == 20 + 200
+    books.assert_right(customer)
