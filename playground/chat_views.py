@@ -19,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import translation
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -87,12 +88,13 @@ async def run_events(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
         groups = engine().follow(run_id)
     except PlyrumError as error:
         return _problem(request, error)
+    language = get_language() or "ru"
     told = events.stream(
         groups,
         after_seq=int(after),
-        language=get_language() or "ru",
+        language=language,
         labels={offer.id: offer.label for offer in catalogue.current().offers.values()},
-        ending=lambda: sync_to_async(_ending)(user.id, run_id),
+        ending=lambda: sync_to_async(_ending)(user.id, run_id, language),
     )
     response = StreamingHttpResponse(_unhurried(told), content_type=EVENT_STREAM)
     response["Cache-Control"] = "no-store, no-transform"
@@ -137,8 +139,8 @@ def estimate(request: HttpRequest) -> HttpResponse:
     """What the text would usually cost and at most, with the thread's history when `thread` names it."""
     if not isinstance(request.user, User):
         return _problem(request, SignedOut())
-    caller = credentials.for_site_session(request.user.id)
     try:
+        caller = credentials.for_site_session(request.user.id)
         text, model = forms.text(request.POST), forms.model(request.POST)
         told = (*_history(caller, request.POST.get("thread", "")), {"role": "user", "content": text})
         plan = routing.plan(asking.run_request(caller, model, told, None), catalogue.refresh())
@@ -191,8 +193,8 @@ def _starters(user: User, snapshot: Snapshot) -> list[dict[str, Any]]:
         _("Напиши письмо клиенту: заказ задержится на три дня."),
         _("Найди ошибку: почему 0.1 + 0.2 не равно 0.3 в Python?"),
     ]
-    caller = credentials.for_site_session(user.id)
     try:
+        caller = credentials.for_site_session(user.id)
         return [{"text": text, "estimate_micro_rub": _usual(caller, text, snapshot)} for text in texts]
     except PlyrumError:
         return []
@@ -218,7 +220,7 @@ def _accepted(request: HttpRequest, user: User, begun: Begun) -> HttpResponse:
     return JsonResponse(answer, status=201, headers=headers)
 
 
-def _ending(customer_id: UUID, run_id: UUID) -> dict[str, Any] | None:
+def _ending(customer_id: UUID, run_id: UUID, language: str) -> dict[str, Any] | None:
     """What the last event says besides; None while the run is not settled."""
     try:
         if run_of(customer_id, run_id).finished_at is None:
@@ -226,10 +228,11 @@ def _ending(customer_id: UUID, run_id: UUID) -> dict[str, Any] | None:
         answer = queries.answer_of_run(customer_id, run_id)
         if answer is None:
             return {}
-        return {
-            "message_url": reverse("chat_message", args=[answer.id]),
-            "thread_cost_text": money(queries.cost_of(answer.thread)),
-        }
+        with translation.override(language):
+            return {
+                "message_url": reverse("chat_message", args=[answer.id]),
+                "thread_cost_text": money(queries.cost_of(answer.thread)),
+            }
     finally:
         connections.close_all()
 

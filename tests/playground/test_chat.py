@@ -59,6 +59,17 @@ def test_question_is_answered_shown_and_priced(browser: Browser) -> None:
     assert str(entry.id) in why
 
 
+def test_english_reader_stays_on_the_english_copy(browser: Browser) -> None:
+    begun = browser.begun(path="/en/app/chat")
+    events = browser.events(begun["events_url"])
+
+    assert begun["thread_url"].startswith("/en/app/chat/")
+    assert begun["events_url"].startswith("/en/")
+    assert events[-1].data["message_url"].startswith("/en/app/chat/messages/")
+    assert "," not in events[-1].data["thread_cost_text"]
+    assert "," not in events[0].data["text"]
+
+
 def test_events_cannot_be_cached_or_held_back(browser: Browser) -> None:
     answer = browser.http.get(browser.begun()["events_url"])
 
