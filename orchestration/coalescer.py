@@ -44,6 +44,11 @@ class Coalescer:
         self._wake.set()
         return await future
 
+    def post(self, step: Step) -> None:
+        """Hand in one step without waiting for it: for what the sweep would do again if it were lost."""
+        self._waiting.append((step, asyncio.get_running_loop().create_future()))
+        self._wake.set()
+
     async def close(self) -> None:
         """Finish what was handed in, then let the connection go."""
         while self._waiting:
@@ -107,3 +112,4 @@ def _answer(batch: list[tuple[Step, asyncio.Future[Row]]], error: Exception) -> 
     for _, future in batch:
         if not future.done():
             future.set_exception(error)
+            future.exception()  # seen: nobody may be waiting for a posted step

@@ -7,6 +7,7 @@ for it: a reader may leave and come back. What a killed process leaves is ended 
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
 CONTROL_CHANNEL = "orchestration:control"
 OPEN_RETRIES = 20
+GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 LIBPQ_NAMES = {"host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey"}
 INTERNAL = ErrorClass("internal_error")
 
@@ -110,7 +112,7 @@ class Engine:
                 raise _short_of_money(InsufficientBalance, plan.hold_micro_rub, row["spendable"])
             case "reserved_in_flight":
                 raise _short_of_money(ReservedInFlight, plan.hold_micro_rub, row["spendable"])
-        story = Story(run_id, self.frames)
+        story = Story(run_id, self.frames if request.stream else None, self._archive)
         run = RunTask(run_id, request, plan, snapshot, story, row["held"])
         self.runs[run_id] = run
         story.append(
@@ -133,13 +135,15 @@ class Engine:
 
     async def _execute(self, run: RunTask) -> None:
         try:
-            await asyncio.shield(self._end(run, await self._carry_out(run)))
+            outcome = await self._carry_out(run)
+            run.is_ending = True  # a stop that comes now is too late: the settlement may not be cut
+            counted = bill(run, outcome)
+            row = await self._settles.submit(settle_step(run, outcome, counted))
+            tell_the_end(run.story, outcome, counted, row)
         except Exception:
             # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
             log.exception("run_not_settled", run_id=str(run.id))
             run.story.abandon()
-        finally:
-            self.runs.pop(run.id, None)
 
     async def _carry_out(self, run: RunTask) -> Outcome:
         """A fault of ours is an end like any other: nothing is charged for it."""
@@ -149,20 +153,18 @@ class Engine:
             log.exception("run_crashed", run_id=str(run.id))
             return Outcome(RunState.FAILED, error=INTERNAL)
 
-    async def _end(self, run: RunTask, outcome: Outcome) -> None:
-        counted = bill(run, outcome)
-        row = await self._settles.submit(settle_step(run, outcome, counted))
-        tell_the_end(run.story, outcome, counted, row)
-        self._spawn(self._archive(run))
-
-    async def _archive(self, run: RunTask) -> None:
-        """Keep the story once every frame has been shown; the live copy in Redis goes by its time limit."""
-        async for _ in run.story.follow(len(run.story.shown)):
-            pass
-        frames = b"".join(run.story.shown).decode()
-        await self._archives.submit(
-            {"run_id": run.id, "customer_id": run.request.customer_id, "frames": frames}
-        )
+    def _archive(self, story: Story) -> None:
+        """Keep a finished story; the live copy in Redis goes by its time limit."""
+        run = self.runs[story.run_id]
+        if is_terminal(story.shown[-1]):
+            self._archives.post(
+                {
+                    "run_id": run.id,
+                    "customer_id": run.request.customer_id,
+                    "frames": b"".join(story.shown).decode(),
+                }
+            )
+        del self.runs[story.run_id]
 
     async def follow(self, run_id: UUID, after_seq: int = 0) -> AsyncIterator[list[bytes]]:
         """The frames of a run after `after_seq`, wherever it is executed or kept; ends with the last one.
@@ -185,7 +187,7 @@ class Engine:
         """All frames of a run once it is over. A run of this process is not kept waiting for Redis."""
         run = self.runs.get(run_id)
         if run is not None and run.task is not None:
-            await asyncio.shield(run.task)
+            await asyncio.wait([run.task])
             return [*run.story.shown, *run.story.pending]
         return [frame async for group in self.follow(run_id) for frame in group]
 
@@ -267,11 +269,10 @@ class Engine:
 
     async def _keep_readers_awake(self) -> None:
         """A quiet run says that it is alive, so that neither reader nor proxy gives up."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(PING_SECONDS / 4)
             for run in list(self.runs.values()):
-                if not run.story.is_over and loop.time() - run.story.last_append > PING_SECONDS:
+                if not run.story.is_over and time.monotonic() - run.story.last_append > PING_SECONDS:
                     run.story.append("ping", {})
 
     async def _listen(self) -> None:
@@ -359,6 +360,7 @@ async def open_engine() -> Engine:
     _engine = Engine()
     gc.collect()
     gc.freeze()  # what start-up made lives as long as the process
+    gc.set_threshold(*GC_THRESHOLDS)
     return _engine
 
 

@@ -49,12 +49,13 @@ class RunTask:
     fence: int = 1
     task: asyncio.Task[None] | None = None
     stop_requested: bool = False
+    is_ending: bool = False
     started: float = field(default_factory=time.monotonic)
     attempts: list[dict[str, Any]] = field(default_factory=list)
 
     def stop(self) -> None:
         """Ask the executor to stop: the upstream socket closes, what was delivered is settled."""
-        if self.task is not None and not self.stop_requested and not self.story.is_over:
+        if self.task is not None and not self.stop_requested and not self.is_ending:
             self.stop_requested = True
             self.task.cancel()
 

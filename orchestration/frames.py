@@ -5,8 +5,8 @@ One writer task sends what all runs have appended since its last trip in one pip
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,8 @@ import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from plyrum.clock import rfc3339_now
 
 log = structlog.get_logger(__name__)
 
@@ -27,43 +29,54 @@ def stream_key(run_id: UUID | str) -> str:
 
 
 class Story:
-    """The frames of one run in the process that executes it. `shown` frames are safe in Redis."""
+    """The frames of one run in the process that executes it. `shown` frames are safe in Redis.
 
-    def __init__(self, run_id: UUID, log_: "FrameLog") -> None:
+    Without a `log` (a run whose provider answers all at once) there is nothing to lose before the end: frames
+    are shown as they come and kept by the archive. `on_end` is called once, when the last frame is shown.
+    """
+
+    def __init__(self, run_id: UUID, log: "FrameLog | None", on_end: "Callable[[Story], None]") -> None:
         self.run_id = run_id
         self._prefix = b'{"run_id":"' + str(run_id).encode() + b'","seq":'
-        self._log = log_
+        self._log = log
+        self._on_end = on_end
         self._count = 0
         self.pending: list[bytes] = []
         self.shown: list[bytes] = []
         self.is_over = False  # the terminal frame is appended
-        self.last_append = asyncio.get_running_loop().time()
+        self.last_append = time.monotonic()
         self._moved = asyncio.Event()
 
     def append(self, type_: str, facts: dict[str, Any]) -> None:
         """Add one frame; it becomes visible once it is written."""
         self._count += 1
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         body = orjson.dumps(facts)
         self.pending.append(
             b'%b%d,"ts":"%b","type":"%b"%b%b\n'
-            % (self._prefix, self._count, now.encode(), type_.encode(), b"," if facts else b"", body[1:])
+            % (self._prefix, self._count, rfc3339_now(), type_.encode(), b"," if facts else b"", body[1:])
         )
-        self.last_append = asyncio.get_running_loop().time()
+        self.last_append = time.monotonic()
         if type_ in ("run.finished", "error"):
             self.is_over = True
-        self._log.has_work(self)
+        if self._log is None:
+            self.show(1)
+        else:
+            self._log.has_work(self)
 
     def abandon(self) -> None:
         """This process cannot finish the story: readers are let go, the sweep writes its end."""
         self.is_over = True
         self._wake_readers()
+        if not self.pending:
+            self._on_end(self)
 
     def show(self, count: int) -> None:
         """The writer says: the first `count` pending frames are safe."""
         self.shown += self.pending[:count]
         del self.pending[:count]
         self._wake_readers()
+        if self.is_over and not self.pending:
+            self._on_end(self)
 
     def _wake_readers(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
