@@ -1,0 +1,69 @@
+"""The sweep of holds as a job: once a slot, batch after batch, recorded."""
+
+from datetime import timedelta
+
+import pytest
+
+from auditlog.models import JobRun
+from billing import tasks
+from plyrum import clock as real_clock
+from plyrum import schedule
+from plyrum.ids import uuid7
+from tests.billing import books
+from tests.billing.fixtures import LedgerClock
+
+
+def test_sweep_frees_what_is_due_and_leaves_the_rest(clock: LedgerClock) -> None:
+    customer = books.funded(1000)
+    due = [books.held(customer, 1, ttl_seconds=60) for _ in range(5)]
+    later = books.held(customer, 1, ttl_seconds=7200)
+    clock.stand_at(real_clock.now() + timedelta(hours=1))
+    slot = str(uuid7())
+
+    assert tasks.sweep_holds(slot=slot) == "done"
+
+    assert {books.status(hold_id) for hold_id in due} == {"expired"}
+    assert books.status(later) == "open"
+    run = JobRun.objects.get(name="billing.sweep_holds", slot=slot)
+    assert run.outcome == "done"
+    assert run.counts["holds"] >= 5
+    books.assert_right(customer)
+
+
+def test_sweep_goes_on_until_nothing_is_due(clock: LedgerClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "BATCH", 2)
+    customer = books.funded(1000)
+    due = [books.held(customer, 1, ttl_seconds=60) for _ in range(7)]
+    clock.stand_at(real_clock.now() + timedelta(hours=1))
+
+    assert tasks.expire_holds()["holds"] >= 7
+
+    assert {books.status(hold_id) for hold_id in due} == {"expired"}
+
+
+def test_sweep_stops_after_its_share_and_the_next_goes_on(
+    clock: LedgerClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer = books.funded(1000)
+    clock.stand_at(real_clock.now() + timedelta(days=1))
+    tasks.expire_holds()  # what others left
+    for _ in range(5):
+        books.held(customer, 1, ttl_seconds=60)
+    clock.stand_at(real_clock.now() + timedelta(days=1, hours=1))
+    monkeypatch.setattr(tasks, "BATCH", 2)
+    monkeypatch.setattr(tasks, "MOST_BATCHES", 2)
+
+    assert [tasks.expire_holds()["holds"] for _ in range(3)] == [4, 1, 0]
+
+
+def test_same_slot_is_swept_once() -> None:
+    slot = str(uuid7())
+
+    assert [tasks.sweep_holds(slot=slot) for _ in range(2)] == ["done", "skipped"]
+
+
+def test_tasks_stand_in_the_schedule_with_their_period() -> None:
+    periods = {job.task: job.period_seconds for job in schedule.JOBS}
+
+    assert periods["billing.tasks.sweep_holds"] == tasks.MINUTE_SECONDS
+    assert periods["billing.tasks.verify_books"] == tasks.DAY_SECONDS
