@@ -1,7 +1,7 @@
 """The catalogue: loaded from TOML into rows, read by everybody as one immutable snapshot in memory.
 
 Prices are versions (billing.PriceVersion): loading the same file twice changes nothing, a changed price adds
-a version. A model that a file no longer names is switched off, never deleted.
+a version. A model that a file no longer names is no longer listed, never deleted; an operator's switch is left alone.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ def load(path: Path, *, now: datetime, actor: Actor) -> CatalogueVersion:
         models = [_save_model(row, path, now) for row in content.get("model", [])]
         if not models:
             raise CatalogueError(f"{path.name} names no model.")
-        Model.objects.exclude(id__in=models).filter(is_enabled=True).update(is_enabled=False)
+        Model.objects.exclude(id__in=models).filter(is_listed=True).update(is_listed=False)
         version = CatalogueVersion.objects.create(
             sha256=hashlib.sha256(text.encode()).hexdigest(), source=path.name
         )
@@ -129,7 +129,6 @@ def _save_provider(row: dict[str, Any], path: Path) -> str:
                 "wire": row["wire"],
                 "base_url": row["base_url"],
                 "country": row["country"],
-                "is_enabled": True,
             },
         )
     except KeyError as error:
@@ -157,7 +156,7 @@ def _save_model(row: dict[str, Any], path: Path, now: datetime) -> str:
             "privacy_tier": row.get("privacy_tier", "standard"),
             "hosted_region": row.get("hosted_region", ""),
             "risk": row.get("risk", "standard"),
-            "is_enabled": row.get("enabled", True),
+            "is_listed": row.get("enabled", True),
         },
     )
     try:
@@ -210,7 +209,7 @@ def _offer(row: Model, version: Any, rates: dict[str, Any], has_address: bool) -
         hosted_region=row.hosted_region,
         risk=row.risk,
         price=price,
-        is_enabled=row.is_enabled and row.provider.is_enabled,
+        is_enabled=row.is_listed and row.is_enabled and row.provider.is_enabled,
         is_configured=has_address
         and bool(settings.PROVIDER_API_KEYS.get(registry.environment_name(row.provider_id)))
         and row.provider.wire in registry.ADAPTERS,

@@ -104,7 +104,8 @@ class Engine:
         match row["outcome"]:
             case "known":
                 if row["state"] == RunState.REFUSED:
-                    raise _short_of_money(InsufficientBalance, plan.hold_micro_rub, 0)
+                    spendable = await self._spendable(request.customer_id)
+                    raise _short_of_money(InsufficientBalance, plan.hold_micro_rub, spendable)
                 return Opened(row["run_id"], True, row["state"])
             case "mismatch":
                 raise IdempotencyMismatch("This idempotency key was used with another body.")
@@ -215,6 +216,17 @@ class Engine:
                 "SELECT * FROM orchestration_run WHERE id = %s AND customer_id = %s", [run_id, customer_id]
             )
             return await cursor.fetchone()
+
+    async def _spendable(self, customer_id: UUID) -> int:
+        async with await connect(self.conninfo) as database:
+            cursor = await database.execute(
+                "SELECT coalesce(sum(remaining_micro_rub - reserved_micro_rub), 0)::bigint AS spendable"
+                "  FROM billing_creditlot WHERE customer_id = %s AND NOT is_spent"
+                "   AND (expires_at IS NULL OR expires_at > ledger_clock())",
+                [customer_id],
+            )
+            row = await cursor.fetchone()
+        return int(row["spendable"]) if row is not None else 0
 
     async def _archived(self, run_id: UUID) -> list[bytes] | None:
         async with await connect(self.conninfo) as database:

@@ -64,7 +64,8 @@ class Model(models.Model):
     privacy_tier = models.CharField(max_length=20)
     hosted_region = models.CharField(max_length=20)
     risk = models.CharField(max_length=20, default="standard")
-    is_enabled = models.BooleanField(default=True)
+    is_listed = models.BooleanField(default=True)  # the last catalogue file names it
+    is_enabled = models.BooleanField(default=True)  # an operator's switch; loading a file leaves it alone
 
     class Meta:
         verbose_name = "модель"

@@ -13,7 +13,7 @@ SWEEP_SECONDS = 15
 def sweep_runs() -> None:
     now = clock.now()
     jobs.run_job(
-        name="runs-sweep",
+        name="orchestration.sweep_runs",
         slot=jobs.slot_of(now, SWEEP_SECONDS),
         now=now,
         work=lambda: sweep.sweep(now=now),

@@ -13,13 +13,13 @@ class Job:
 
 
 JOBS = (
-    Job("worker-heartbeat", "plyrum.tasks.heartbeat", 30),
-    Job("runs-sweep", "orchestration.tasks.sweep_runs", 15),
-    Job("holds-sweep", "billing.tasks.sweep_holds", 60),
-    Job("payments-sweep", "payments.tasks.sweep_payments", 60),
-    Job("inbox-sweep", "payments.tasks.sweep_inbox", 30),
-    Job("ledger-verify", "billing.tasks.verify_books", 24 * 3600),
-    Job("tokens-prune", "accounts.tasks.prune_refresh_tokens", 24 * 3600),
+    Job("plyrum.heartbeat", "plyrum.tasks.heartbeat", 30),
+    Job("orchestration.sweep_runs", "orchestration.tasks.sweep_runs", 15),
+    Job("billing.sweep_holds", "billing.tasks.sweep_holds", 60),
+    Job("payments.sweep_payments", "payments.tasks.sweep_payments", 60),
+    Job("payments.sweep_inbox", "payments.tasks.sweep_inbox", 30),
+    Job("billing.verify_books", "billing.tasks.verify_books", 24 * 3600),
+    Job("accounts.prune_refresh_tokens", "accounts.tasks.prune_refresh_tokens", 24 * 3600),
 )
 
 BEAT_SCHEDULE = {

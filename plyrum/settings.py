@@ -59,8 +59,7 @@ DATABASES = {
         **_database,
         "HOST": unquote(_database["HOST"]),  # a folder of a Unix socket is written %2Fpath in a URL
         "ENGINE": "django.db.backends.postgresql",
-        "CONN_MAX_AGE": 60,
-        "CONN_HEALTH_CHECKS": True,
+        "CONN_MAX_AGE": 0,  # under ASGI each thread would keep a connection of its own
         "OPTIONS": {
             **_database.get("OPTIONS", {}),  # sslmode and its kin
             "assume_role": PLYRUM_DATABASE_ROLE,
@@ -87,7 +86,7 @@ INSTALLED_APPS = [
     "payments",
     "orchestration",
     "playground",
-    "unfold",
+    "unfold.apps.BasicAppConfig",  # its default config would put its own site in place of ours
     "plyrum.apps.BackOfficeConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
