@@ -4,21 +4,31 @@ Routers are named in strings: the frame imports no app. The engine's doors (runs
 path of `plyrum/asgi.py`; their description is merged into the same OpenAPI document.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import orjson
+import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import URLPattern, URLResolver, re_path
+from django.utils.datastructures import MultiValueDict
+from django.utils.module_loading import import_string
+from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 from ninja.types import DictStrAny
-from django.utils.module_loading import import_string
 
 from plyrum import errors, problems
-from plyrum.lean import parse_object
+from plyrum.lean import parse_object, refuse_nul
+
+log = structlog.get_logger(__name__)
+
+View = Callable[..., HttpResponse]
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -39,6 +49,13 @@ class StrictParser(Parser):
             raise errors.BodyTooLarge(f"The body may have {settings.MAX_JSON_BODY_BYTES} bytes.")
         return parse_object(body)
 
+    def parse_querydict(
+        self, data: MultiValueDict[str, str], list_fields: list[str], request: HttpRequest
+    ) -> DictStrAny:
+        found: DictStrAny = super().parse_querydict(data, list_fields, request)
+        refuse_nul(found, "query")
+        return found
+
 
 class PlyrumAPI(NinjaAPI):
     def get_openapi_schema(self, *args: Any, **kwargs: Any) -> Any:
@@ -48,6 +65,51 @@ class PlyrumAPI(NinjaAPI):
             import_string(contribute)(schema)
         return schema
 
+    def _get_urls(self) -> list[URLResolver | URLPattern]:
+        """Ninja's paths, with a problem document where Ninja answers a wrong method or path in plain text."""
+        urls = super()._get_urls()
+        for url in urls:
+            if url.callback is not None:
+                url.callback = _with_problems(url.callback)
+        return [*urls, re_path("", nowhere)]
+
+
+def _with_problems(view: View) -> View:
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response = view(request, *args, **kwargs)
+        except Http404:
+            return problem(request, errors.NotFound())
+        if isinstance(response, HttpResponseNotAllowed):
+            return problem(request, _wrong_method(response.headers["Allow"].split(", ")))
+        return response
+
+    return guarded
+
+
+def only_read(view: View) -> View:
+    """A view that only answers GET. It changes nothing, so a wrong method is told before a token is asked."""
+
+    @csrf_exempt
+    @wraps(view)
+    def read(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method not in ("GET", "HEAD"):
+            return problem(request, _wrong_method(["GET", "HEAD"]))
+        return view(request, *args, **kwargs)
+
+    return read
+
+
+def _wrong_method(allowed: list[str]) -> errors.MethodNotAllowed:
+    return errors.MethodNotAllowed(f"Use {', '.join(sorted(allowed))}.", allow=sorted(allowed))
+
+
+@csrf_exempt
+def nowhere(request: HttpRequest, **_: Any) -> HttpResponse:
+    """Every path of the API that nobody serves."""
+    return problem(request, errors.NotFound())
+
 
 api = PlyrumAPI(
     title="Plyrum",
@@ -55,6 +117,7 @@ api = PlyrumAPI(
     description="Work by AI models for a prepaid rouble wallet. Money is whole micro-RUB: 1 RUB = 1 000 000.",
     urls_namespace="api",
     docs_url=None,
+    docs_decorator=only_read,
     parser=StrictParser(),
     renderer=OrjsonRenderer(),
     auth=import_string("accounts.auth.AccessToken")(),
@@ -82,6 +145,8 @@ def _expected(request: HttpRequest, failure: errors.PlyrumError) -> HttpResponse
 
 @api.exception_handler(ValidationError)
 def _wrong_fields(request: HttpRequest, failure: ValidationError) -> HttpResponse:
+    if not request.body and any(row["loc"][0] == "body" for row in failure.errors):
+        return problem(request, errors.InvalidJson("The body is empty."))
     return problem(request, problems.field_errors(failure.errors))
 
 
@@ -109,3 +174,10 @@ def _unreadable(request: HttpRequest, failure: HttpError) -> HttpResponse:
     if isinstance(cause, RequestDataTooBig):
         return problem(request, errors.BodyTooLarge())
     return problem(request, errors.BadRequest(str(failure)))
+
+
+@api.exception_handler(Exception)
+def _unexpected(request: HttpRequest, failure: Exception) -> HttpResponse:
+    """The outer edge: the traceback goes to the log, in development too."""
+    log.error("request_failed", path=request.path, exc_info=failure)
+    return problem(request, errors.PlyrumError("Something broke on our side."))

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_init, celeryd_init, setup_logging
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_ready
 
 from plyrum import embedded
 
@@ -24,3 +24,9 @@ def _keep_our_logging(**_: Any) -> None:
 @beat_init.connect
 def _start_servers(**_: Any) -> None:
     embedded.start_if_needed()
+
+
+@worker_ready.connect
+def _say_alive(**_: Any) -> None:
+    """Before beat sends the first heartbeat."""
+    app.send_task("plyrum.tasks.heartbeat")

@@ -11,20 +11,21 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.module_loading import import_string
-from django.views.decorators.http import require_GET
 from redis.exceptions import RedisError
+
+from plyrum.api import only_read
 
 WORKER_HEARTBEAT_KEY = "worker-heartbeat"
 WORKER_HEARTBEAT_SECONDS = 120  # two missed beats of the minute job
 
 
-@require_GET
+@only_read
 def health(request: HttpRequest) -> HttpResponse:
     """200 or 503 with a part-by-part body: {"status", "parts": {"database", "redis"}}."""
     return _answer({"database": _database, "redis": _redis})
 
 
-@require_GET
+@only_read
 def ready(request: HttpRequest) -> HttpResponse:
     """As health, plus: migrations applied, catalogue loaded, a worker alive."""
     return _answer(

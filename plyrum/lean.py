@@ -16,7 +16,14 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from plyrum import problems
-from plyrum.errors import BadRequest, BodyTooLarge, InvalidJson, MethodNotAllowed, PlyrumError
+from plyrum.errors import (
+    BadRequest,
+    BodyTooLarge,
+    InvalidJson,
+    InvalidRequest,
+    MethodNotAllowed,
+    PlyrumError,
+)
 from plyrum.middleware import client_ip, request_id
 
 log = structlog.get_logger(__name__)
@@ -120,7 +127,10 @@ class Exchange:
                     (b"content-type", content_type.encode("latin-1")),
                     (b"x-request-id", self.request_id.encode("latin-1")),
                     (b"x-content-type-options", b"nosniff"),
-                    *((name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()),
+                    *(
+                        (name.lower().encode("latin-1"), text.encode("latin-1"))
+                        for name, text in headers.items()
+                    ),
                 ],
             }
         )
@@ -156,7 +166,7 @@ def router(routes: list[Route], otherwise: App) -> App:
                 allowed.append(route.method)
         if allowed:
             exchange = Exchange(scope, receive, send, {})
-            await exchange.problem(MethodNotAllowed(f"Use {', '.join(allowed)}."))
+            await exchange.problem(MethodNotAllowed(f"Use {', '.join(allowed)}.", allow=allowed))
             return
         await otherwise(scope, receive, send)
 
@@ -178,14 +188,30 @@ async def _serve(handler: Handler, exchange: Exchange) -> None:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Raises InvalidJson for what is not JSON (NaN included) and for JSON that is not an object."""
+    """Raises InvalidJson for what is not JSON (NaN included) or no object, InvalidRequest for NUL in texts."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidJson("The body is not valid JSON.") from error
     if not isinstance(value, dict):
         raise InvalidJson("The body must be a JSON object.")
+    if b"\\u0000" in body:
+        refuse_nul(value, "body")
     return value
+
+
+def refuse_nul(value: Any, *loc: str) -> None:
+    """Raise InvalidRequest when a text inside `value` holds a NUL: no text of the database can keep one."""
+    if isinstance(value, str) and "\0" in value:
+        row = {"loc": list(loc), "msg": "A text may not contain NUL characters.", "type": "nul"}
+        raise InvalidRequest("The request has wrong fields.", errors=[row])
+    if isinstance(value, dict):
+        for name, part in value.items():
+            refuse_nul(name, *loc)
+            refuse_nul(part, *loc, name)
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            refuse_nul(part, *loc, str(place))
 
 
 def operation(summary: str, *, body: type[BaseModel] | None, answer: str, tag: str) -> dict[str, Any]:
@@ -196,7 +222,10 @@ def operation(summary: str, *, body: type[BaseModel] | None, answer: str, tag: s
         "security": [{"AccessToken": []}],
         "responses": {
             "200": {"description": answer},
-            "default": {"description": "A problem document (RFC 9457)", "content": {problems.CONTENT_TYPE: {}}},
+            "default": {
+                "description": "A problem document (RFC 9457)",
+                "content": {problems.CONTENT_TYPE: {}},
+            },
         },
     }
     if body is not None:

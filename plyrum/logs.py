@@ -40,6 +40,7 @@ def configure(*, is_production: bool) -> None:
             "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "lines"}},
             "root": {"handlers": ["out"], "level": "INFO"},
             "loggers": {
+                "django": {"handlers": [], "level": "INFO", "propagate": True},  # not its own second handler
                 "uvicorn.access": {"level": "WARNING"},
                 "httpx": {"level": "WARNING"},
                 "celery.worker.strategy": {"level": "WARNING"},

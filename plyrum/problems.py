@@ -23,12 +23,14 @@ def document(error: PlyrumError, *, instance: str, request_id: str) -> dict[str,
 
 
 def headers(error: PlyrumError) -> dict[str, str]:
-    """Headers that belong to the error: `Retry-After` in whole seconds, `WWW-Authenticate` for 401."""
+    """Headers that belong to the error: `Retry-After` in whole seconds, `WWW-Authenticate`, `Allow`."""
     found: dict[str, str] = {}
     if error.retry_after_seconds is not None:
         found["Retry-After"] = str(error.retry_after_seconds)
     if error.status == 401:
         found["WWW-Authenticate"] = 'Bearer realm="plyrum"'
+    if error.status == 405 and "allow" in error.extra:
+        found["Allow"] = ", ".join(error.extra["allow"])
     return found
 
 

@@ -346,6 +346,7 @@ OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
 LEAN_ROUTES = "orchestration.doors.ROUTES"
 ENGINE_OPENER = "orchestration.engine.open_engine"
+DEV_SUPERACCOUNT = "accounts.superaccount.ensure_dev_superaccount"
 DEMO_SEEDER = "playground.demo.seed"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.operator_auth.OperatorAuthentication"],

@@ -43,6 +43,7 @@ class Command(BaseCommand):
         self._require_free_ports()
         call_command("migrate", verbosity=0, interactive=False)
         call_command("load_catalogue", verbosity=0)
+        import_string(settings.DEV_SUPERACCOUNT)()
         people = import_string(settings.DEMO_SEEDER)()
         supervisor = Supervisor(self.stdout)
         stop = threading.Event()
@@ -81,7 +82,7 @@ class Command(BaseCommand):
                 pass
             if time.monotonic() > deadline:
                 raise CommandError("The site did not become ready; see the lines above.")
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     def _say_hello(self, people: list[tuple[str, str, str]]) -> None:
         sandbox = settings.PLYRUM_SANDBOX_URL
