@@ -12,7 +12,7 @@ from django.db.models import QuerySet, Subquery, Sum
 from django.db.models.expressions import OuterRef
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
@@ -369,12 +369,9 @@ def _shares(lot_ids: list[int], amounts: list[int]) -> SafeString | str:
     return rows or "-"
 
 
-def _link(page: str, key: UUID | int | str, words: str = "") -> SafeString | str:
-    """A link to the admin page of one row; plain words where no such page is registered."""
-    try:
-        address = reverse(f"admin:{page}_change", args=[key])
-    except NoReverseMatch:
-        return words or str(key)
+def _link(page: str, key: UUID | int | str, words: str = "") -> SafeString:
+    """A link to the admin page of one row."""
+    address = reverse(f"admin:{page}_change", args=[key])
     return format_html('<a href="{}">{}</a>', address, words or key)
 
 

@@ -68,9 +68,9 @@ def usage(
 
 
 def usage_summary(rows: QuerySet[UsageEvent], group_by: str) -> list[dict[str, object]]:
-    """Sums of usage rows: {key, requests, input_tokens, output_tokens, cost_micro_rub}, dearest first.
+    """Sums of usage rows: {key, requests, input_tokens, output_tokens, cost_micro_rub}, in the order of keys.
 
-    `group_by` is day, model or key; days are those of Moscow (the money pages' zone).
+    `group_by` is day (newest first), model or key; days are those of Moscow (the money pages' zone).
     """
     field = {"day": TruncDate("created_at"), "model": F("model"), "key": F("api_key_id")}[group_by]
     grouped = rows.annotate(group=field).values("group").order_by("-group" if group_by == "day" else "group")

@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 from django.contrib.auth.decorators import login_required
 from django.db import OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -30,12 +30,18 @@ log = structlog.get_logger(__name__)
 SOURCE_PAGES = {"payment": "payment", "run": "run_why"}
 
 
+class SignedInRequest(HttpRequest):
+    """What login_required lets through."""
+
+    user: User
+
+
 @never_cache
 @login_required
 @require_safe
-def wallet(request: HttpRequest) -> HttpResponse:
+def wallet(request: SignedInRequest) -> HttpResponse:
     """The customer's own wallet; `type` and `cursor` choose the part of the statement."""
-    customer_id = _customer(request).id
+    customer_id = request.user.id
     cursor = request.GET.get("cursor") or None
     entry_type = request.GET.get("type") or None
     if entry_type is not None and entry_type not in EntryType.values:
@@ -104,9 +110,3 @@ def _lot(lot: LotView) -> dict[str, Any]:
 def _address(**query: str | None) -> str:
     given = {name: value for name, value in query.items() if value}
     return reverse("wallet") + (f"?{urlencode(given)}" if given else "")
-
-
-def _customer(request: HttpRequest) -> User:
-    if not isinstance(request.user, User):
-        raise Http404
-    return request.user

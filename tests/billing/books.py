@@ -3,6 +3,8 @@
 A customer here is only an id: the ledger knows no people. Prices are such that one token costs one micro-RUB.
 """
 
+import secrets
+import string
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -177,6 +179,11 @@ def price() -> Price:
         fx_rate_id=None,
         fx_micro_rub=RUB,
     )
+
+
+def currency() -> str:
+    """A currency that only one test sells in: the real ones belong to everybody's catalogue."""
+    return "Q" + "".join(secrets.choice(string.ascii_lowercase) for _ in range(2))
 
 
 def wallet(customer: UUID) -> Wallet:

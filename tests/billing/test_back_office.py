@@ -39,7 +39,10 @@ class Story:
         self.entry = books.spend(self.customer_id, RUB)
         self.hold = books.held(self.customer_id, 4 * RUB)
         self.rate = FxRate.objects.create(
-            currency="USD", micro_rub=95_500_000, source=uuid7().hex, rate_date=real_clock.now().date()
+            currency=books.currency(),
+            micro_rub=95_500_000,
+            source=uuid7().hex,
+            rate_date=real_clock.now().date(),
         )
 
     def keys(self) -> dict[str, object]:
@@ -113,6 +116,13 @@ def test_wallet_shows_balance_reserve_and_lots_in_spend_order(client: Client, st
     )
     assert f"/admin/billing/ledgerentry/?q={story.customer_id}" in shown
     assert f"/admin/billing/hold/?q={story.customer_id}" in shown
+
+
+@pytest.mark.usefixtures("operator")
+def test_empty_wallet_has_no_lots(client: Client) -> None:
+    customer = factories.customer()
+
+    assert "creditlot/" not in page(client, f"/admin/billing/wallet/{customer.id}/change/")
 
 
 @pytest.mark.usefixtures("operator")

@@ -13,14 +13,15 @@ from billing import checks
 from billing.models import FxRate, PriceVersion
 from plyrum import clock
 from plyrum.ids import uuid7
+from tests.billing import books
 
 DATABASES = ["default"]
 
 
 @pytest.fixture
-def currency() -> str:
-    """A currency that only this test sells in."""
-    name = uuid7().hex[-3:]
+def currency() -> Iterator[str]:
+    """A currency that only this test sells in; it has a rate when the test is over."""
+    name = books.currency()
     PriceVersion.objects.create(
         sku=f"tests/{uuid7()}",
         number=1,
@@ -32,7 +33,10 @@ def currency() -> str:
         markup_bp=10_000,
         valid_from=clock.now(),
     )
-    return name
+    yield name
+    FxRate.objects.create(
+        currency=name, micro_rub=1, source=uuid7().hex, rate_date=clock.now().date() + timedelta(days=9999)
+    )
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from billing import prices, pricing, verification
+from billing import prices, pricing, queries, verification
 from billing.models import FxRate, PriceVersion, UsageEvent
 from billing.pricing import Price, Usage
 from plyrum import clock
 from plyrum.ids import uuid7
+from tests.billing import books
 
 FX = 95_000_000
 
@@ -226,6 +227,8 @@ def test_price_is_published_once_and_a_change_is_a_new_version() -> None:
         dearer = prices.publish(sku=sku, price=PUBLISHED | {"output": "11"}, markup_bp=13_000, now=now)
 
     assert (first.number, again.pk, dearer.number) == (1, first.pk, 2)
+    assert dearer in queries.current_prices()
+    assert first not in queries.current_prices()
     assert (first.input, first.cached_input, first.cache_write, first.output) == (
         2_500_000,
         1_250_000,
@@ -253,6 +256,17 @@ def test_price_that_sells_for_nothing_is_refused(change: dict[str, str], markup_
     assert not PriceVersion.objects.filter(sku=sku).exists()
 
 
+def test_price_joins_its_version_with_its_rate() -> None:
+    rate = FxRate(pk=7, micro_rub=95_000_000)
+    version = PriceVersion(
+        pk=5, currency="USD", input=1, cached_input=2, cache_write=3, output=4, markup_bp=6
+    )
+
+    assert prices.price_of(version, rate) == Price(5, "USD", 1, 2, 3, 4, 0, 6, 7, 95_000_000)
+    version.currency = "RUB"
+    assert prices.price_of(version, None) == Price(5, "RUB", 1, 2, 3, 4, 0, 6, None, 1_000_000)
+
+
 def test_free_price_says_so() -> None:
     free = {"currency": "RUB", "input": "0", "output": "0", "is_free": True}
 
@@ -278,12 +292,13 @@ def test_database_refuses_a_price_of_nothing() -> None:
 
 
 def test_rate_is_added_once_a_day_and_source() -> None:
-    source = f"test-{uuid7().hex[:20]}"
-    facts = {"currency": "USD", "source": source, "rate_date": date(2026, 11, 20)}
+    source, currency = f"test-{uuid7().hex[:20]}", books.currency()
 
-    assert prices.add_rate(rub="95.1234", **facts)  # type: ignore[arg-type]
-    assert not prices.add_rate(rub="96", **facts)  # type: ignore[arg-type]
-    assert FxRate.objects.get(source=source).micro_rub == 95_123_400
+    def add(rub: str, day: int) -> bool:
+        return prices.add_rate(currency=currency, rub=rub, source=source, rate_date=date(2026, 11, day))
+
+    assert [add("95.1234", 20), add("96", 20), add("97", 19)] == [True, False, True]
+    assert queries.current_rates()[currency].micro_rub == 95_123_400
 
 
 @pytest.mark.parametrize("rub", ["0", "-1", "95.1234567", "abc", "NaN"])
