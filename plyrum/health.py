@@ -59,12 +59,12 @@ def _is_good(part: Callable[[], bool]) -> bool:
 def _database() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-        return cursor.fetchone() == (1,)
+        return bool(cursor.fetchone() == (1,))
 
 
 def _redis() -> bool:
     cache.set("health", 1, 5)
-    return cache.get("health") == 1
+    return bool(cache.get("health") == 1)
 
 
 def _migrations() -> bool:

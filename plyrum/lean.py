@@ -188,7 +188,7 @@ async def _serve(handler: Handler, exchange: Exchange) -> None:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Raises InvalidJson for what is not JSON (NaN included) or no object, InvalidRequest for NUL in texts."""
+    """Raises InvalidJson for no JSON (NaN included) and for no object, InvalidRequest for NUL in texts."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
