@@ -48,7 +48,9 @@ def spend_attempt(address: str, *, origin: Origin) -> None:
         if taken.count == limit.count + 1:  # the first refusal of a window is an event, the rest is noise
             _journal_refusal(None, f"throttled:{limit.name}", origin)
         raise TooManyRequests(
-            "Too many failed attempts. Try again later.", retry_after_seconds=taken.retry_after_seconds
+            "Too many failed attempts. Try again later.",
+            retry_after_seconds=taken.retry_after_seconds,
+            limit=limit.count,
         )
 
 

@@ -29,7 +29,11 @@ def register(*, email: str, password: str, locale: str, origin: Origin, now: dat
     passwords.require_strong(password, email=address)
     taken = throttling.take(throttling.SIGNUP_PER_ADDRESS, origin.ip or "unknown")
     if not taken.is_allowed:
-        raise TooManyRequests("Too many sign-ups.", retry_after_seconds=taken.retry_after_seconds)
+        raise TooManyRequests(
+            "Too many sign-ups.",
+            retry_after_seconds=taken.retry_after_seconds,
+            limit=throttling.SIGNUP_PER_ADDRESS.count,
+        )
     if User.objects.filter(email=address).exists():  # spares the hash; the unique column decides races
         raise EmailTaken
     return _store(address, make_password(password), locale, origin, now)

@@ -8,7 +8,6 @@ pgbench's simple-update.
 """
 
 import argparse
-import asyncio
 import os
 import shutil
 import statistics
@@ -58,7 +57,7 @@ def main() -> int:
 async def _runs(targets: list[Target], kind: str, rounds: int, seconds: float) -> None:
     title = "one whole answer" if kind == "plain" else "a stream of 20 chunks"
     print(f"\nRuns: {title}")
-    print(f"{'in flight':>9} {'through':<8} {'rps':>22} {'p50 ms':>8} {'p99 ms':>8} {'CPU ms':>7}  against direct")
+    print(f"{'in flight':>9} {'through':<8} {'rps':>22} {'p50 ms':>8} {'p99 ms':>8} {'CPU ms':>7}  against")
     for target in targets:  # warm: plans, caches, connections
         await measure(target, in_flight=8, seconds=1)
     for in_flight in IN_FLIGHT:
@@ -82,7 +81,9 @@ def _print(in_flight: int, found: dict[str, list[tuple[Round, float]]]) -> None:
         medians[name] = (statistics.median(rps), p50, p99, cpu)
         spread = f"{statistics.median(rps):8.0f} ({min(rps):.0f}..{max(rps):.0f})"
         direct = medians["direct"]
-        added = "" if name == "direct" else f"added p50 {p50 - direct[1]:.2f} ms, p99 {p99 - direct[2]:.2f} ms"
+        added = (
+            "" if name == "direct" else f"added p50 {p50 - direct[1]:.2f} ms, p99 {p99 - direct[2]:.2f} ms"
+        )
         print(f"{in_flight:>9} {name:<8} {spread:>22} {p50:8.2f} {p99:8.2f} {cpu:7.2f}  {added}")
     if "litellm" in medians:
         ours, peer, direct = medians["plyrum"], medians["litellm"], medians["direct"]

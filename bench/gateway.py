@@ -41,7 +41,10 @@ class Gateways:
     def __enter__(self) -> Self:
         port = settings.PORT
         self.sandbox = self._start(
-            "sandbox", python("-m", "sandbox", "--port", str(port + 100)), f"http://127.0.0.1:{port + 100}/", {}
+            "sandbox",
+            python("-m", "sandbox", "--port", str(port + 100)),
+            f"http://127.0.0.1:{port + 100}/",
+            {},
         )
         self.site = self._start(
             "plyrum",
@@ -95,7 +98,11 @@ class Gateways:
                     "model_list": [
                         {
                             "model_name": MODEL,
-                            "litellm_params": {"model": f"openai/{MODEL}", "api_base": base, "api_key": "sk-sandbox-1"},
+                            "litellm_params": {
+                                "model": f"openai/{MODEL}",
+                                "api_base": base,
+                                "api_key": "sk-sandbox-1",
+                            },
                         }
                     ],
                     "general_settings": {"master_key": "sk-bench"},
@@ -105,7 +112,8 @@ class Gateways:
         port = settings.PORT + 50
         return self._start(
             "litellm",
-            [str(venv / "bin" / "litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1",
+            [str(venv / "bin" / "litellm"), "--config", str(config), "--port", str(port),
+             "--host", "127.0.0.1",
              "--num_workers", str(PEER_WORKERS)],
             f"http://127.0.0.1:{port}/health/liveliness",
             {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_PROXY": "*"},

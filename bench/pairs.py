@@ -28,7 +28,8 @@ SCALE = 10
 PAIR = (
     f"\\set wallet random(1, {WALLETS})\n"
     "SELECT hold_id AS hid, lpad(to_hex(:wallet::bigint), 32, '0') AS cid FROM ledger_hold(jsonb_build_array("
-    "jsonb_build_object('id', uuidv7(), 'customer_id', lpad(to_hex(:wallet::bigint), 32, '0'), 'amount', 1000,"
+    "jsonb_build_object('id', uuidv7(), 'customer_id', lpad(to_hex(:wallet::bigint), 32, '0'),"
+    "'amount', 1000,"
     "'ttl_seconds', 900, 'soft', false))) \\gset\n"
     "SELECT outcome FROM ledger_settle(jsonb_build_array(jsonb_build_object('hold_id', :hid::text,"
     "'customer_id', :cid::text, 'amount', 700, 'entry_id', :hid::text, 'key', 'capture:' || :hid::text,"
@@ -47,7 +48,7 @@ def run(*, rounds: int, seconds: float) -> None:
         found["one by one"].append(_pgbench("-f", str(script), seconds=seconds))
         found["coalesced"].append(uvloop.run(_coalesced(seconds)))
     base = statistics.median(found["simple-update"])
-    print(f"\nHold + capture pairs, {CALLERS} callers ({IN_FLIGHT} in flight coalesced), {WALLETS} wallets, durable")
+    print(f"\nHold + capture pairs: {CALLERS} callers, {IN_FLIGHT} in flight when coalesced, durable")
     for name, values in found.items():
         middle = statistics.median(values)
         print(f"  {name:<14} {middle:8.0f}/s ({min(values):.0f}..{max(values):.0f})  x{middle / base:.2f}")
@@ -75,7 +76,8 @@ def _prepare() -> None:
 
 def _pgbench(*arguments: str, seconds: float) -> float:
     output = _call(
-        "pgbench", "-n", "-c", str(CALLERS), "-j", "2", "-T", str(max(1, round(seconds * 2))), "-M", "prepared",
+        "pgbench", "-n", "-c", str(CALLERS), "-j", "2", "-T", str(max(1, round(seconds * 2))),
+        "-M", "prepared",
         "-U", "plyrum", *arguments, "plyrum",
     )  # fmt: skip
     match = re.search(r"tps = ([0-9.]+)", output)
@@ -120,7 +122,12 @@ async def _coalesced(seconds: float) -> float:
                 raise RuntimeError(f"A hold was refused: {row['outcome']}")
             await settles.submit(
                 ledger.settle_step(
-                    hold_id=hold_id, customer_id=customer, amount=700, entry_id=uuid7(), usage=[], source_type="bench"
+                    hold_id=hold_id,
+                    customer_id=customer,
+                    amount=700,
+                    entry_id=uuid7(),
+                    usage=[],
+                    source_type="bench",
                 )
             )
             counts[number] += 1

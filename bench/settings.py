@@ -11,4 +11,4 @@ os.environ.setdefault("PLYRUM_DEBUG", "0")
 os.environ.setdefault("PORT", "8650")
 os.environ.setdefault("ACCESS_TOKEN_TTL", "86400")
 
-from plyrum.settings import *  # noqa: E402, F403
+from plyrum.settings import *  # noqa: F403

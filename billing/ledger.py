@@ -68,7 +68,9 @@ def bonus(
     )
 
 
-def hold_step(*, hold_id: UUID, customer_id: UUID, amount: int, ttl_seconds: int, soft: bool) -> dict[str, Any]:
+def hold_step(
+    *, hold_id: UUID, customer_id: UUID, amount: int, ttl_seconds: int, soft: bool
+) -> dict[str, Any]:
     """A step of `ledger_hold`. `soft` reserves what is there instead of refusing."""
     return {
         "id": hold_id,

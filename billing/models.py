@@ -175,7 +175,9 @@ class FxRate(models.Model):
         verbose_name = "курс"
         verbose_name_plural = "курсы"
         constraints = [
-            models.UniqueConstraint(fields=["currency", "rate_date", "source"], name="billing_fxrate_one_a_day"),
+            models.UniqueConstraint(
+                fields=["currency", "rate_date", "source"], name="billing_fxrate_one_a_day"
+            ),
             models.CheckConstraint(condition=Q(micro_rub__gt=0), name="billing_fxrate_positive"),
         ]
 

@@ -52,7 +52,9 @@ def cost(usage: Usage, price: Price) -> int:
         + usage.output_tokens * price.output
         + usage.images * price.image * TOKENS_PER_PRICE
     )
-    return _ceil(exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS)
+    return _ceil(
+        exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS
+    )
 
 
 def per_million(units_price: int, price: Price) -> int:
@@ -64,7 +66,9 @@ def worst_case(*, input_bound: int, max_output_tokens: int, price: Price) -> int
     """The most a call can cost: every input token at the dearest input price, all of the output limit."""
     dearest = max(price.input, price.cache_write)
     exact = input_bound * dearest + max_output_tokens * price.output
-    return _ceil(exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS)
+    return _ceil(
+        exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS
+    )
 
 
 def with_margin(worst_case_micro_rub: int) -> int:

@@ -1,7 +1,8 @@
 """The catalogue: loaded from TOML into rows, read by everybody as one immutable snapshot in memory.
 
 Prices are versions (billing.PriceVersion): loading the same file twice changes nothing, a changed price adds
-a version. A model that a file no longer names is no longer listed, never deleted; an operator's switch is left alone.
+a version. A model that a file no longer names is no longer listed, never deleted; an operator's switch is
+left alone.
 """
 
 import hashlib
@@ -52,8 +53,8 @@ def current() -> Snapshot:
 
 
 def refresh() -> Snapshot:
-    """Read the tables again if a newer version was published; the old snapshot stays valid for who holds it."""
-    global _snapshot  # noqa: PLW0603 - one snapshot a process is the idea
+    """Read the tables again if a newer version was published; who holds the old snapshot may go on with it."""
+    global _snapshot
     newest = _newest_version()
     terms = documents.binding_version_ids(LegalDocument.Kind.OFFER, at=clock.now())
     known = _snapshot

@@ -146,7 +146,9 @@ async def _result(served_by: Engine, opened: Opened) -> dict[str, Any]:
     settled = by_type["settled"]
     return {
         "run_id": str(opened.run_id),
-        "state": RunState.STOPPED if by_type["run.finished"]["finish_reason"] == "cancelled" else RunState.DONE,
+        "state": RunState.STOPPED
+        if by_type["run.finished"]["finish_reason"] == "cancelled"
+        else RunState.DONE,
         "model": by_type["route"]["model"],
         "provider": by_type["route"]["provider"],
         "text": "".join(text),

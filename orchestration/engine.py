@@ -264,7 +264,8 @@ class Engine:
             try:
                 async with await connect(self.conninfo) as database:
                     await database.execute(
-                        "UPDATE orchestration_run SET lease_until = ledger_clock() + make_interval(secs => %s)"
+                        "UPDATE orchestration_run"
+                        "   SET lease_until = ledger_clock() + make_interval(secs => %s)"
                         " WHERE id = ANY(%s) AND state = 'running' AND fence = 1",
                         [settings.PLYRUM_RUN_LEASE_SECONDS, list(self.runs)],
                     )
@@ -367,7 +368,7 @@ _engine: Engine | None = None
 
 async def open_engine() -> Engine:
     """Start the engine of this process; called by the ASGI server's start-up."""
-    global _engine  # noqa: PLW0603 - one engine a process is the idea
+    global _engine
     await sync_to_async(_refresh_snapshot, thread_sensitive=False)()
     _engine = Engine()
     gc.collect()
@@ -430,5 +431,7 @@ def conninfo() -> str:
     """The engine's own connections: the same server, security and role as the rest of the product."""
     options = f"-c role={settings.PLYRUM_DATABASE_ROLE} -c lock_timeout=5s -c statement_timeout=15s"
     known = connection.get_connection_params()
-    libpq = {name: value for name, value in known.items() if isinstance(value, str | int) and name in LIBPQ_NAMES}
+    libpq = {
+        name: value for name, value in known.items() if isinstance(value, str | int) and name in LIBPQ_NAMES
+    }
     return make_conninfo("", **{**libpq, "options": options, "application_name": "plyrum engine"})

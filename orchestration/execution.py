@@ -24,7 +24,7 @@ from orchestration.providers import base, registry
 from orchestration.providers.base import ErrorClass, ProviderError
 from orchestration.providers.registry import Key
 from orchestration.providers.transport import IDLE_SECONDS
-from orchestration.shapes import Answer, Call, Candidate, Plan, RunRequest
+from orchestration.shapes import Answer, Call, Candidate, Delta, Plan, RunRequest
 from plyrum.ids import uuid7
 
 log = structlog.get_logger(__name__)
@@ -191,9 +191,10 @@ async def _attempt(
     return error
 
 
-def _show(story: Story, group: list[tuple[str, str]]) -> None:
+def _show(story: Story, group: list[Delta]) -> None:
     """One frame for neighbouring pieces of a kind that came off the wire together."""
-    kind, parts = group[0][0], [group[0][1]]
+    kind: str = group[0][0]
+    parts = [group[0][1]]
     for next_kind, text in group[1:]:
         if next_kind != kind:
             story.append("delta" if kind == "text" else "reasoning", {"text": "".join(parts)})
@@ -332,19 +333,23 @@ def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]
                 "cost_micro_rub": counted.charged_micro_rub,
             }
         attempts.append(row)
-    usage = [
-        ledger.usage_row(
-            run_id=run.id,
-            model=candidate.offer.id,
-            provider=candidate.offer.provider,
-            usage=counted.usage,
-            price=candidate.price,
-            cost=counted.cost_micro_rub,
-            charged=counted.charged_micro_rub,
-            api_key_id=run.request.api_key_id,
-            estimated=counted.estimated,
-        )
-    ] if outcome.charge_is_due else []
+    usage = (
+        [
+            ledger.usage_row(
+                run_id=run.id,
+                model=candidate.offer.id,
+                provider=candidate.offer.provider,
+                usage=counted.usage,
+                price=candidate.price,
+                cost=counted.cost_micro_rub,
+                charged=counted.charged_micro_rub,
+                api_key_id=run.request.api_key_id,
+                estimated=counted.estimated,
+            )
+        ]
+        if outcome.charge_is_due
+        else []
+    )
     return {
         "run_id": run.id,
         "customer_id": run.request.customer_id,

@@ -141,7 +141,7 @@ class FrameLog:
 
     async def stored(self, run_id: UUID) -> list[bytes]:
         """All frames that Redis holds of a run, whoever executes it."""
-        entries = await self._redis.xrange(stream_key(run_id))
+        entries: Any = await self._redis.xrange(stream_key(run_id))
         return [line for _, fields in entries for line in lines(fields[b"f"])]
 
     async def follow(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
@@ -149,7 +149,7 @@ class FrameLog:
         last: bytes | str = "0"
         seen = 0
         while True:
-            answer = await self._redis.xread({stream_key(run_id): last}, block=READ_BLOCK_MS)
+            answer: Any = await self._redis.xread({stream_key(run_id): last}, block=READ_BLOCK_MS)
             entries = answer[0][1] if answer else []
             found = [line for _, fields in entries for line in lines(fields[b"f"])]
             if entries:

@@ -117,11 +117,15 @@ class Run(models.Model):
         verbose_name = "запуск"
         verbose_name_plural = "запуски"
         constraints = [
-            models.UniqueConstraint(fields=["customer_id", "idempotency_key"], name="orchestration_run_one_per_key")
+            models.UniqueConstraint(
+                fields=["customer_id", "idempotency_key"], name="orchestration_run_one_per_key"
+            )
         ]
         indexes = [
             models.Index(fields=["customer_id", "-id"], name="orchestration_run_of_customer"),
-            models.Index(fields=["lease_until"], name="orchestration_run_open", condition=Q(finished_at=None)),
+            models.Index(
+                fields=["lease_until"], name="orchestration_run_open", condition=Q(finished_at=None)
+            ),
         ]
 
     def __str__(self) -> str:

@@ -58,7 +58,7 @@ def plan(request: RunRequest, snapshot: Snapshot) -> Plan:
 def input_bound(messages: Iterable[Message]) -> int:
     """An upper bound of input tokens without a tokenizer: UTF-8 bytes / 2, plus framing.
 
-    Source: orchestration guide 10.1 (at or above the true count for text of every language tried); a part that
+    Source: orchestration guide 10.1 (at or above the true count for every language tried); a part that
     looks like base64 counts a token a byte.
     """
     total = 64
@@ -73,7 +73,9 @@ def _is_dense(text: str) -> bool:
     """Long runs without spaces (base64, hashes) or mostly emoji: few bytes a token."""
     if len(text) < 200:
         return any(ord(char) > 0xFFFF for char in text)
-    return text.count(" ") + text.count("\n") < len(text) // 50 or sum(ord(c) > 0xFFFF for c in text) * 2 > len(text)
+    return text.count(" ") + text.count("\n") < len(text) // 50 or sum(
+        ord(c) > 0xFFFF for c in text
+    ) * 2 > len(text)
 
 
 def _named(model: str, snapshot: Snapshot) -> Offer:

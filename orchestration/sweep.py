@@ -78,8 +78,8 @@ def _delivered(run: Run) -> Delivered:
 
 def _stored_frames(run: Run) -> list[bytes]:
     with Redis.from_url(settings.REDIS_URL) as redis:
-        entries = redis.xrange(stream_key(run.id))
-    return [line for _, fields in entries for line in lines(fields[b"f"])]  # type: ignore[union-attr]
+        entries: Any = redis.xrange(stream_key(run.id))
+    return [line for _, fields in entries for line in lines(fields[b"f"])]
 
 
 def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
         ]
     else:
         usage = Usage()
-    step = {
+    step: dict[str, Any] = {
         "run_id": run.id,
         "customer_id": run.customer_id,
         "fence": run.fence,

@@ -17,7 +17,7 @@ _wider_policy = csp_replace(
 )
 
 
-class BackOffice(UnfoldAdminSite):
+class BackOffice(UnfoldAdminSite):  # type: ignore[misc]  # Unfold has no types
     site_title = _("Plyrum: управление")
     index_title = _("Сводка")
 
@@ -30,4 +30,5 @@ class BackOffice(UnfoldAdminSite):
         return bool(request.user.is_active and getattr(request.user, "is_operator", False))
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        return _wider_policy(super().login)(request, extra_context)
+        login: Callable[..., Any] = _wider_policy(super().login)
+        return login(request, extra_context)

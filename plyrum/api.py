@@ -29,6 +29,7 @@ from plyrum.lean import parse_object, refuse_nul
 log = structlog.get_logger(__name__)
 
 View = Callable[..., HttpResponse]
+METHODS = ("get", "post", "put", "patch", "delete")
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -59,10 +60,17 @@ class StrictParser(Parser):
 
 class PlyrumAPI(NinjaAPI):
     def get_openapi_schema(self, *args: Any, **kwargs: Any) -> Any:
-        """Ninja's document plus the operations that the lean path serves."""
+        """Ninja's document plus the lean doors; each operation says who may call it and how it fails."""
         schema = super().get_openapi_schema(*args, **kwargs)
         for contribute in settings.OPENAPI_CONTRIBUTORS:
             import_string(contribute)(schema)
+        schema["components"]["responses"] = {"Problem": problems.RESPONSE}
+        operations = [
+            item[method] for item in schema["paths"].values() for method in METHODS if method in item
+        ]
+        for operation in operations:
+            operation.setdefault("security", [])  # open to everybody
+            operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
         return schema
 
     def _get_urls(self) -> list[URLResolver | URLPattern]:

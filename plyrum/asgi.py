@@ -23,7 +23,7 @@ _django = ASGIHandler()
 
 async def _with_lifespan(scope: lean.Scope, receive: lean.Receive, send: lean.Send) -> None:
     """Start the engine before the first request, let running answers finish at the end."""
-    global _engine  # noqa: PLW0603 - one engine a process
+    global _engine
     if scope["type"] != "lifespan":
         await _django(scope, receive, send)  # type: ignore[arg-type]
         return

@@ -6,7 +6,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging, worker_ready
 
-from plyrum import embedded
+from plyrum import checks, embedded
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "plyrum.settings")
 
@@ -23,6 +23,7 @@ def _keep_our_logging(**_: Any) -> None:
 @celeryd_init.connect
 @beat_init.connect
 def _start_servers(**_: Any) -> None:
+    checks.refuse_to_start()
     embedded.start_if_needed()
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.exceptions import ImproperlyConfigured
 
 
 @register(Tags.security, deploy=True)
@@ -16,6 +17,14 @@ def production_is_not_development(**_: Any) -> list[CheckMessage]:
         for number, (is_wrong, variable, text) in enumerate(_production_faults(), start=1)
         if is_wrong
     ]
+
+
+def refuse_to_start() -> None:
+    """Raise ImproperlyConfigured if production would run on development's settings."""
+    faults = production_is_not_development()
+    if faults:
+        words = " ".join(f"{fault.msg} {fault.hint}" for fault in faults)
+        raise ImproperlyConfigured(f"Production does not start like this. {words}")
 
 
 def _production_faults() -> list[tuple[bool, str, str]]:

@@ -18,7 +18,7 @@ _second: tuple[int, str] = (0, "")
 
 def rfc3339_now() -> bytes:
     """Now in the form of `rfc3339`, made for frames: the whole second is formatted once, not per frame."""
-    global _second  # noqa: PLW0603 - a cache of one value
+    global _second
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     if seconds != _second[0]:
         _second = (seconds, datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S"))

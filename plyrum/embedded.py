@@ -43,11 +43,20 @@ class Servers:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
+        self.run_dir: Path
+        self.redis_url: str
+        self.database: dict[str, str]
         digest = hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
         self.run_dir = Path(tempfile.gettempdir()) / f"plyrum-{os.getuid()}-{digest}"
         self.redis_socket = self.run_dir / "redis.sock"
         self.redis_url = f"unix://{self.redis_socket}?db=0"
-        self.database = {"NAME": DATABASE, "USER": USER, "PASSWORD": "", "HOST": str(self.run_dir), "PORT": ""}
+        self.database = {
+            "NAME": DATABASE,
+            "USER": USER,
+            "PASSWORD": "",
+            "HOST": str(self.run_dir),
+            "PORT": "",
+        }
         self._user_lock: IO[bytes] | None = None
 
     def ensure(self, *, postgres: bool = True, redis: bool = True) -> None:
@@ -153,7 +162,9 @@ class _Postgres:
         with (making / "postgresql.auto.conf").open("a", encoding="utf-8") as conf:
             conf.write("max_connections = 200\nshared_buffers = '256MB'\n")
         self._hand_over(making)
-        self._call("postgres", "--single", "-D", str(making), "postgres", given=f"CREATE DATABASE {DATABASE};\n")
+        self._call(
+            "postgres", "--single", "-D", str(making), "postgres", given=f"CREATE DATABASE {DATABASE};\n"
+        )
         self._hand_over(making)
         making.rename(self.folder)
 
@@ -227,7 +238,7 @@ def _wheel(package: str, variable: str) -> Path:
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise EmbeddedServerError(
-            f"The package {package} is not installed. Run `make run`, or set {variable} to a server of your own."
+            f"The package {package} is not installed. Run `make run`, or set {variable} to your own server."
         )
     return Path(next(iter(found.submodule_search_locations)))
 
@@ -251,7 +262,9 @@ def _privilege_drop() -> list[str]:
         return []
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise EmbeddedServerError("Running as root needs `setpriv` (util-linux), or start as an ordinary user.")
+        raise EmbeddedServerError(
+            "Running as root needs `setpriv` (util-linux), or start as an ordinary user."
+        )
     capability = "+dac_override"
     return [
         setpriv, "--reuid=65534", "--regid=65534", "--clear-groups",
@@ -269,6 +282,4 @@ def _tail(log: Path) -> str:
 def start_if_needed() -> None:
     """Start the embedded servers that the settings rely on; nothing to do with servers of one's own."""
     if settings.USES_EMBEDDED_POSTGRES or settings.USES_EMBEDDED_REDIS:
-        settings.SERVERS.ensure(
-            postgres=settings.USES_EMBEDDED_POSTGRES, redis=settings.USES_EMBEDDED_REDIS
-        )
+        settings.SERVERS.ensure(postgres=settings.USES_EMBEDDED_POSTGRES, redis=settings.USES_EMBEDDED_REDIS)

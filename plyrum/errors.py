@@ -69,9 +69,13 @@ class BodyTooLarge(PlyrumError):
 class TooManyRequests(PlyrumError):
     code, status, title, retryable = "rate_limited", 429, "Too many requests", True
 
-    def __init__(self, detail: str = "", *, retry_after_seconds: int = 1, **extra: Any) -> None:
+    def __init__(
+        self, detail: str = "", *, retry_after_seconds: int = 1, limit: int | None = None, **extra: Any
+    ) -> None:
+        """`limit`: how many requests the window allows, for the X-RateLimit headers."""
         super().__init__(detail, **extra)
         self.retry_after_seconds = retry_after_seconds
+        self.limit = limit
 
 
 class Unavailable(PlyrumError):

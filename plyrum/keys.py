@@ -1,4 +1,4 @@
-"""Secrets of the process: made once under the data folder in development, demanded from outside in production.
+"""Secrets of the process: made once under the data folder in development, demanded in production.
 
 Called by settings only. Never logs or prints a secret.
 """

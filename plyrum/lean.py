@@ -220,13 +220,7 @@ def operation(summary: str, *, body: type[BaseModel] | None, answer: str, tag: s
         "summary": summary,
         "tags": [tag],
         "security": [{"AccessToken": []}],
-        "responses": {
-            "200": {"description": answer},
-            "default": {
-                "description": "A problem document (RFC 9457)",
-                "content": {problems.CONTENT_TYPE: {}},
-            },
-        },
+        "responses": {"200": {"description": answer}},
     }
     if body is not None:
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")

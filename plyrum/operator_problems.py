@@ -36,9 +36,10 @@ def _translated(failure: Exception) -> errors.PlyrumError | None:
     if isinstance(failure, errors.PlyrumError):
         return failure
     if isinstance(failure, exceptions.ValidationError):
+        detail = failure.detail if isinstance(failure.detail, dict) else {"body": failure.detail}
         rows = [
-            {"loc": [name], "msg": str(text), "type": getattr(text, "code", "invalid")}
-            for name, texts in failure.get_full_details().items()
+            {"loc": [str(name)], "msg": str(text), "type": str(getattr(text, "code", "invalid"))}
+            for name, texts in detail.items()
             for text in (texts if isinstance(texts, list) else [texts])
         ]
         return errors.InvalidRequest("The request has wrong fields.", errors=rows)

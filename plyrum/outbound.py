@@ -7,7 +7,11 @@ parallel streams.
 import httpx
 
 
-def client(*, base_url: str, read_timeout_seconds: float, auth: tuple[str, str] | None = None) -> httpx.Client:
+def client(
+    *, base_url: str, read_timeout_seconds: float, auth: tuple[str, str] | None = None
+) -> httpx.Client:
     """A client with explicit time limits, no proxies from the environment and no redirects."""
     timeout = httpx.Timeout(read_timeout_seconds, connect=5.0)
-    return httpx.Client(base_url=base_url, timeout=timeout, auth=auth, trust_env=False, follow_redirects=False)
+    return httpx.Client(
+        base_url=base_url, timeout=timeout, auth=auth, trust_env=False, follow_redirects=False
+    )

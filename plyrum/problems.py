@@ -1,14 +1,51 @@
-"""An error as a problem document (RFC 9457), the same for Ninja, DRF, Django's handlers and the lean doors."""
+"""An error as a problem document (RFC 9457), the same for Ninja, DRF, Django and the lean doors."""
 
 from typing import Any
 
-from plyrum.errors import InvalidRequest, PlyrumError
+from plyrum.errors import InvalidRequest, PlyrumError, TooManyRequests
 
 CONTENT_TYPE = "application/problem+json"
+# How the OpenAPI document shows it.
+RESPONSE: dict[str, Any] = {
+    "description": "A problem document (RFC 9457)",
+    "content": {
+        CONTENT_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": [
+                    "type", "title", "status", "detail", "instance", "code", "retryable", "request_id",
+                ],
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "instance": {"type": "string"},
+                    "code": {"type": "string", "description": "Stable and machine-readable."},
+                    "retryable": {"type": "boolean", "description": "The same request may succeed later."},
+                    "request_id": {"type": "string"},
+                    "errors": {
+                        "type": "array",
+                        "description": "Which fields are wrong; with status 422.",
+                        "items": {
+                            "type": "object",
+                            "required": ["loc", "msg", "type"],
+                            "properties": {
+                                "loc": {"type": "array", "items": {"type": "string"}},
+                                "msg": {"type": "string"},
+                                "type": {"type": "string"},
+                            },
+                        },
+                    },
+                },
+            }
+        }
+    },
+}  # fmt: skip
 
 
 def document(error: PlyrumError, *, instance: str, request_id: str) -> dict[str, Any]:
-    """Shape: type, title, status, detail, instance, code, retryable, request_id, then the error's own facts."""
+    """Shape: type, title, status, detail, instance, code, retryable, request_id, the error's own facts."""
     return {
         "type": f"/docs/errors/{error.code}",
         "title": str(error.title),
@@ -27,6 +64,10 @@ def headers(error: PlyrumError) -> dict[str, str]:
     found: dict[str, str] = {}
     if error.retry_after_seconds is not None:
         found["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, TooManyRequests) and error.limit is not None:
+        found["X-RateLimit-Limit"] = str(error.limit)
+        found["X-RateLimit-Remaining"] = "0"
+        found["X-RateLimit-Reset"] = str(error.retry_after_seconds)
     if error.status == 401:
         found["WWW-Authenticate"] = 'Bearer realm="plyrum"'
     if error.status == 405 and "allow" in error.extra:

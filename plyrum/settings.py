@@ -5,6 +5,7 @@ at all; production (`PLYRUM_ENV=production`) refuses to start on what `plyrum/ch
 """
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import environ
@@ -18,7 +19,7 @@ from plyrum import embedded, keys, provider_environment, schedule
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# --- Where and how it runs ---------------------------------------------------------------------------------
+# --- Where and how it runs --------------------------------------------------------------------------------
 PLYRUM_ENV = env.str("PLYRUM_ENV", default="development")
 if PLYRUM_ENV not in ("development", "production"):
     raise ImproperlyConfigured("PLYRUM_ENV is either development or production.")
@@ -38,22 +39,22 @@ if not SECRET_KEY:
         raise ImproperlyConfigured("Set PLYRUM_SECRET_KEY to a random string of at least 50 characters.")
     SECRET_KEY = keys.development_secret(PLYRUM_DATA_DIR)
 
-# --- The outside: in development every address leads to the sandbox ------------------------------------------
+# --- The outside: in development every address leads to the sandbox ---------------------------------------
 PLYRUM_SANDBOX_URL = env.str(
     "PLYRUM_SANDBOX_URL", default="" if IS_PRODUCTION else f"http://127.0.0.1:{PORT + 100}"
 ).rstrip("/")
 PLYRUM_SANDBOX_SMTP_PORT = env.int("PLYRUM_SANDBOX_SMTP_PORT", default=PORT + 101)
 
-# --- Database and Redis --------------------------------------------------------------------------------------
+# --- Database and Redis -----------------------------------------------------------------------------------
 # Without addresses a real PostgreSQL and a real Redis are started from wheels, data under PLYRUM_DATA_DIR.
 SERVERS = embedded.Servers(PLYRUM_DATA_DIR)
 DATABASE_URL = env.str("DATABASE_URL", default="")
 REDIS_URL = env.str("REDIS_URL", default="") or SERVERS.redis_url
 USES_EMBEDDED_POSTGRES = not DATABASE_URL
-USES_EMBEDDED_REDIS = REDIS_URL == SERVERS.redis_url
+USES_EMBEDDED_REDIS = SERVERS.redis_url == REDIS_URL
 # The role every process but `migrate` works as: it may not change or delete rows of money or of the journal.
 PLYRUM_DATABASE_ROLE = env.str("PLYRUM_DATABASE_ROLE", default="plyrum_app")
-_database = env.db_url_config(DATABASE_URL) if DATABASE_URL else SERVERS.database
+_database: dict[str, Any] = env.db_url_config(DATABASE_URL) if DATABASE_URL else SERVERS.database
 DATABASES = {
     "default": {
         **_database,
@@ -63,7 +64,8 @@ DATABASES = {
         "OPTIONS": {
             **_database.get("OPTIONS", {}),  # sslmode and its kin
             "assume_role": PLYRUM_DATABASE_ROLE,
-            "options": "-c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+            "options": "-c lock_timeout=5s -c statement_timeout=30s"
+            " -c idle_in_transaction_session_timeout=30s",
         },
     }
 }
@@ -76,7 +78,7 @@ CACHES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# --- Applications --------------------------------------------------------------------------------------------
+# --- Applications -----------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "plyrum.apps.FrameConfig",
     "auditlog",
@@ -114,6 +116,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
@@ -166,7 +169,7 @@ STORAGES = {
     },
 }
 
-# --- Language and time: Russian is the source, English the second copy; storage is UTC --------------------------
+# --- Language and time: Russian is the source, English the second copy; storage is UTC --------------------
 LANGUAGE_CODE = "ru"
 LANGUAGES = [("ru", "Русский"), ("en", "English")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
@@ -175,7 +178,7 @@ USE_TZ = True
 TIME_ZONE = "Europe/Moscow"
 USE_THOUSAND_SEPARATOR = True
 
-# --- Browser side -----------------------------------------------------------------------------------------------
+# --- Browser side -----------------------------------------------------------------------------------------
 PAYMENT_PAGE_HOSTS = ["https://yookassa.ru", "https://yoomoney.ru"]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -209,7 +212,7 @@ CSRF_TRUSTED_ORIGINS = [SITE_URL]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # chat bodies; other endpoints refuse above 64 KiB themselves
 MAX_JSON_BODY_BYTES = 64 * 1024
 
-# --- People: accounts and tokens ----------------------------------------------------------------------------------
+# --- People: accounts and tokens --------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_HASHERS = [
@@ -252,7 +255,7 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
     "PLYRUM_DEV_SUPERACCOUNT_USER_ID", default="00000000-0000-7000-8000-000000000001"
 )
 
-# --- Money ----------------------------------------------------------------------------------------------------------
+# --- Money ------------------------------------------------------------------------------------------------
 # Outside development a run without money is refused; in development it goes on with what is there.
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
 PAYMENTS_PROVIDER = env.str("PAYMENTS_PROVIDER", default="" if IS_PRODUCTION else "yookassa")
@@ -272,7 +275,7 @@ YOOKASSA_RETURN_URL = env.str("YOOKASSA_RETURN_URL", default=f"{SITE_URL}/app/to
 YOOKASSA_VAT_CODE = env.int("YOOKASSA_VAT_CODE", default=1)  # 1 = no VAT; the accountant decides
 YOOKASSA_TAX_SYSTEM_CODE = env.int("YOOKASSA_TAX_SYSTEM_CODE", default=0)  # 0 = not sent
 
-# --- Models and prices ------------------------------------------------------------------------------------------------
+# --- Models and prices ------------------------------------------------------------------------------------
 PLYRUM_CATALOGUE_PATH = Path(
     env.str(
         "PLYRUM_CATALOGUE_PATH",
@@ -287,7 +290,7 @@ PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS = env.bool(
     "PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS", default=not IS_PRODUCTION
 )
 
-# PLYRUM_<PROVIDER>_BASE_URL and PLYRUM_<PROVIDER>_API_KEYS (or _API_KEY), for every provider of the catalogue.
+# PLYRUM_<PROVIDER>_BASE_URL and PLYRUM_<PROVIDER>_API_KEYS (or _API_KEY), for every provider.
 PROVIDER_BASE_URLS = provider_environment.base_urls(env.ENVIRON)
 PROVIDER_API_KEYS = provider_environment.api_keys(env.ENVIRON)
 if PLYRUM_SANDBOX_URL:
@@ -299,7 +302,7 @@ PLYRUM_RUN_SECONDS = env.int("PLYRUM_RUN_SECONDS", default=540)  # below the 600
 # A run whose process has not been heard of for this long is ended by the sweep.
 PLYRUM_RUN_LEASE_SECONDS = env.int("PLYRUM_RUN_LEASE_SECONDS", default=30)
 
-# --- Background work ----------------------------------------------------------------------------------------------------
+# --- Background work --------------------------------------------------------------------------------------
 CELERY_BROKER_URL = embedded.broker_url(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -312,7 +315,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = schedule.BEAT_SCHEDULE
 CELERY_BEAT_SCHEDULE_FILENAME = str(PLYRUM_DATA_DIR / "beat-schedule")
 
-# --- Mail --------------------------------------------------------------------------------------------------------------
+# --- Mail -------------------------------------------------------------------------------------------------
 EMAIL_CONFIG = env.email_url(
     "EMAIL_URL", default=f"smtp://127.0.0.1:{PLYRUM_SANDBOX_SMTP_PORT}" if not IS_PRODUCTION else "smtp://"
 )
@@ -320,7 +323,7 @@ vars().update(EMAIL_CONFIG)
 EMAIL_TIMEOUT = 10  # seconds; a dead mail server may not hold a sign-up
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("PLYRUM_MAIL_FROM", default="Plyrum <no-reply@plyrum.local>")
 
-# --- Seller: shown on every public page and in every legal document ------------------------------------------------------
+# --- Seller: shown on every public page and in every legal document ---------------------------------------
 SELLER = {
     "name": env.str("PLYRUM_SELLER_LEGAL_NAME", default=""),
     "inn": env.str("PLYRUM_SELLER_TAX_ID", default=""),
@@ -330,7 +333,7 @@ SELLER = {
     "privacy_email": env.str("PLYRUM_PRIVACY_CONTACT_EMAIL", default=""),
 }
 
-# --- APIs, logs, back office ----------------------------------------------------------------------------------------------
+# --- APIs, logs, back office ------------------------------------------------------------------------------
 # The frame names the apps' doors and never imports them.
 API_ROUTERS = [
     ("/auth", "accounts.api.auth_router"),
@@ -370,8 +373,16 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "playground.back_office.dashboard",
     "COLORS": {
         "primary": {
-            "50": "#eef8f5", "100": "#dfefea", "200": "#b8ddd3", "300": "#85c6b7", "400": "#4cc2ab",
-            "500": "#1a8a77", "600": "#0b6b5c", "700": "#085347", "800": "#0a4339", "900": "#0b3730",
+            "50": "#eef8f5",
+            "100": "#dfefea",
+            "200": "#b8ddd3",
+            "300": "#85c6b7",
+            "400": "#4cc2ab",
+            "500": "#1a8a77",
+            "600": "#0b6b5c",
+            "700": "#085347",
+            "800": "#0a4339",
+            "900": "#0b3730",
             "950": "#06231e",
         },
     },
@@ -381,32 +392,96 @@ UNFOLD = {
             {
                 "title": _("Люди и деньги"),
                 "items": [
-                    {"title": _("Клиенты"), "icon": "group", "link": reverse_lazy("admin:accounts_user_changelist")},
-                    {"title": _("Кошельки"), "icon": "account_balance_wallet", "link": reverse_lazy("admin:billing_wallet_changelist")},
-                    {"title": _("Проводки"), "icon": "receipt_long", "link": reverse_lazy("admin:billing_ledgerentry_changelist")},
-                    {"title": _("Резервы"), "icon": "lock_clock", "link": reverse_lazy("admin:billing_hold_changelist")},
-                    {"title": _("Пополнения"), "icon": "payments", "link": reverse_lazy("admin:payments_payment_changelist")},
-                    {"title": _("Уведомления ЮKassa"), "icon": "inbox", "link": reverse_lazy("admin:payments_webhookevent_changelist")},
+                    {
+                        "title": _("Клиенты"),
+                        "icon": "group",
+                        "link": reverse_lazy("admin:accounts_user_changelist"),
+                    },
+                    {
+                        "title": _("Кошельки"),
+                        "icon": "account_balance_wallet",
+                        "link": reverse_lazy("admin:billing_wallet_changelist"),
+                    },
+                    {
+                        "title": _("Проводки"),
+                        "icon": "receipt_long",
+                        "link": reverse_lazy("admin:billing_ledgerentry_changelist"),
+                    },
+                    {
+                        "title": _("Резервы"),
+                        "icon": "lock_clock",
+                        "link": reverse_lazy("admin:billing_hold_changelist"),
+                    },
+                    {
+                        "title": _("Пополнения"),
+                        "icon": "payments",
+                        "link": reverse_lazy("admin:payments_payment_changelist"),
+                    },
+                    {
+                        "title": _("Уведомления ЮKassa"),
+                        "icon": "inbox",
+                        "link": reverse_lazy("admin:payments_webhookevent_changelist"),
+                    },
                 ],
             },
             {
                 "title": _("Модели"),
                 "items": [
-                    {"title": _("Запуски"), "icon": "route", "link": reverse_lazy("admin:orchestration_run_changelist")},
-                    {"title": _("Использование"), "icon": "data_usage", "link": reverse_lazy("admin:billing_usageevent_changelist")},
-                    {"title": _("Модели"), "icon": "smart_toy", "link": reverse_lazy("admin:orchestration_model_changelist")},
-                    {"title": _("Провайдеры"), "icon": "dns", "link": reverse_lazy("admin:orchestration_provider_changelist")},
-                    {"title": _("Цены"), "icon": "sell", "link": reverse_lazy("admin:billing_priceversion_changelist")},
-                    {"title": _("Курсы"), "icon": "currency_ruble", "link": reverse_lazy("admin:billing_fxrate_changelist")},
+                    {
+                        "title": _("Запуски"),
+                        "icon": "route",
+                        "link": reverse_lazy("admin:orchestration_run_changelist"),
+                    },
+                    {
+                        "title": _("Использование"),
+                        "icon": "data_usage",
+                        "link": reverse_lazy("admin:billing_usageevent_changelist"),
+                    },
+                    {
+                        "title": _("Модели"),
+                        "icon": "smart_toy",
+                        "link": reverse_lazy("admin:orchestration_model_changelist"),
+                    },
+                    {
+                        "title": _("Провайдеры"),
+                        "icon": "dns",
+                        "link": reverse_lazy("admin:orchestration_provider_changelist"),
+                    },
+                    {
+                        "title": _("Цены"),
+                        "icon": "sell",
+                        "link": reverse_lazy("admin:billing_priceversion_changelist"),
+                    },
+                    {
+                        "title": _("Курсы"),
+                        "icon": "currency_ruble",
+                        "link": reverse_lazy("admin:billing_fxrate_changelist"),
+                    },
                 ],
             },
             {
                 "title": _("Порядок"),
                 "items": [
-                    {"title": _("Аудит"), "icon": "policy", "link": reverse_lazy("admin:auditlog_auditevent_changelist")},
-                    {"title": _("Задания"), "icon": "schedule", "link": reverse_lazy("admin:auditlog_jobrun_changelist")},
-                    {"title": _("Документы"), "icon": "gavel", "link": reverse_lazy("admin:legal_documentversion_changelist")},
-                    {"title": _("Принятия"), "icon": "handshake", "link": reverse_lazy("admin:legal_acceptance_changelist")},
+                    {
+                        "title": _("Аудит"),
+                        "icon": "policy",
+                        "link": reverse_lazy("admin:auditlog_auditevent_changelist"),
+                    },
+                    {
+                        "title": _("Задания"),
+                        "icon": "schedule",
+                        "link": reverse_lazy("admin:auditlog_jobrun_changelist"),
+                    },
+                    {
+                        "title": _("Документы"),
+                        "icon": "gavel",
+                        "link": reverse_lazy("admin:legal_documentversion_changelist"),
+                    },
+                    {
+                        "title": _("Принятия"),
+                        "icon": "handshake",
+                        "link": reverse_lazy("admin:legal_acceptance_changelist"),
+                    },
                 ],
             },
         ],

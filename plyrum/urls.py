@@ -34,4 +34,9 @@ urlpatterns = [
     ),
 ]
 if settings.DEBUG:
-    urlpatterns.append(path("styleguide", TemplateView.as_view(template_name="styleguide.html", extra_context={"now": clock.now})))
+    urlpatterns.append(
+        path(
+            "styleguide",
+            TemplateView.as_view(template_name="styleguide.html", extra_context={"now": clock.now}),
+        )
+    )

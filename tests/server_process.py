@@ -1,4 +1,4 @@
-"""The real ASGI server as a process of its own, against the test database: for everything that needs an engine."""
+"""The real ASGI server as a process of its own, on the test database: for all that needs an engine."""
 
 import os
 import signal
@@ -35,7 +35,9 @@ def database_url() -> str:
 class ServerProcess:
     """`manage.py serve` on a free port. `environment` adds to what the tests' own process has."""
 
-    def __init__(self, *, sandbox_url: str, smtp_port: int = 25, workers: int = 1, **environment: str) -> None:
+    def __init__(
+        self, *, sandbox_url: str, smtp_port: int = 25, workers: int = 1, **environment: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.workers = workers
@@ -56,7 +58,15 @@ class ServerProcess:
     def start(self) -> Self:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve", "--port", str(self.port), "--workers", str(self.workers)],
+                [
+                    sys.executable,
+                    "manage.py",
+                    "serve",
+                    "--port",
+                    str(self.port),
+                    "--workers",
+                    str(self.workers),
+                ],
                 cwd=settings.BASE_DIR,
                 env=self.environment,
                 stdout=output,

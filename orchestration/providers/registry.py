@@ -1,6 +1,6 @@
 """Which adapter speaks which wire format, and which keys and addresses each provider has.
 
-Keys come from the environment (`PLYRUM_<PROVIDER>_API_KEYS`); a key in trouble rests and is taken again later.
+Keys come from the environment (`PLYRUM_<PROVIDER>_API_KEYS`); a key in trouble rests for a while.
 """
 
 import hashlib

@@ -41,11 +41,16 @@ class Client:
         self.user = user
         self.http = httpx.Client(base_url=url, headers=factories.bearer(user), timeout=30, trust_env=False)
 
-    def run(self, model: str = "sandbox/small", **fields: Any) -> httpx.Response:
-        body = {"idempotency_key": str(uuid4()), "prompt": "Сколько будет два и два?", "model": model, **fields}
+    def run(self, model: str | None = "sandbox/small", **fields: Any) -> httpx.Response:
+        body = {
+            "idempotency_key": str(uuid4()),
+            "prompt": "Сколько будет два и два?",
+            "model": model,
+            **fields,
+        }
         return self.http.post("/api/stream/run", json={k: v for k, v in body.items() if v is not None})
 
-    def frames(self, model: str = "sandbox/small", **fields: Any) -> Frames:
+    def frames(self, model: str | None = "sandbox/small", **fields: Any) -> Frames:
         response = self.run(model, **fields)
         assert response.status_code == 200, response.text
         return parsed(response)

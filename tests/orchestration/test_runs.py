@@ -22,7 +22,8 @@ def test_run_tells_its_story_and_takes_exactly_its_price(client: Client) -> None
 
     assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
     assert types(frames) == [
-        "run.accepted", "route", "stage.started", "delta", "usage", "stage.finished", "settled", "run.finished",
+        "run.accepted", "route", "stage.started", "delta", "usage", "stage.finished", "settled",
+        "run.finished",
     ]  # fmt: skip
     settled = one(frames, "settled")
     accepted = one(frames, "run.accepted")
@@ -234,7 +235,11 @@ def test_auto_falls_back_to_the_next_allowed_model(client: Client) -> None:
     frames = client.frames(model=None, models=["fault/503", "sandbox/small"])
 
     fallback = one(frames, "fallback")
-    assert (fallback["from"], fallback["to"], fallback["class"]) == ("fault/503", "sandbox/small", "overloaded")
+    assert (fallback["from"], fallback["to"], fallback["class"]) == (
+        "fault/503",
+        "sandbox/small",
+        "overloaded",
+    )
     assert frames[-1]["type"] == "run.finished"
     run_id = frames[0]["run_id"]
     assert [a.status for a in Attempt.objects.filter(run_id=run_id).order_by("number")] == ["failed", "done"]

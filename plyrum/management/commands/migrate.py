@@ -75,6 +75,7 @@ def _protected() -> list[tuple[str, str]]:
         models = import_module(f"{config.name}.models")
         found += [(table, "UPDATE, DELETE, TRUNCATE") for table in getattr(models, "PROTECTED_TABLES", ())]
         found += [
-            (table, "INSERT, UPDATE, DELETE, TRUNCATE") for table in getattr(models, "FUNCTION_ONLY_TABLES", ())
+            (table, "INSERT, UPDATE, DELETE, TRUNCATE")
+            for table in getattr(models, "FUNCTION_ONLY_TABLES", ())
         ]
     return found

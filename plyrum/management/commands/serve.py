@@ -6,6 +6,8 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from plyrum import checks
+
 GRACE_SECONDS = 20  # running answers may end before a stop; what is left the sweep settles
 
 
@@ -19,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="processes; two per core at most")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        checks.refuse_to_start()
         uvicorn.run(
             "plyrum.asgi:application",
             host=options["host"],

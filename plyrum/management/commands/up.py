@@ -1,7 +1,7 @@
 """`up`: everything at once for a developer, under one supervisor. What `make run` does after installing.
 
 Starts database, Redis and sandbox, migrates, loads catalogue and demo people, then web, worker and beat;
-shows their logs by colour; Ctrl-C stops all of it. If one part dies, the others are stopped with a clear word.
+shows their logs by colour; Ctrl-C stops all of it. If one part dies, the others are stopped too.
 """
 
 import ctypes
@@ -140,7 +140,7 @@ class Supervisor:
                 cwd=settings.BASE_DIR,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the supervisor only, which stops in order
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing of ours is left if we are killed
+                preexec_fn=_die_with_parent,
             )
             self.processes[part.name] = process
             assert process.stdout is not None  # noqa: S101 - it is a pipe
