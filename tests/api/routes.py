@@ -3,6 +3,7 @@
 Sources: the OpenAPI document (ordinary and lean doors) and the URL map (operators, health).
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,7 +54,8 @@ class Operation:
 
 
 def document() -> dict[str, Any]:
-    found: dict[str, Any] = api.get_openapi_schema()
+    """As a reader gets it: through JSON."""
+    found: dict[str, Any] = json.loads(json.dumps(api.get_openapi_schema()))
     return found
 
 
