@@ -23,6 +23,16 @@ from django.conf import settings
 
 START_TIMEOUT_SECONDS = 30
 DATABASE = USER = "plyrum"
+# One server on one machine: no replicas, so less is logged; rarer checkpoints, so fewer whole pages are.
+# Durability is PostgreSQL's own default: every commit is on disk before it is answered.
+SERVER_SETTINGS = """
+max_connections = 200
+shared_buffers = '256MB'
+wal_level = minimal
+max_wal_senders = 0
+max_wal_size = '4GB'
+checkpoint_timeout = '15min'
+"""
 
 
 class EmbeddedServerError(Exception):
@@ -160,7 +170,7 @@ class _Postgres:
             "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions",
         )  # fmt: skip
         with (making / "postgresql.auto.conf").open("a", encoding="utf-8") as conf:
-            conf.write("max_connections = 200\nshared_buffers = '256MB'\n")
+            conf.write(SERVER_SETTINGS)
         self._hand_over(making)
         self._call(
             "postgres", "--single", "-D", str(making), "postgres", given=f"CREATE DATABASE {DATABASE};\n"
