@@ -18,6 +18,7 @@ TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
 ROW_LOCK = (r"FOR NO KEY UPDATE", "")
 ORDER_OF_WALLETS = (r"ORDER BY s\.[^,\n]*customer_id\S*, s\.place", "ORDER BY s.place")
+LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
 # The amounts' own type is a second line behind the functions; without it a race shows its full damage.
 AMOUNT_CHECK = "ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check"
@@ -41,8 +42,8 @@ def ledger_copy(
 ) -> Iterator[str]:
     """The name of a schema with a ledger of its own.
 
-    `without`: defences taken out of the functions. `then`: statements run on the copy. `slow`: a table into
-    which every insert takes `seconds`, so that callers surely meet.
+    `without`: defences taken out of the functions. `then`: statements run on the copy. `slow`: what takes
+    `seconds`, so that callers surely meet ("INSERT ON billing_hold").
     """
     schema = f"copy_{uuid7().hex}"
     with client(as_owner=True) as owner:
@@ -71,9 +72,9 @@ def _functions(schema: str, without: tuple[tuple[str, str], ...]) -> str:
     return text
 
 
-def _slowness(table: str, seconds: float) -> str:
+def _slowness(event: str, seconds: float) -> str:
     return f"""
         CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql
             AS 'BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END';
-        CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION take_time();
+        CREATE TRIGGER slow BEFORE {event} FOR EACH ROW EXECUTE FUNCTION take_time();
     """

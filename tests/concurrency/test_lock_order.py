@@ -64,7 +64,7 @@ def test_several_calls_in_one_transaction_are_safe_behind_the_common_lock() -> N
 def test_order_of_wallets_is_what_prevents_the_deadlock(
     without: tuple[tuple[str, str], ...], deadlocks: bool
 ) -> None:
-    with copies.ledger_copy(*without, slow="billing_hold", seconds=0.1) as schema:
+    with copies.ledger_copy(*without, slow="INSERT ON billing_hold", seconds=0.1) as schema:
         customers = sorted(uuid7() for _ in range(2))
         with client(schema=schema, as_owner=True) as owner:
             call(owner, "ledger_credit", [books.credit_step(customer, 1000) for customer in customers])
@@ -77,3 +77,29 @@ def test_order_of_wallets_is_what_prevents_the_deadlock(
 
     assert any(isinstance(answer, DeadlockDetected) for answer in answers) == deadlocks
     assert sum(isinstance(answer, list) for answer in answers) == (1 if deadlocks else 2)
+
+
+@pytest.mark.parametrize(
+    ("without", "deadlocks"), [((copies.LOCK_OF_THE_SWEEP,), True), ((), False)], ids=["control", "locked"]
+)
+def test_sweep_takes_wallets_first_and_so_meets_no_settlement_halfway(
+    without: tuple[tuple[str, str], ...], deadlocks: bool
+) -> None:
+    """Without the wallets' locks the sweep and a batch of releases take the same holds in opposite orders."""
+    with copies.ledger_copy(*without, slow="UPDATE ON billing_hold", seconds=0.2) as schema:
+        customers = sorted(uuid7() for _ in range(2))
+        steps = [books.hold_step(customer, 1, ttl_seconds=0) for customer in customers]
+        with client(schema=schema, as_owner=True) as owner:
+            call(owner, "ledger_credit", [books.credit_step(customer, 1000) for customer in customers])
+            for step in steps[::-1]:  # the sweep meets them in the order in which they lie
+                call(owner, "ledger_hold", [step])
+
+        def work(found: Client, number: int) -> object:
+            if number:
+                return found.execute("SELECT ledger_expire_holds(9)").fetchall()
+            releases = [books.settle_step(step["customer_id"], step["id"], 0) for step in steps]
+            return call(found, "ledger_settle", releases)
+
+        answers = race(2, work, schema=schema, as_owner=True)
+
+    assert any(isinstance(answer, DeadlockDetected) for answer in answers) == deadlocks

@@ -53,7 +53,7 @@ def reserved_in_copy(schema: str) -> tuple[UUID, Counter[str], int]:
 
 
 def test_control_without_the_row_lock_more_is_reserved_than_there_is() -> None:
-    with copies.ledger_copy(copies.ROW_LOCK, slow="billing_hold") as schema:
+    with copies.ledger_copy(copies.ROW_LOCK, slow="INSERT ON billing_hold") as schema:
         _, answers, reserved = reserved_in_copy(schema)
 
     assert answers["held"] > 10
@@ -61,7 +61,7 @@ def test_control_without_the_row_lock_more_is_reserved_than_there_is() -> None:
 
 
 def test_row_lock_is_what_the_control_lacks() -> None:
-    with copies.ledger_copy(slow="billing_hold") as schema:
+    with copies.ledger_copy(slow="INSERT ON billing_hold") as schema:
         _, answers, reserved = reserved_in_copy(schema)
 
     assert answers == {"held": 10, "reserved_in_flight": 54}
