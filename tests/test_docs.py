@@ -1,7 +1,7 @@
-"""The documentation tells the truth: every setting, error, check and job has its line, and no line is invented.
+"""The documentation tells the truth: every setting, error, check and job has its line, no line is invented.
 
-Also every relative link and every file of the repository that a page names must exist, and every page that the
-code names. Reads files and loaded classes only.
+Also every relative link and every file of the repository that a page names must exist, and every page that
+the code names. Reads files and loaded classes only.
 """
 
 import ast
@@ -30,6 +30,7 @@ SOURCES = sorted(
 )
 PROVIDER_VARIABLES = {f"PLYRUM_<PROVIDER>_{kind}" for kind in ("BASE_URL", "API_KEYS", "API_KEY")}
 TRUTH = {True: "1", False: "0"}
+ARITHMETIC = (ast.Constant, ast.BinOp, ast.operator)
 
 _ROW = re.compile(r"^\| `([^`]+)` \|(.+)\|$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -52,7 +53,9 @@ def test_every_setting_has_its_line_and_no_line_is_invented() -> None:
 def test_every_fixed_default_stands_in_its_line() -> None:
     rows = _rows("settings")
 
-    wrong = {name: default for name, default in _settings_read() if default and f"`{default}`" not in rows[name]}
+    wrong = {
+        name: default for name, default in _settings_read() if default and f"`{default}`" not in rows[name]
+    }
 
     assert not wrong
 
@@ -108,37 +111,37 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_every_page_that_the_code_names_exists() -> None:
-    named = {page for path in SOURCES for page in _PAGE_NAMED_IN_CODE.findall(path.read_text(encoding="utf-8"))}
+    named = {
+        page for path in SOURCES for page in _PAGE_NAMED_IN_CODE.findall(path.read_text(encoding="utf-8"))
+    }
 
     assert {page for page in named if not (ROOT / page).exists()} == set()
 
 
 def _settings_read() -> Iterator[tuple[str, str]]:
-    """Each variable read by `env.<type>("NAME", default=...)`, with its default where that is a plain value."""
+    """Each variable read by `env.<type>("NAME", default=...)`, with its default where that is plain."""
     tree = ast.parse((ROOT / "plyrum" / "settings.py").read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
-            continue
-        first = node.args[0]
-        if isinstance(node.func.value, ast.Name) and node.func.value.id == "env" and isinstance(first, ast.Constant):
-            yield str(first.value), _plain_default(node)
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="env")), args=[ast.Constant(value=str(name)), *_]
+            ):
+                yield name, _plain_default(node)
 
 
 def _plain_default(call: ast.Call) -> str:
     """As the page writes it; "" for an empty default and for one that depends on something."""
     default = next((keyword.value for keyword in call.keywords if keyword.arg == "default"), None)
-    if default is None or any(not isinstance(node, _ARITHMETIC) for node in ast.walk(default)):
+    if default is None or any(not isinstance(node, ARITHMETIC) for node in ast.walk(default)):
         return ""
     value = eval(compile(ast.Expression(default), "settings", "eval"), {})  # noqa: S307 - numbers and texts only
     return TRUTH[value] if isinstance(value, bool) else str(value)
 
 
-_ARITHMETIC = (ast.Constant, ast.BinOp, ast.operator)
-
-
 def _key_variables() -> set[str]:
     """`plyrum/keys.py` reads each of its names also with `_FILE` behind."""
-    names = re.findall(r'_from_env\(env, "(\w+)"\)', (ROOT / "plyrum" / "keys.py").read_text(encoding="utf-8"))
+    text = (ROOT / "plyrum" / "keys.py").read_text(encoding="utf-8")
+    names = re.findall(r'_from_env\(env, "(\w+)"\)', text)
     return {name + ending for name in names for ending in ("", "_FILE")}
 
 
