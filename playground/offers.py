@@ -14,9 +14,8 @@ HOME_REGION = "RU"
 
 
 def price_list(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Models on sale with their prices, cheapest ordinary answer first."""
-    rows = [_priced(offer) for offer in on_sale(snapshot)]
-    return sorted(rows, key=lambda row: (row["typical_answer_micro_rub"], row["id"]))
+    """Models on sale with their prices, cheapest ordinary answer first, the better of two equals first."""
+    return [_priced(offer) for offer in sorted(on_sale(snapshot), key=_by_price)]
 
 
 def choices(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -29,12 +28,11 @@ def choices(snapshot: Snapshot) -> list[dict[str, Any]]:
             "available": offer.is_enabled and offer.is_configured,
             "note": "" if offer.is_enabled and offer.is_configured else _("сейчас недоступна"),
         }
-        for offer in snapshot.offers.values()
-        if offer.price is not None and "text" in offer.capabilities
+        for offer in sorted(_answering(snapshot), key=_by_price)
     ]
     if not any(option["available"] for option in listed):
         return []
-    listed.sort(key=lambda option: (not option["available"], option["estimate_micro_rub"], option["id"]))
+    listed.sort(key=lambda option: not option["available"])
     auto = {
         "id": AUTO,
         "label": _("Подберём модель"),
@@ -50,6 +48,18 @@ def is_abroad(model: str, snapshot: Snapshot) -> bool:
     offer = snapshot.offers.get(model)
     asked = [offer] if offer is not None else on_sale(snapshot)
     return any(offer.hosted_region != HOME_REGION for offer in asked)
+
+
+def _answering(snapshot: Snapshot) -> list[Offer]:
+    return [
+        offer
+        for offer in snapshot.offers.values()
+        if offer.price is not None and "text" in offer.capabilities
+    ]
+
+
+def _by_price(offer: Offer) -> tuple[int, float, str]:
+    return ordinary_cost(offer), -offer.quality, offer.id
 
 
 def on_sale(snapshot: Snapshot) -> list[Offer]:
