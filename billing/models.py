@@ -20,11 +20,11 @@ PROTECTED_TABLES = ("billing_usageevent", "billing_priceversion", "billing_fxrat
 class Wallet(models.Model):
     """One per customer, keyed by the customer. The only lock of a money step, taken first."""
 
-    customer_id = models.UUIDField(primary_key=True)
-    balance_micro_rub = models.BigIntegerField(default=0)
-    seq = models.BigIntegerField(default=0)
-    head_hash = models.BinaryField(default=b"")
-    created_at = models.DateTimeField(auto_now_add=True)
+    customer_id = models.UUIDField("клиент", primary_key=True)
+    balance_micro_rub = models.BigIntegerField("остаток, мк₽", default=0)
+    seq = models.BigIntegerField("номер", default=0)
+    head_hash = models.BinaryField("хеш последней проводки", default=b"")
+    created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
         verbose_name = "кошелёк"
@@ -62,23 +62,25 @@ class Account(models.TextChoices):
 class LedgerEntry(models.Model):
     """One movement of money, immutable: debit side, credit side and a positive amount."""
 
-    id = models.UUIDField(primary_key=True)
-    customer_id = models.UUIDField(null=True)
-    seq = models.BigIntegerField(null=True)  # per wallet, from 1, without gaps
-    type = models.CharField(max_length=20, choices=EntryType)
-    debit_account = models.CharField(max_length=20, choices=Account)
-    credit_account = models.CharField(max_length=20, choices=Account)
-    amount_micro_rub = models.BigIntegerField()
-    balance_after_micro_rub = models.BigIntegerField(null=True)
-    key = models.TextField(unique=True)  # the business fact, e.g. "topup:<payment>"
-    source_type = models.CharField(max_length=20)
-    source_id = models.TextField()
-    hold_id = models.UUIDField(null=True)
-    lot_ids = ArrayField(models.BigIntegerField())  # a debit: the lots it took from ...
-    lot_amounts = ArrayField(models.BigIntegerField())  # ... and how much from each
-    effective_at = models.DateTimeField()  # when it happened outside
-    created_at = models.DateTimeField()  # when it was written here
-    hash = models.BinaryField(null=True)  # chain of the wallet, see ledger_hash()
+    id = models.UUIDField("номер", primary_key=True)
+    customer_id = models.UUIDField("клиент", null=True)
+    seq = models.BigIntegerField("номер", null=True)  # per wallet, from 1, without gaps
+    type = models.CharField("вид", max_length=20, choices=EntryType)
+    debit_account = models.CharField("дебет", max_length=20, choices=Account)
+    credit_account = models.CharField("кредит", max_length=20, choices=Account)
+    amount_micro_rub = models.BigIntegerField("сумма, мк₽")
+    balance_after_micro_rub = models.BigIntegerField("остаток после, мк₽", null=True)
+    key = models.TextField("ключ", unique=True)  # the business fact, e.g. "topup:<payment>"
+    source_type = models.CharField("вид основания", max_length=20)
+    source_id = models.TextField("основание")
+    hold_id = models.UUIDField("резерв", null=True)
+    lot_ids = ArrayField(models.BigIntegerField(), verbose_name="лоты")  # a debit: the lots it took from ...
+    lot_amounts = ArrayField(
+        models.BigIntegerField(), verbose_name="суммы лотов"
+    )  # ... and how much from each
+    effective_at = models.DateTimeField("произошло")  # when it happened outside
+    created_at = models.DateTimeField("создано")  # when it was written here
+    hash = models.BinaryField("хеш", null=True)  # chain of the wallet, see ledger_hash()
 
     class Meta:
         verbose_name = "проводка"
@@ -108,16 +110,18 @@ class LotKind(models.TextChoices):
 class CreditLot(models.Model):
     """What one inflow left: how much of it remains and how much of that open holds reserve."""
 
-    customer_id = models.UUIDField()
-    kind = models.CharField(max_length=12, choices=LotKind)
-    spend_class = models.SmallIntegerField()
-    amount_micro_rub = models.BigIntegerField()
-    remaining_micro_rub = models.BigIntegerField()
-    reserved_micro_rub = models.BigIntegerField(default=0)
-    is_spent = models.BooleanField(default=False)  # flips once, so that ordinary updates touch no index
-    expires_at = models.DateTimeField(null=True)
-    source_entry_id = models.UUIDField(unique=True)
-    created_at = models.DateTimeField()
+    customer_id = models.UUIDField("клиент")
+    kind = models.CharField("вид", max_length=12, choices=LotKind)
+    spend_class = models.SmallIntegerField("очередь")
+    amount_micro_rub = models.BigIntegerField("сумма, мк₽")
+    remaining_micro_rub = models.BigIntegerField("осталось, мк₽")
+    reserved_micro_rub = models.BigIntegerField("в резерве, мк₽", default=0)
+    is_spent = models.BooleanField(
+        "израсходован", default=False
+    )  # flips once, so that ordinary updates touch no index
+    expires_at = models.DateTimeField("действует до", null=True)
+    source_entry_id = models.UUIDField("проводка", unique=True)
+    created_at = models.DateTimeField("создано")
 
     class Meta:
         verbose_name = "лот"
@@ -139,16 +143,16 @@ class Hold(models.Model):
         RELEASED = "released", "снят"
         EXPIRED = "expired", "истёк"
 
-    id = models.UUIDField(primary_key=True)  # the run's id
-    customer_id = models.UUIDField()
-    amount_micro_rub = models.BigIntegerField()
-    captured_micro_rub = models.BigIntegerField(default=0)
-    status = models.CharField(max_length=8, choices=Status)
-    lot_ids = ArrayField(models.BigIntegerField())  # in spend order, decided once
-    lot_amounts = ArrayField(models.BigIntegerField())
-    expires_at = models.DateTimeField()
-    created_at = models.DateTimeField()
-    resolved_at = models.DateTimeField(null=True)
+    id = models.UUIDField("номер", primary_key=True)  # the run's id
+    customer_id = models.UUIDField("клиент")
+    amount_micro_rub = models.BigIntegerField("сумма, мк₽")
+    captured_micro_rub = models.BigIntegerField("списано, мк₽", default=0)
+    status = models.CharField("состояние", max_length=8, choices=Status)
+    lot_ids = ArrayField(models.BigIntegerField(), verbose_name="лоты")  # in spend order, decided once
+    lot_amounts = ArrayField(models.BigIntegerField(), verbose_name="суммы лотов")
+    expires_at = models.DateTimeField("действует до")
+    created_at = models.DateTimeField("создано")
+    resolved_at = models.DateTimeField("закрыт", null=True)
 
     class Meta:
         verbose_name = "резерв"
@@ -165,11 +169,11 @@ class Hold(models.Model):
 class FxRate(models.Model):
     """Micro-RUB for one unit of a currency, as published; rows are added, never changed."""
 
-    currency = models.CharField(max_length=3)
-    micro_rub = models.BigIntegerField()
-    source = models.CharField(max_length=40)
-    rate_date = models.DateField()
-    created_at = models.DateTimeField(auto_now_add=True)
+    currency = models.CharField("валюта", max_length=3)
+    micro_rub = models.BigIntegerField("мк₽ за единицу")
+    source = models.CharField("источник", max_length=40)
+    rate_date = models.DateField("дата курса")
+    created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
         verbose_name = "курс"
@@ -188,18 +192,18 @@ class FxRate(models.Model):
 class PriceVersion(models.Model):
     """A price list row of one SKU: micro-units of its currency per million tokens (or per image)."""
 
-    sku = models.CharField(max_length=100)
-    number = models.IntegerField()
-    currency = models.CharField(max_length=3)
-    input = models.BigIntegerField()
-    cached_input = models.BigIntegerField()
-    cache_write = models.BigIntegerField()
-    output = models.BigIntegerField()
-    image = models.BigIntegerField(default=0)
-    markup_bp = models.IntegerField()  # what the customer pays, in basis points of cost
-    is_free = models.BooleanField(default=False)
-    valid_from = models.DateTimeField()
-    created_at = models.DateTimeField(auto_now_add=True)
+    sku = models.CharField("товар", max_length=100)
+    number = models.IntegerField("номер версии")
+    currency = models.CharField("валюта", max_length=3)
+    input = models.BigIntegerField("запрос")
+    cached_input = models.BigIntegerField("запрос из кэша")
+    cache_write = models.BigIntegerField("запись в кэш")
+    output = models.BigIntegerField("ответ")
+    image = models.BigIntegerField("картинка", default=0)
+    markup_bp = models.IntegerField("наценка, б. п.")  # what the customer pays, in basis points of cost
+    is_free = models.BooleanField("бесплатно", default=False)
+    valid_from = models.DateTimeField("действует с")
+    created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
         verbose_name = "версия цены"
@@ -219,26 +223,28 @@ class PriceVersion(models.Model):
 class UsageEvent(models.Model):
     """What one stage of a run consumed and cost, with everything needed to compute the cost again."""
 
-    id = models.UUIDField(primary_key=True)
-    customer_id = models.UUIDField()
-    run_id = models.UUIDField()
-    model = models.CharField(max_length=100)
-    provider = models.CharField(max_length=60)
-    kind = models.CharField(max_length=20)
-    input_tokens = models.BigIntegerField()
-    output_tokens = models.BigIntegerField()
-    cached_input_tokens = models.BigIntegerField()
-    cache_write_tokens = models.BigIntegerField()
-    reasoning_tokens = models.BigIntegerField()
-    images = models.IntegerField()
-    cost_micro_rub = models.BigIntegerField()  # by price
-    charged_micro_rub = models.BigIntegerField()  # what the ledger took; less only when a hold was short
-    price_version_id = models.BigIntegerField()
-    fx_rate_id = models.BigIntegerField(null=True)
-    ledger_entry_id = models.UUIDField(null=True)
-    api_key_id = models.UUIDField(null=True)
-    estimated = models.BooleanField()
-    created_at = models.DateTimeField()
+    id = models.UUIDField("номер", primary_key=True)
+    customer_id = models.UUIDField("клиент")
+    run_id = models.UUIDField("запуск")
+    model = models.CharField("модель", max_length=100)
+    provider = models.CharField("провайдер", max_length=60)
+    kind = models.CharField("вид", max_length=20)
+    input_tokens = models.BigIntegerField("токены запроса")
+    output_tokens = models.BigIntegerField("токены ответа")
+    cached_input_tokens = models.BigIntegerField("из кэша")
+    cache_write_tokens = models.BigIntegerField("в кэш")
+    reasoning_tokens = models.BigIntegerField("на размышление")
+    images = models.IntegerField("картинки")
+    cost_micro_rub = models.BigIntegerField("цена, мк₽")  # by price
+    charged_micro_rub = models.BigIntegerField(
+        "списано, мк₽"
+    )  # what the ledger took; less only when a hold was short
+    price_version_id = models.BigIntegerField("версия цены")
+    fx_rate_id = models.BigIntegerField("курс", null=True)
+    ledger_entry_id = models.UUIDField("проводка", null=True)
+    api_key_id = models.UUIDField("ключ API", null=True)
+    estimated = models.BooleanField("оценка")
+    created_at = models.DateTimeField("создано")
 
     class Meta:
         verbose_name = "использование"

@@ -12,10 +12,10 @@ from django.db.models import Q
 class CatalogueVersion(models.Model):
     """One publication of the catalogue: processes compare its number with the snapshot they hold."""
 
-    number = models.AutoField(primary_key=True)
-    sha256 = models.CharField(max_length=64)
-    source = models.CharField(max_length=200)
-    created_at = models.DateTimeField(auto_now_add=True)
+    number = models.AutoField("номер версии", primary_key=True)
+    sha256 = models.CharField("хеш файла", max_length=64)
+    source = models.CharField("источник", max_length=200)
+    created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
         verbose_name = "версия каталога"
@@ -34,12 +34,12 @@ class Provider(models.Model):
         GEMINI_GENERATE = "gemini_generate", "Gemini generate"
         OPENAI_IMAGES = "openai_images", "OpenAI images"
 
-    id = models.CharField(max_length=60, primary_key=True)
-    label = models.CharField(max_length=100)
-    wire = models.CharField(max_length=30, choices=Wire)
-    base_url = models.CharField(max_length=300)
-    country = models.CharField(max_length=2)
-    is_enabled = models.BooleanField(default=True)
+    id = models.CharField("номер", max_length=60, primary_key=True)
+    label = models.CharField("название", max_length=100)
+    wire = models.CharField("формат", max_length=30, choices=Wire)
+    base_url = models.CharField("адрес", max_length=300)
+    country = models.CharField("страна", max_length=2)
+    is_enabled = models.BooleanField("включено", default=True)
 
     class Meta:
         verbose_name = "провайдер"
@@ -52,20 +52,24 @@ class Provider(models.Model):
 class Model(models.Model):
     """What customers name and pay for. Its price is the newest billing.PriceVersion of SKU = id."""
 
-    id = models.CharField(max_length=100, primary_key=True)
-    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="models")
-    upstream_id = models.CharField(max_length=100)
-    label = models.CharField(max_length=100)
-    description_ru = models.TextField()
-    capabilities = models.JSONField(default=list)
-    context_tokens = models.IntegerField()
-    max_output_tokens = models.IntegerField()
-    quality = models.JSONField()  # prior 0..1, a number or a table by task type
-    privacy_tier = models.CharField(max_length=20)
-    hosted_region = models.CharField(max_length=20)
-    risk = models.CharField(max_length=20, default="standard")
-    is_listed = models.BooleanField(default=True)  # the last catalogue file names it
-    is_enabled = models.BooleanField(default=True)  # an operator's switch; loading a file leaves it alone
+    id = models.CharField("номер", max_length=100, primary_key=True)
+    provider = models.ForeignKey(
+        Provider, on_delete=models.PROTECT, related_name="models", verbose_name="провайдер"
+    )
+    upstream_id = models.CharField("имя у провайдера", max_length=100)
+    label = models.CharField("название", max_length=100)
+    description_ru = models.TextField("описание")
+    capabilities = models.JSONField("умеет", default=list)
+    context_tokens = models.IntegerField("помнит токенов")
+    max_output_tokens = models.IntegerField("ответ до токенов")
+    quality = models.JSONField("качество")  # prior 0..1, a number or a table by task type
+    privacy_tier = models.CharField("класс данных", max_length=20)
+    hosted_region = models.CharField("где обрабатывается", max_length=20)
+    risk = models.CharField("риск", max_length=20, default="standard")
+    is_listed = models.BooleanField("в каталоге", default=True)  # the last catalogue file names it
+    is_enabled = models.BooleanField(
+        "включено", default=True
+    )  # an operator's switch; loading a file leaves it alone
 
     class Meta:
         verbose_name = "модель"
@@ -87,31 +91,35 @@ class RunState(models.TextChoices):
 class Run(models.Model):
     """One request of a customer: what was decided, what it cost, who executes it."""
 
-    id = models.UUIDField(primary_key=True)
-    customer_id = models.UUIDField()
-    idempotency_key = models.CharField(max_length=255)
-    fingerprint = models.CharField(max_length=64)  # SHA-256 of the canonical body
-    surface = models.CharField(max_length=10)  # api | site
-    mode = models.CharField(max_length=40)
-    profile = models.CharField(max_length=20)
-    model = models.CharField(max_length=100)  # the first choice; after the end the one that answered
-    provider = models.CharField(max_length=60)
-    state = models.CharField(max_length=10, choices=RunState)
-    error_code = models.CharField(max_length=60, default="", blank=True)
-    finish_reason = models.CharField(max_length=30, default="", blank=True)
-    route = models.JSONField()  # the explanation: candidates, excluded, reasons, frozen prices
-    estimate_micro_rub = models.BigIntegerField()
-    hold_micro_rub = models.BigIntegerField()
-    cost_micro_rub = models.BigIntegerField(default=0)
-    ledger_entry_id = models.UUIDField(null=True)
-    input_tokens = models.BigIntegerField(default=0)
-    output_tokens = models.BigIntegerField(default=0)
-    estimated = models.BooleanField(default=False)
-    api_key_id = models.UUIDField(null=True)
-    fence = models.IntegerField(default=1)  # raised at each take-over: an old owner can no longer settle
-    lease_until = models.DateTimeField()
-    created_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True)
+    id = models.UUIDField("номер", primary_key=True)
+    customer_id = models.UUIDField("клиент")
+    idempotency_key = models.CharField("ключ повтора", max_length=255)
+    fingerprint = models.CharField("отпечаток запроса", max_length=64)  # SHA-256 of the canonical body
+    surface = models.CharField("откуда", max_length=10)  # api | site
+    mode = models.CharField("режим", max_length=40)
+    profile = models.CharField("профиль", max_length=20)
+    model = models.CharField(
+        "модель", max_length=100
+    )  # the first choice; after the end the one that answered
+    provider = models.CharField("провайдер", max_length=60)
+    state = models.CharField("состояние", max_length=10, choices=RunState)
+    error_code = models.CharField("ошибка", max_length=60, default="", blank=True)
+    finish_reason = models.CharField("чем закончился", max_length=30, default="", blank=True)
+    route = models.JSONField("маршрут")  # the explanation: candidates, excluded, reasons, frozen prices
+    estimate_micro_rub = models.BigIntegerField("обычно, мк₽")
+    hold_micro_rub = models.BigIntegerField("резерв, мк₽")
+    cost_micro_rub = models.BigIntegerField("цена, мк₽", default=0)
+    ledger_entry_id = models.UUIDField("проводка", null=True)
+    input_tokens = models.BigIntegerField("токены запроса", default=0)
+    output_tokens = models.BigIntegerField("токены ответа", default=0)
+    estimated = models.BooleanField("оценка", default=False)
+    api_key_id = models.UUIDField("ключ API", null=True)
+    fence = models.IntegerField(
+        "эпоха владельца", default=1
+    )  # raised at each take-over: an old owner can no longer settle
+    lease_until = models.DateTimeField("аренда до")
+    created_at = models.DateTimeField("создано")
+    finished_at = models.DateTimeField("закончен", null=True)
 
     class Meta:
         verbose_name = "запуск"
@@ -135,23 +143,23 @@ class Run(models.Model):
 class Attempt(models.Model):
     """One call of a provider within a run."""
 
-    id = models.UUIDField(primary_key=True)
-    run_id = models.UUIDField()
-    customer_id = models.UUIDField()
-    stage = models.CharField(max_length=20)
-    number = models.IntegerField()
-    model = models.CharField(max_length=100)
-    provider = models.CharField(max_length=60)
-    key_fingerprint = models.CharField(max_length=16)
-    status = models.CharField(max_length=20)  # done | stopped | failed
-    error_class = models.CharField(max_length=30, default="", blank=True)
-    http_status = models.IntegerField(null=True)
-    input_tokens = models.BigIntegerField(default=0)
-    output_tokens = models.BigIntegerField(default=0)
-    cost_micro_rub = models.BigIntegerField(default=0)
-    first_token_ms = models.IntegerField(null=True)
-    duration_ms = models.IntegerField()
-    started_at = models.DateTimeField()
+    id = models.UUIDField("номер", primary_key=True)
+    run_id = models.UUIDField("запуск")
+    customer_id = models.UUIDField("клиент")
+    stage = models.CharField("этап", max_length=20)
+    number = models.IntegerField("номер версии")
+    model = models.CharField("модель", max_length=100)
+    provider = models.CharField("провайдер", max_length=60)
+    key_fingerprint = models.CharField("ключ провайдера", max_length=16)
+    status = models.CharField("состояние", max_length=20)  # done | stopped | failed
+    error_class = models.CharField("класс ошибки", max_length=30, default="", blank=True)
+    http_status = models.IntegerField("код HTTP", null=True)
+    input_tokens = models.BigIntegerField("токены запроса", default=0)
+    output_tokens = models.BigIntegerField("токены ответа", default=0)
+    cost_micro_rub = models.BigIntegerField("цена, мк₽", default=0)
+    first_token_ms = models.IntegerField("первое слово, мс", null=True)
+    duration_ms = models.IntegerField("длительность, мс")
+    started_at = models.DateTimeField("начат")
 
     class Meta:
         verbose_name = "попытка"
@@ -165,10 +173,10 @@ class Attempt(models.Model):
 class RunFrames(models.Model):
     """The whole story of a finished run, as it was sent: one JSON object a line."""
 
-    run_id = models.UUIDField(primary_key=True)
-    customer_id = models.UUIDField()
-    frames = models.TextField()
-    created_at = models.DateTimeField()
+    run_id = models.UUIDField("запуск", primary_key=True)
+    customer_id = models.UUIDField("клиент")
+    frames = models.TextField("кадры")
+    created_at = models.DateTimeField("создано")
 
     class Meta:
         verbose_name = "кадры запуска"

@@ -8,7 +8,10 @@ from typing import Any
 
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp_replace
-from django.http import HttpRequest
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 from unfold.sites import UnfoldAdminSite
 
@@ -30,5 +33,9 @@ class BackOffice(UnfoldAdminSite):  # type: ignore[misc]  # Unfold has no types
         return bool(request.user.is_active and getattr(request.user, "is_operator", False))
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        if request.method == "GET" and REDIRECT_FIELD_NAME not in request.GET:
+            # Unfold's form forgets where to go; without a target people would land on the customers' site.
+            index = urlencode({REDIRECT_FIELD_NAME: reverse("admin:index")})
+            return HttpResponseRedirect(f"{request.path}?{index}")
         login: Callable[..., Any] = _wider_policy(super().login)
         return login(request, extra_context)
