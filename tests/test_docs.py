@@ -22,12 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 APPS = ("plyrum", "auditlog", "legal", "accounts", "billing", "payments", "orchestration", "playground")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SOURCES = sorted(
-    path
-    for folder in (*APPS, "sandbox", "bench")
-    for kind in ("*.py", "*.sql")
-    for path in (ROOT / folder).rglob(kind)
-)
 PROVIDER_VARIABLES = {f"PLYRUM_<PROVIDER>_{kind}" for kind in ("BASE_URL", "API_KEYS", "API_KEY")}
 TRUTH = {True: "1", False: "0"}
 ARITHMETIC = (ast.Constant, ast.BinOp, ast.operator)
@@ -111,9 +105,10 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_every_page_that_the_code_names_exists() -> None:
-    named = {
-        page for path in SOURCES for page in _PAGE_NAMED_IN_CODE.findall(path.read_text(encoding="utf-8"))
-    }
+    sources = [path for app in APPS for kind in ("*.py", "*.sql") for path in (ROOT / app).rglob(kind)]
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+
+    named = {page for text in texts for page in _PAGE_NAMED_IN_CODE.findall(text)}
 
     assert {page for page in named if not (ROOT / page).exists()} == set()
 
