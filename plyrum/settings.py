@@ -172,7 +172,7 @@ STORAGES = {
 # --- Language and time: Russian is the source, English the second copy; storage is UTC --------------------
 LANGUAGE_CODE = "ru"
 LANGUAGES = [("ru", "Русский"), ("en", "English")]
-LOCALE_PATHS = [BASE_DIR / "locale"]
+LOCALE_PATHS = [BASE_DIR / "locale", BASE_DIR / "locale_vendor"]  # the second: the back office's theme
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "Europe/Moscow"
