@@ -8,7 +8,15 @@ from django.core.management import execute_from_command_line
 
 from plyrum import embedded
 
-NEED_NO_SERVER = {"check", "collectstatic", "compilemessages", "help", "makemessages", "version", "--help"}
+NEED_NO_SERVER = {
+    "check",
+    "collectstatic",
+    "compile_translations",
+    "help",
+    "makemessages",
+    "version",
+    "--help",
+}
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ class Command(BaseCommand):
         if settings.IS_PRODUCTION:
             raise CommandError("`up` is for development; a deployment starts the parts one by one.")
         self._require_free_ports()
+        call_command("compile_translations", verbosity=0)
         call_command("migrate", verbosity=0, interactive=False)
         call_command("load_catalogue", verbosity=0)
         import_string(settings.DEV_SUPERACCOUNT)()
