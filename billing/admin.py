@@ -4,16 +4,18 @@ Rows of these tables come from the ledger's functions; a correction is a new ent
 """
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import QuerySet, Subquery, Sum
+from django.db.models import BooleanField, Model, QuerySet, Subquery, Sum
 from django.db.models.expressions import OuterRef
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.formats import localize
+from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -31,6 +33,44 @@ from plyrum import clock
 # Pages of what moved the money, by name: they belong to apps above this one.
 SOURCE_PAGES = {"payment": "payments_payment", "run": "orchestration_run"}
 LOTS_SHOWN = 100
+LINK = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
+CELL = '<td class="px-3 py-2">{}</td>'
+
+
+# The tables' own names are for programs; these are for operators.
+LABELS: dict[str, Promise | str] = {
+    "id": _("Номер"),
+    "customer_id": _("Кошелёк"),
+    "seq": _("№ в кошельке"),
+    "created_at": _("Записано"),
+    "effective_at": _("Произошло"),
+    "expires_at": _("До"),
+    "resolved_at": _("Закрыт"),
+    "valid_from": _("Действует с"),
+    "rate_date": _("Дата курса"),
+    "debit_account": _("Откуда"),
+    "credit_account": _("Куда"),
+    "key": _("Ключ"),
+    "type": _("Вид"),
+    "kind": _("Вид"),
+    "spend_class": _("Очередь трат"),
+    "is_spent": _("Израсходован"),
+    "is_free": _("Бесплатно"),
+    "model": _("Модель"),
+    "provider": _("Провайдер"),
+    "input_tokens": _("Вход, токенов"),
+    "cached_input_tokens": _("из них из кэша"),
+    "cache_write_tokens": _("из них в кэш"),
+    "output_tokens": _("Выход, токенов"),
+    "reasoning_tokens": _("из них рассуждения"),
+    "images": _("Изображений"),
+    "estimated": _("По оценке"),
+    "api_key_id": _("Ключ API"),
+    "sku": _("Артикул"),
+    "number": _("Версия"),
+    "currency": _("Валюта"),
+    "source": _("Источник"),
+}
 
 
 class OlderThan(admin.SimpleListFilter):
@@ -51,13 +91,20 @@ class OlderThan(admin.SimpleListFilter):
 
 
 class MoneyAdmin(ReadOnlyAdmin):
-    """Every column shown on the page; the customer as a link."""
+    """Columns under their labels; the customer as a link."""
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.fields or [field.name for field in self.model._meta.fields]
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [self._labelled(name) for name in self.list_display]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [self._labelled(name) for name in self.fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return self.get_fields(request, obj)
+
+    def _labelled(self, name: str) -> Any:
+        """A plain column under its label; a method of this class has its own."""
+        return name if hasattr(type(self), name) else _column(self.model, name)
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, row: Any) -> SafeString | str:
@@ -92,7 +139,7 @@ class WalletAdmin(MoneyAdmin):
     def lots(self, wallet: Wallet) -> SafeString | str:
         rows = format_html_join(
             "",
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            f"<tr>{CELL * 5}</tr>",
             (
                 (
                     _link("billing_creditlot", lot.pk),
@@ -108,7 +155,7 @@ class WalletAdmin(MoneyAdmin):
             return "-"
         heads = format_html_join(
             "",
-            "<th>{}</th>",
+            '<th class="px-3 py-2 text-left font-semibold">{}</th>',
             ((word,) for word in (_("Лот"), _("Вид"), _("Осталось"), _("В резерве"), _("До"))),
         )
         return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", heads, rows)
@@ -327,10 +374,36 @@ class PriceVersionAdmin(MoneyAdmin):
     list_filter = ["currency", "is_free", "valid_from"]
     search_fields = ["sku"]
     ordering = ["sku", "-number"]
+    fields = [
+        "sku",
+        "number",
+        "currency",
+        "input_price",
+        "cached_price",
+        "write_price",
+        "output_price",
+        "image_price",
+        "markup",
+        "is_free",
+        "valid_from",
+        "created_at",
+    ]
 
     @display(description=_("Вход, за млн"), ordering="input")  # type: ignore[untyped-decorator]
     def input_price(self, price: PriceVersion) -> str:
         return _units(price.input, price.currency)
+
+    @display(description=_("Вход из кэша, за млн"))  # type: ignore[untyped-decorator]
+    def cached_price(self, price: PriceVersion) -> str:
+        return _units(price.cached_input, price.currency)
+
+    @display(description=_("Запись в кэш, за млн"))  # type: ignore[untyped-decorator]
+    def write_price(self, price: PriceVersion) -> str:
+        return _units(price.cache_write, price.currency)
+
+    @display(description=_("За изображение"))  # type: ignore[untyped-decorator]
+    def image_price(self, price: PriceVersion) -> str:
+        return _units(price.image, price.currency)
 
     @display(description=_("Выход, за млн"), ordering="output")  # type: ignore[untyped-decorator]
     def output_price(self, price: PriceVersion) -> str:
@@ -347,10 +420,24 @@ class FxRateAdmin(MoneyAdmin):
     list_filter = ["currency", "source", "rate_date"]
     search_fields = ["currency", "source"]
     ordering = ["-rate_date", "currency", "-id"]
+    fields = ["currency", "rate_date", "rate", "source", "created_at"]
 
     @display(description=_("Рублей за единицу"), ordering="micro_rub")  # type: ignore[untyped-decorator]
     def rate(self, rate: FxRate) -> str:
         return money_exact(rate.micro_rub)
+
+
+@cache
+def _column(model: type[Model], name: str) -> Any:
+    field = model._meta.get_field(name)
+
+    @display(description=LABELS[name], ordering=name, boolean=isinstance(field, BooleanField))  # type: ignore[untyped-decorator]
+    def column(row: Any) -> Any:
+        in_words = getattr(row, f"get_{name}_display", None)
+        return in_words() if in_words else getattr(row, name)
+
+    column.__name__ = name
+    return column
 
 
 def _units(price: int, currency: str) -> str:
@@ -372,12 +459,12 @@ def _shares(lot_ids: list[int], amounts: list[int]) -> SafeString | str:
 def _link(page: str, key: UUID | int | str, words: str = "") -> SafeString:
     """A link to the admin page of one row."""
     address = reverse(f"admin:{page}_change", args=[key])
-    return format_html('<a href="{}">{}</a>', address, words or key)
+    return format_html(LINK, address, words or key)
 
 
 def _list_link(page: str, words: str, **query: str) -> SafeString:
     address = reverse(f"admin:{page}_changelist")
-    return format_html('<a href="{}?{}">{}</a>', address, urlencode(query), words)
+    return format_html(LINK, f"{address}?{urlencode(query)}", words)
 
 
 def _time(moment: Any) -> str:

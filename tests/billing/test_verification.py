@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import InternalError, transaction
 from pytest_django import Settings
 
@@ -70,6 +70,15 @@ def test_command_ends_with_one_on_a_finding(settings: Settings, kept: Books) -> 
 
     assert ended.value.code == 1
     assert "T01 promise: thing: is broken" in out.getvalue()
+
+
+def test_command_does_not_call_a_wallet_right_that_is_not_there(kept: Books) -> None:
+    wallets = ["--wallet", str(kept.customer), "--wallet", str(uuid7())]
+
+    with pytest.raises(CommandError, match="1 of these wallets do not exist") as ended:
+        call_command("verify_ledger", *wallets, stdout=io.StringIO(), verbosity=0)
+
+    assert ended.value.returncode == 2
 
 
 def test_command_speaks_json(settings: Settings, kept: Books) -> None:

@@ -1,11 +1,11 @@
-"""`verify_ledger`: prove the books. Exit code 1 when any promise is broken; never repairs anything."""
+"""`verify_ledger`: prove the books. Exit code 1 on a broken promise, 2 on an unknown wallet; repairs nothing."""
 
 import json
 import sys
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing import verification
 from billing.verification import Check, Report
@@ -30,6 +30,9 @@ class Command(BaseCommand):
             self._write(report)
         if not report.is_clean:
             sys.exit(1)
+        asked = len(set(options["wallet"] or ()))
+        if report.wallets < asked:
+            raise CommandError(f"{asked - report.wallets} of these wallets do not exist.", returncode=2)
 
     def _tell(self, check: Check, findings: int, seconds: float) -> None:
         verdict = f"{findings} broken" if findings else "ok"
