@@ -5,6 +5,7 @@ Source of constants: orchestration guide, sections 7 and 10.3.
 """
 
 import math
+import re
 from collections.abc import Iterable
 
 from billing import pricing
@@ -26,6 +27,8 @@ WEIGHTS = {  # quality, cost, latency, reliability
     "cheap": (0.25, 0.50, 0.10, 0.15),
     "fast": (0.30, 0.10, 0.40, 0.20),
 }
+# Few bytes a token: long runs without a space (base64, hashes), arrows, signs, emoji and their joiners.
+_DENSE = re.compile(r"(?<![!-~])[!-~]{40,}|[\u200d\u2190-\u2bff\ufe0f\U00010000-\U0010ffff]+")
 
 
 def plan(request: RunRequest, snapshot: Snapshot) -> Plan:
@@ -58,24 +61,16 @@ def plan(request: RunRequest, snapshot: Snapshot) -> Plan:
 def input_bound(messages: Iterable[Message]) -> int:
     """An upper bound of input tokens without a tokenizer: UTF-8 bytes / 2, plus framing.
 
-    Source: orchestration guide 10.1 (at or above the true count for every language tried); a part that
-    looks like base64 counts a token a byte.
+    Source: orchestration guide 10.1 (at or above the true count for every language tried); what looks like
+    base64 and pictographs, wherever they stand in a text, count a token a byte.
     """
     total = 64
     for message in messages:
         text = message["content"]
         size = len(text.encode())
-        total += 8 + (size if _is_dense(text) else -(-size // 2))
+        dense = sum(len(run.encode()) for run in _DENSE.findall(text))
+        total += 8 + dense + -(-(size - dense) // 2)
     return total
-
-
-def _is_dense(text: str) -> bool:
-    """Long runs without spaces (base64, hashes) or mostly emoji: few bytes a token."""
-    if len(text) < 200:
-        return any(ord(char) > 0xFFFF for char in text)
-    return text.count(" ") + text.count("\n") < len(text) // 50 or sum(
-        ord(c) > 0xFFFF for c in text
-    ) * 2 > len(text)
 
 
 def _named(model: str, snapshot: Snapshot) -> Offer:
