@@ -3,7 +3,7 @@
 Rows of these tables come from the ledger's functions; a correction is a new entry made by an act.
 """
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -146,7 +146,7 @@ class WalletAdmin(MoneyAdmin):
                     lot.get_kind_display(),
                     money_exact(lot.remaining_micro_rub),
                     money_exact(lot.reserved_micro_rub),
-                    _time(lot.expires_at),
+                    _shown(lot.expires_at),
                 )
                 for lot in queries.open_lots(wallet.customer_id)[:LOTS_SHOWN]
             ),
@@ -433,8 +433,10 @@ def _column(model: type[Model], name: str) -> Any:
 
     @display(description=LABELS[name], ordering=name, boolean=isinstance(field, BooleanField))  # type: ignore[untyped-decorator]
     def column(row: Any) -> Any:
-        in_words = getattr(row, f"get_{name}_display", None)
-        return in_words() if in_words else getattr(row, name)
+        value, in_words = getattr(row, name), getattr(row, f"get_{name}_display", None)
+        if isinstance(field, BooleanField):
+            return value  # shown as a sign
+        return in_words() if in_words else _shown(value)
 
     column.__name__ = name
     return column
@@ -467,5 +469,10 @@ def _list_link(page: str, words: str, **query: str) -> SafeString:
     return format_html(LINK, f"{address}?{urlencode(query)}", words)
 
 
-def _time(moment: Any) -> str:
-    return str(localize(localtime(moment))) if moment is not None else "-"
+def _shown(value: Any) -> str:
+    """A value in the operator's words; times in the zone of the site."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        value = localtime(value)
+    return str(localize(value)) if isinstance(value, date) else str(value)

@@ -6,6 +6,8 @@ from uuid import UUID
 
 import pytest
 from django.test import Client
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 
 from accounts.models import User
 from billing.models import FxRate, LotKind, UsageEvent
@@ -146,6 +148,7 @@ def test_entry_leads_to_customer_run_hold_and_lots(client: Client, story: Story)
     ):
         assert address in shown
     assert "−1,00 ₽" in shown
+    assert date_format(localtime(entry.created_at), "DATETIME_FORMAT") in shown
 
 
 @pytest.mark.parametrize("by", ["id", "key", "source_id", "customer_id"])

@@ -1,4 +1,4 @@
-"""`verify_ledger`: prove the books. Exit code 1 on a broken promise, 2 on an unknown wallet; repairs nothing."""
+"""`verify_ledger`: prove the books. Exit code 1 on a broken promise, 2 on an unknown wallet."""
 
 import json
 import sys
