@@ -4,7 +4,6 @@ Keys come from the environment (`PLYRUM_<PROVIDER>_API_KEYS`); a key in trouble 
 """
 
 import hashlib
-import ipaddress
 import re
 import time
 from dataclasses import dataclass, field
@@ -16,7 +15,14 @@ from django.core.exceptions import ImproperlyConfigured
 from orchestration.providers.base import Adapter
 from orchestration.providers.openai_chat import OpenAIChat
 
+LONGEST_REST_SECONDS = 3600.0
 ADAPTERS: dict[str, Adapter] = {"openai_chat": OpenAIChat()}
+# No fragment, query, backslash, space or control character: what is checked here is what will be called.
+PLAIN_URL = re.compile(r"[A-Za-z0-9:/._~%@+\[\]-]+")
+# Labels of ASCII and a last one of letters: no form of a number (decimal, octal, hexadecimal, IPv6) fits, nor
+# a trailing dot, nor a name in another script.
+PUBLIC_NAME = re.compile(r"(?!.*xn--)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
+INTERNAL_ENDINGS = (".localhost", ".local", ".internal", ".home", ".lan", ".corp", ".test", ".invalid")
 
 
 def environment_name(provider_id: str) -> str:
@@ -35,20 +41,26 @@ def base_url_of(provider_id: str, catalogue_url: str) -> str:
 
 
 def refuse_unsafe(url: str) -> None:
-    """Raise ImproperlyConfigured for plain http, userinfo, loopback and private addresses."""
-    parts = urlsplit(url)
-    if not parts.hostname or parts.username or parts.scheme not in ("http", "https"):
+    """Raise ImproperlyConfigured for an address that must not be given a key and a customer's words.
+
+    Always: other schemes, credentials, anything that two parsers may read differently. Unless local addresses
+    are allowed also: plain http, other ports, every number in place of a name, names without a public ending.
+    Source: security bar, 9 (outgoing calls).
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured("A provider's address is not a URL.") from error
+    is_plain = PLAIN_URL.fullmatch(url) is not None and "@" not in parts.netloc and host != ""
+    if not is_plain or parts.scheme not in ("http", "https"):
         raise ImproperlyConfigured("A provider's address must be a plain http(s) URL without credentials.")
     if settings.PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS:
         return
-    if parts.scheme != "https":
-        raise ImproperlyConfigured("A provider's address must begin with https://.")
-    try:
-        is_global = ipaddress.ip_address(parts.hostname).is_global
-    except ValueError:
-        is_global = "." in parts.hostname and not parts.hostname.rstrip(".").endswith(("localhost", ".local"))
-    if not is_global:
-        raise ImproperlyConfigured("A provider's address must be public.")
+    if parts.scheme != "https" or port not in (None, 443):
+        raise ImproperlyConfigured("A provider's address must begin with https:// and use port 443.")
+    if not PUBLIC_NAME.fullmatch(host) or host.endswith(INTERNAL_ENDINGS):
+        raise ImproperlyConfigured("A provider's address must be a public name.")
 
 
 @dataclass
@@ -61,8 +73,8 @@ class Key:
         self.fingerprint = hashlib.sha256(self.secret.encode()).hexdigest()[:12]
 
     def rest(self, seconds: float) -> None:
-        """A second failure may only lengthen a rest."""
-        self.resting_until = max(self.resting_until, time.monotonic() + seconds)
+        """A second failure may only lengthen a rest; nothing a vendor says makes it longer than an hour."""
+        self.resting_until = max(self.resting_until, time.monotonic() + min(seconds, LONGEST_REST_SECONDS))
 
 
 class KeyPool:
