@@ -5,7 +5,7 @@
 -- of tables), constraints and functions (those that must exist), role (the application's). Numbers are the ledger guide's
 -- (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11 and V12 say it;
 -- V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01 and V07 say them;
--- V17, no entry points at another yet; V16, V24 and V25 belong to payments (setting LEDGER_CHECKS).
+-- V17, no entry points at another yet; V16 belongs to payments (setting LEDGER_CHECKS).
 
 WITH wallet AS NOT MATERIALIZED (
     SELECT * FROM billing_wallet
