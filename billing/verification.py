@@ -119,7 +119,7 @@ def examine(
 def checks() -> list[Check]:
     """Our own checks, then those of the apps named in LEDGER_CHECKS."""
     found = checks_in(SQL)
-    for name in getattr(settings, "LEDGER_CHECKS", ()):
+    for name in settings.LEDGER_CHECKS:
         found += import_string(name)()
     return found
 

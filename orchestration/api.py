@@ -1,7 +1,7 @@
 """The customer API of orchestration that needs no engine: models, runs as resources, estimates, usage."""
 
-from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Field, Query, Router, Schema
@@ -9,6 +9,7 @@ from ninja import Field, Query, Router, Schema
 from billing import pricing
 from billing import queries as money
 from billing.models import UsageEvent
+from billing.schemas import Moment
 from orchestration import catalogue, queries, routing
 from orchestration.models import Attempt, Run
 from orchestration.schemas import RunIn
@@ -22,16 +23,16 @@ usage_router = Router(tags=["usage"])
 
 
 class UsageQuery(PageQuery):
-    from_: datetime | None = Field(None, alias="from")
-    to: datetime | None = None
+    from_: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
     model: str | None = Field(None, max_length=100)
-    api_key_id: str | None = Field(None, max_length=36)
+    api_key_id: UUID | None = None
 
 
 class SummaryQuery(Schema):
     group_by: Literal["day", "model", "key"] = "day"
-    from_: datetime | None = Field(None, alias="from")
-    to: datetime | None = None
+    from_: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
 
 
 @models_router.get("", auth=None, summary="The catalogue with prices")
@@ -66,6 +67,7 @@ def estimate(request: HttpRequest, body: RunIn) -> dict[str, Any]:
             reasoning_effort=body.reasoning_effort,
             max_cost_micro_rub=body.max_cost_micro_rub,
             stream=body.stream,
+            accepted_terms=caller.accepted_offer_version_ids,
         ),
         catalogue.refresh(),
     )
@@ -90,6 +92,7 @@ def list_usage(request: HttpRequest, response: HttpResponse, query: Query[UsageQ
     rows = money.usage(
         request.credential.user_id,  # type: ignore[attr-defined]
         model=query.model,
+        api_key_id=query.api_key_id,
         since=query.from_,
         until=query.to,
     )

@@ -6,6 +6,7 @@ Revocation acts within CACHE_SECONDS, because nothing is remembered longer than 
 import asyncio
 import hashlib
 from collections import OrderedDict
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
@@ -39,10 +40,10 @@ async def credential(authorization: str) -> Credential:
     return caller
 
 
-def require_terms(caller: Credential, snapshot: Snapshot) -> None:
-    """Raise TermsOutdated unless the caller has accepted a version of the offer that still binds."""
-    if not snapshot.binding_terms.intersection(caller.accepted_offer_version_ids):
-        raise TermsOutdated("Accept the offer in force first.")
+def require_terms(accepted: tuple[UUID, ...], snapshot: Snapshot) -> None:
+    """Raise TermsOutdated unless a version of the offer that still binds is among the `accepted` ones."""
+    if not snapshot.binding_terms.intersection(accepted):
+        raise TermsOutdated("Accept the offer in force first.", **snapshot.terms_in_force)
 
 
 def _load(token: str) -> Credential:

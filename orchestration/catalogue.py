@@ -21,6 +21,7 @@ from auditlog import journal
 from auditlog.actors import Actor
 from billing import prices, queries
 from legal import documents
+from legal.errors import DocumentNotPublished
 from legal.models import LegalDocument
 from orchestration.models import CatalogueVersion, Model, Provider
 from orchestration.providers import registry
@@ -38,6 +39,7 @@ class Snapshot:
     offers: dict[str, Offer]
     base_urls: dict[str, str]
     binding_terms: frozenset[UUID]  # versions of the public offer whose acceptance counts
+    terms_in_force: dict[str, Any]  # document, version, version_id, sha256 of the one to accept now
 
 
 _snapshot: Snapshot | None = None
@@ -53,7 +55,7 @@ def current() -> Snapshot:
 
 
 def refresh() -> Snapshot:
-    """Read the tables again if a newer version was published; who holds the old snapshot may go on with it."""
+    """Read the tables again if a newer version was published; an old snapshot stays good to its holder."""
     global _snapshot
     newest = _newest_version()
     terms = documents.binding_version_ids(LegalDocument.Kind.OFFER, at=clock.now())
@@ -185,7 +187,20 @@ def _read(version: int, terms: frozenset[UUID]) -> Snapshot:
         row.id: _offer(row, priced.get(row.id), rates, row.provider_id in urls)
         for row in Model.objects.select_related("provider").order_by("id")
     }
-    return Snapshot(version, offers, urls, terms)
+    return Snapshot(version, offers, urls, terms, _terms_in_force())
+
+
+def _terms_in_force() -> dict[str, Any]:
+    try:
+        current = documents.current(LegalDocument.Kind.OFFER, at=clock.now())
+    except DocumentNotPublished:
+        return {"document": LegalDocument.Kind.OFFER.value}
+    return {
+        "document": LegalDocument.Kind.OFFER.value,
+        "version": current.number,
+        "version_id": str(current.id),
+        "sha256": current.sha256,
+    }
 
 
 def _offer(row: Model, version: Any, rates: dict[str, Any], has_address: bool) -> Offer:

@@ -5,8 +5,9 @@ A failure of the call is retried (steps carry their own keys); a poisoned step f
 """
 
 import asyncio
+import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, LiteralString
 
 import orjson
 import psycopg
@@ -16,7 +17,6 @@ from psycopg.rows import dict_row
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 128  # larger arrays hold their wallets' locks longer than they save commits
-RETRIES = 3
 RETRY_PAUSE_SECONDS = 0.05
 
 Step = dict[str, Any]
@@ -27,11 +27,16 @@ _TRANSIENT = (psycopg.OperationalError, psycopg.errors.DeadlockDetected, psycopg
 class Coalescer:
     """Calls one array-shaped database function; `submit` answers with the row whose `key` is the step's."""
 
-    def __init__(self, conninfo: str, function: str, *, step_key: str, row_key: str) -> None:
+    def __init__(
+        self, conninfo: str, function: str, *, step_key: str, row_key: str, patience_seconds: float = 2
+    ) -> None:
+        """`patience_seconds`: how long a call is repeated while the database is away."""
         self._conninfo = conninfo
         self._query = f"SELECT * FROM {function}(%s)"  # noqa: S608 - our own function names
         self._step_key = step_key
         self._row_key = row_key
+        self._patience_seconds = patience_seconds
+        self._is_serving = False
         self._waiting: list[tuple[Step, asyncio.Future[Row]]] = []
         self._wake = asyncio.Event()
         self._connection: psycopg.AsyncConnection[Row] | None = None
@@ -51,7 +56,7 @@ class Coalescer:
 
     async def close(self) -> None:
         """Finish what was handed in, then let the connection go."""
-        while self._waiting:
+        while self._waiting or self._is_serving:
             await asyncio.sleep(0.01)
         self._pump.cancel()
         await asyncio.gather(self._pump, return_exceptions=True)
@@ -64,7 +69,9 @@ class Coalescer:
             self._wake.clear()
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                self._is_serving = True
                 await self._serve(batch)
+                self._is_serving = False
 
     async def _serve(self, batch: list[tuple[Step, asyncio.Future[Row]]]) -> None:
         try:
@@ -77,30 +84,57 @@ class Coalescer:
             log.error("coalescer_call_failed", error=type(error).__name__)
             _answer(batch, error)
             return
-        by_key = {str(row[self._row_key]): row for row in rows}
+        by_key = {row[self._row_key]: row for row in rows}
         for step, future in batch:
             if not future.done():
-                row = by_key.get(str(step[self._step_key]))
+                row = by_key.get(step[self._step_key])
                 if row is None:
                     future.set_exception(RuntimeError("The database function did not answer a step."))
                 else:
                     future.set_result(row)
 
     async def _call_with_retries(self, steps: list[Step]) -> Iterable[Row]:
-        for attempt in range(RETRIES):
+        deadline = time.monotonic() + self._patience_seconds
+        pause = RETRY_PAUSE_SECONDS
+        while True:
             try:
                 return await self._call(steps)
             except _TRANSIENT:
-                if attempt == RETRIES - 1:
+                if time.monotonic() + pause > deadline:
                     raise
-                await asyncio.sleep(RETRY_PAUSE_SECONDS * 2**attempt)
-        raise AssertionError("unreachable")
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
 
     async def _call(self, steps: list[Step]) -> list[Row]:
         if self._connection is None or self._connection.closed:
             self._connection = await connect(self._conninfo)
         cursor = await self._connection.execute(self._query, [orjson.dumps(steps).decode()], prepare=True)
         return await cursor.fetchall()
+
+
+class Reader:
+    """One connection for the engine's few look-ups, made again when it is lost."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._lock = asyncio.Lock()
+        self._connection: psycopg.AsyncConnection[Row] | None = None
+
+    async def one(self, query: LiteralString, parameters: list[Any]) -> Row | None:
+        """The first row, or None. Raises psycopg's errors when the database is away."""
+        async with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = await connect(self._conninfo)
+            try:
+                cursor = await self._connection.execute(query, parameters)
+                return await cursor.fetchone()
+            except psycopg.OperationalError:
+                await self._connection.close()
+                raise
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
 
 
 async def connect(conninfo: str) -> psycopg.AsyncConnection[Row]:

@@ -12,9 +12,9 @@ from uuid import UUID
 import orjson
 
 from billing.errors import IdempotencyKeyRequired
-from orchestration import callers, catalogue
+from orchestration import callers
 from orchestration.engine import Engine, Opened, engine
-from orchestration.errors import FramesGone, RunFailed, RunNotFound
+from orchestration.errors import FramesGone, RunFailed, RunNotFound, RunRefused
 from orchestration.models import RunState
 from orchestration.schemas import RunIn
 from orchestration.shapes import RunRequest
@@ -26,12 +26,6 @@ NDJSON = "application/x-ndjson"
 CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
 
 
-class RunRefused(InvalidRequest):
-    """The provider refused the request itself: asking again will not help."""
-
-    code, title = "request_refused", "The model refused this request"
-
-
 async def run(exchange: Exchange) -> None:
     """POST /api/stream/run: the frames of a new run, or of the run that this key began before."""
     caller = await callers.credential(exchange.header("authorization"))
@@ -39,7 +33,6 @@ async def run(exchange: Exchange) -> None:
     key = exchange.header("idempotency-key") or asked.idempotency_key
     if not key or len(key) > 255:
         raise IdempotencyKeyRequired("Send Idempotency-Key (1..255 characters) or idempotency_key.")
-    callers.require_terms(caller, catalogue.current())
     opened = await engine().start(
         RunRequest(
             customer_id=caller.user_id,
@@ -55,6 +48,7 @@ async def run(exchange: Exchange) -> None:
             reasoning_effort=asked.reasoning_effort,
             max_cost_micro_rub=asked.max_cost_micro_rub,
             stream=asked.stream,
+            accepted_terms=caller.accepted_offer_version_ids,
             unlimited=caller.is_unlimited,
         )
     )

@@ -26,15 +26,15 @@ from redis.exceptions import RedisError
 
 from billing import ledger
 from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight
-from orchestration import catalogue, routing
-from orchestration.coalescer import Coalescer, Row, connect
+from orchestration import callers, catalogue, routing
+from orchestration.coalescer import Coalescer, Reader, Row
 from orchestration.execution import Bill, Outcome, RunTask, bill, carry_out, settle_step
 from orchestration.frames import FrameLog, Story, is_terminal, lines
 from orchestration.models import RunState
 from orchestration.providers.base import ErrorClass
 from orchestration.providers.transport import open_session
 from orchestration.shapes import RunRequest
-from plyrum.errors import Unavailable
+from plyrum.errors import PlyrumError, Unavailable
 from plyrum.ids import uuid7
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,7 @@ SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
 CONTROL_CHANNEL = "orchestration:control"
 OPEN_RETRIES = 20
+SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 LIBPQ_NAMES = {"host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey"}
 INTERNAL = ErrorClass("internal_error")
@@ -68,8 +69,15 @@ class Engine:
         self.session: ClientSession = open_session()
         self.frames = FrameLog(self.redis)
         self.runs: dict[UUID, RunTask] = {}
+        self._reads = Reader(self.conninfo)
         self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
-        self._settles = Coalescer(self.conninfo, "run_settle", step_key="run_id", row_key="run_id")
+        self._settles = Coalescer(
+            self.conninfo,
+            "run_settle",
+            step_key="run_id",
+            row_key="run_id",
+            patience_seconds=SETTLE_PATIENCE_SECONDS,
+        )
         self._archives = Coalescer(self.conninfo, "run_archive", step_key="run_id", row_key="run_id")
         self._side_tasks: set[asyncio.Task[None]] = set()
         for work in (self._keep_leases, self._keep_snapshot, self._keep_readers_awake, self._listen):
@@ -89,6 +97,7 @@ class Engine:
                 await self._archives.close()
                 await self._opens.close()
                 await self._settles.close()
+                await self._reads.close()
         await self.session.close()
         await self.redis.aclose()
 
@@ -98,22 +107,26 @@ class Engine:
         Raises what routing raises, IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
         """
         snapshot = catalogue.current()
-        plan = routing.plan(request, snapshot)
+        try:
+            callers.require_terms(request.accepted_terms, snapshot)
+            plan = routing.plan(request, snapshot)
+        except PlyrumError:
+            known = await self._known(request)  # what was begun before is answered whatever has changed since
+            if known is None:
+                raise
+            return known
         run_id = uuid7()
         row = await self._open(_open_step(run_id, request, plan))
         match row["outcome"]:
             case "known":
-                if row["state"] == RunState.REFUSED:
-                    spendable = await self._spendable(request.customer_id)
-                    raise _short_of_money(InsufficientBalance, plan.hold_micro_rub, spendable)
-                return Opened(row["run_id"], True, row["state"])
+                return await self._opened_before(request, row["run_id"], row["state"], plan.hold_micro_rub)
             case "mismatch":
                 raise IdempotencyMismatch("This idempotency key was used with another body.")
             case "insufficient_balance":
                 raise _short_of_money(InsufficientBalance, plan.hold_micro_rub, row["spendable"])
             case "reserved_in_flight":
                 raise _short_of_money(ReservedInFlight, plan.hold_micro_rub, row["spendable"])
-        story = Story(run_id, self.frames if request.stream else None, self._archive)
+        story = Story(run_id, self.frames, self._archive, is_live=request.stream)
         run = RunTask(run_id, request, plan, snapshot, story, row["held"])
         self.runs[run_id] = run
         story.append(
@@ -127,6 +140,25 @@ class Engine:
         run.task = asyncio.create_task(self._execute(run))
         return Opened(run_id, False, RunState.RUNNING)
 
+    async def _known(self, request: RunRequest) -> Opened | None:
+        """The run that this key began, if any. Raises IdempotencyMismatch."""
+        row = await self._reads.one(
+            "SELECT id, state, fingerprint, estimate_micro_rub FROM orchestration_run"
+            " WHERE customer_id = %s AND idempotency_key = %s",
+            [request.customer_id, request.idempotency_key],
+        )
+        if row is None:
+            return None
+        if row["fingerprint"] != request.fingerprint:
+            raise IdempotencyMismatch("This idempotency key was used with another body.")
+        return await self._opened_before(request, row["id"], row["state"], row["estimate_micro_rub"])
+
+    async def _opened_before(self, request: RunRequest, run_id: UUID, state: str, needed: int) -> Opened:
+        """A replay: the run, or the refusal that was final for its key."""
+        if state == RunState.REFUSED:
+            raise _short_of_money(InsufficientBalance, needed, await self._spendable(request.customer_id))
+        return Opened(run_id, True, state)
+
     async def _open(self, step: dict[str, Any]) -> Row:
         for _ in range(OPEN_RETRIES):
             row = await self._opens.submit(step)
@@ -138,6 +170,7 @@ class Engine:
         try:
             outcome = await self._carry_out(run)
             run.is_ending = True  # a stop that comes now is too late: the settlement may not be cut
+            run.story.keep()  # the answer is on record before it is charged
             counted = bill(run, outcome)
             row = await self._settles.submit(settle_step(run, outcome, counted))
             tell_the_end(run.story, outcome, counted, row)
@@ -211,38 +244,28 @@ class Engine:
 
     async def run_row(self, run_id: UUID, customer_id: UUID) -> Row | None:
         """The run's row if it is the customer's."""
-        async with await connect(self.conninfo) as database:
-            cursor = await database.execute(
-                "SELECT * FROM orchestration_run WHERE id = %s AND customer_id = %s", [run_id, customer_id]
-            )
-            return await cursor.fetchone()
+        return await self._reads.one(
+            "SELECT * FROM orchestration_run WHERE id = %s AND customer_id = %s", [run_id, customer_id]
+        )
 
     async def _spendable(self, customer_id: UUID) -> int:
-        async with await connect(self.conninfo) as database:
-            cursor = await database.execute(
-                "SELECT coalesce(sum(remaining_micro_rub - reserved_micro_rub), 0)::bigint AS spendable"
-                "  FROM billing_creditlot WHERE customer_id = %s AND NOT is_spent"
-                "   AND (expires_at IS NULL OR expires_at > ledger_clock())",
-                [customer_id],
-            )
-            row = await cursor.fetchone()
+        row = await self._reads.one(
+            "SELECT coalesce(sum(remaining_micro_rub - reserved_micro_rub), 0)::bigint AS spendable"
+            "  FROM billing_creditlot WHERE customer_id = %s AND NOT is_spent"
+            "   AND (expires_at IS NULL OR expires_at > ledger_clock())",
+            [customer_id],
+        )
         return int(row["spendable"]) if row is not None else 0
 
     async def _archived(self, run_id: UUID) -> list[bytes] | None:
-        async with await connect(self.conninfo) as database:
-            cursor = await database.execute(
-                "SELECT frames FROM orchestration_runframes WHERE run_id = %s", [run_id]
-            )
-            row = await cursor.fetchone()
+        row = await self._reads.one("SELECT frames FROM orchestration_runframes WHERE run_id = %s", [run_id])
         return lines(row["frames"].encode()) if row is not None else None
 
     async def _is_over(self, run_id: UUID) -> bool:
-        async with await connect(self.conninfo) as database:
-            cursor = await database.execute(
-                "SELECT finished_at < now() - interval '5 s' AS is_over FROM orchestration_run WHERE id = %s",
-                [run_id],
-            )
-            row = await cursor.fetchone()
+        row = await self._reads.one(
+            "SELECT finished_at < now() - interval '5 s' AS is_over FROM orchestration_run WHERE id = %s",
+            [run_id],
+        )
         return row is None or bool(row["is_over"])
 
     async def stop(self, run_id: UUID) -> None:
@@ -262,13 +285,13 @@ class Engine:
             if not self.runs:
                 continue
             try:
-                async with await connect(self.conninfo) as database:
-                    await database.execute(
-                        "UPDATE orchestration_run"
-                        "   SET lease_until = ledger_clock() + make_interval(secs => %s)"
-                        " WHERE id = ANY(%s) AND state = 'running' AND fence = 1",
-                        [settings.PLYRUM_RUN_LEASE_SECONDS, list(self.runs)],
-                    )
+                await self._reads.one(
+                    "WITH alive AS (UPDATE orchestration_run"
+                    "   SET lease_until = ledger_clock() + make_interval(secs => %s)"
+                    " WHERE id = ANY(%s) AND state = 'running' AND fence = 1 RETURNING 1)"
+                    " SELECT count(*) AS alive FROM alive",
+                    [settings.PLYRUM_RUN_LEASE_SECONDS, list(self.runs)],
+                )
             except (DatabaseError, OSError) as error:
                 log.warning("leases_not_renewed", error=type(error).__name__)
 

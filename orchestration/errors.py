@@ -1,6 +1,6 @@
 """What can go wrong with a run, before or after it began."""
 
-from plyrum.errors import Forbidden, Gone, InvalidRequest, NotFound, Unavailable
+from plyrum.errors import Conflict, Gone, InvalidRequest, NotFound, Unavailable
 
 
 class NoRoute(Unavailable):
@@ -13,8 +13,14 @@ class ModelNotFound(InvalidRequest):
     code, title = "model_not_found", "There is no such model"
 
 
-class ModelNotAllowed(Forbidden):
-    code, title = "model_not_allowed", "This model is not allowed for you"
+class RunRefused(InvalidRequest):
+    """The provider refused the request itself: asking again will not help. Extra: run_id, reason."""
+
+    code, title = "request_refused", "The model refused this request"
+
+
+class AlreadySwitched(Conflict):
+    code, title = "already_switched", "It is switched so already"
 
 
 class RunNotFound(NotFound):

@@ -79,7 +79,7 @@ async def carry_out(run: RunTask, session: ClientSession) -> Outcome:
         async with asyncio.timeout(settings.PLYRUM_RUN_SECONDS):
             outcome = await _try_candidates(run, session)
     except TimeoutError:
-        outcome = _ended_early(run, RunState.FAILED, base.TIMEOUT_IDLE)
+        outcome = _ended_early(run, RunState.FAILED, base.TIMEOUT_TOTAL)
     except asyncio.CancelledError:
         if not run.stop_requested:
             raise
@@ -186,6 +186,7 @@ async def _attempt(
         return None
     finally:
         record["duration_ms"] = _ms_since(began)
+    record["status"] = "failed"
     record["error_class"] = error.kind.name
     record["http_status"] = error.http_status
     return error
@@ -234,7 +235,7 @@ def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) ->
         "model": candidate.offer.id,
         "provider": candidate.offer.provider,
         "key_fingerprint": key.fingerprint,
-        "status": "failed",
+        "status": "running",
         "error_class": "",
         "http_status": None,
         "input_tokens": 0,
@@ -249,11 +250,11 @@ def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) ->
 
 
 def _answered(candidate: Candidate, answer: Answer) -> Outcome:
-    if not answer.has_output and answer.finish_reason != "length":
-        # An empty answer is a failed one: nothing is charged, the customer may try again.
-        return Outcome(RunState.FAILED, "stop", base.ErrorClass("empty_answer"), candidate, answer)
     if answer.finish_reason == "content_filter" and not answer.text:
         return Outcome(RunState.FAILED, "content_filter", base.CONTENT_BLOCKED, candidate, answer)
+    if not answer.has_output and answer.finish_reason != "length":
+        # An empty answer is a failed one: nothing is charged, the customer may try again.
+        return Outcome(RunState.FAILED, "stop", base.EMPTY_ANSWER, candidate, answer)
     charge = bool(answer.text) or answer.finish_reason != "length"
     return Outcome(RunState.DONE, answer.finish_reason, None, candidate, answer, charge_is_due=charge)
 
@@ -270,6 +271,8 @@ def _ended_early(run: RunTask, state: RunState, error: ErrorClass | None) -> Out
     if not run.attempts:
         return Outcome(state, "cancelled", error, run.plan.candidates[0])
     record = run.attempts[-1]
+    if record["status"] != "running":  # between two attempts: the failed one is not paid for
+        return Outcome(state, "cancelled", error, record["candidate"])
     record["status"] = "stopped"
     answer: Answer = record["answer"]
     due = state == RunState.STOPPED or _estimated(answer, 0).output_tokens >= USEFUL_TOKENS

@@ -31,11 +31,14 @@ def stream_key(run_id: UUID | str) -> str:
 class Story:
     """The frames of one run in the process that executes it. `shown` frames are safe in Redis.
 
-    Without a `log` (a run whose provider answers all at once) there is nothing to lose before the end: frames
-    are shown as they come and kept by the archive. `on_end` is called once, when the last frame is shown.
+    A story that is not `is_live` (the provider answers all at once) is written from `keep` on: before that
+    there is nothing to lose. `on_end` is called once, when the last frame is shown.
     """
 
-    def __init__(self, run_id: UUID, log: "FrameLog | None", on_end: "Callable[[Story], None]") -> None:
+    def __init__(
+        self, run_id: UUID, log: "FrameLog", on_end: "Callable[[Story], None]", *, is_live: bool = True
+    ) -> None:
+        self._is_live = is_live
         self.run_id = run_id
         self._prefix = b'{"run_id":"' + str(run_id).encode() + b'","seq":'
         self._log = log
@@ -58,9 +61,13 @@ class Story:
         self.last_append = time.monotonic()
         if type_ in ("run.finished", "error"):
             self.is_over = True
-        if self._log is None:
-            self.show(1)
-        else:
+        if self._is_live:
+            self._log.has_work(self)
+
+    def keep(self) -> None:
+        """Write what there is, and from now on every frame as it comes."""
+        if not self._is_live:
+            self._is_live = True
             self._log.has_work(self)
 
     def abandon(self) -> None:

@@ -50,6 +50,7 @@ class RunRequest:
     reasoning_effort: str | None
     max_cost_micro_rub: int | None
     stream: bool
+    accepted_terms: tuple[UUID, ...]  # versions of the offer that the customer has accepted
     unlimited: bool = False
     api_key_id: UUID | None = None
 

@@ -164,16 +164,22 @@ def _last_frames(run: Run, count: int, answer: dict[str, Any], now: datetime) ->
         "balance_micro_rub": answer["spendable"],
         "ledger_entry_id": str(answer["entry_id"]) if answer["entry_id"] else None,
     }
-    error = {
+    return [
+        orjson.dumps({"run_id": str(run.id), "seq": count + place, "ts": rfc3339(now), **facts}) + b"\n"
+        for place, facts in enumerate((settled, _terminal(run, answer)), start=1)
+    ]
+
+
+def _terminal(run: Run, answer: dict[str, Any]) -> dict[str, Any]:
+    """How the run really ended: settled by its owner who then died, or by this sweep."""
+    if run.state in (RunState.DONE, RunState.STOPPED):
+        return {"type": "run.finished", "finish_reason": run.finish_reason}
+    return {
         "type": "error",
-        "code": "worker_lost",
+        "code": run.error_code or "worker_lost",
         "retryable": True,
         "charged_micro_rub": answer["charged"],
     }
-    return [
-        orjson.dumps({"run_id": str(run.id), "seq": count + place, "ts": rfc3339(now), **facts}) + b"\n"
-        for place, facts in enumerate((settled, error), start=1)
-    ]
 
 
 def _keep(run: Run, frames: list[bytes]) -> None:

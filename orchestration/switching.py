@@ -8,12 +8,9 @@ from django.db import transaction
 
 from auditlog import journal
 from auditlog.actors import Actor
+from orchestration.errors import AlreadySwitched
 from orchestration.models import CatalogueVersion, Model, Provider
-from plyrum.errors import Conflict, NotFound
-
-
-class AlreadySwitched(Conflict):
-    code, title = "already_switched", "It is switched so already"
+from plyrum.errors import NotFound
 
 
 @transaction.atomic(durable=True)

@@ -51,7 +51,7 @@ async def begin(*, customer_id: UUID, question: Question, now: datetime) -> Begu
     taken back, so that it may be sent again.
     """
     caller = await sync_to_async(credentials.for_site_session)(customer_id)
-    callers.require_terms(caller, catalogue.current())
+    callers.require_terms(caller.accepted_offer_version_ids, catalogue.current())
     asked = await sync_to_async(threads.ask)(
         customer_id=customer_id,
         thread_id=question.thread_id,
@@ -89,5 +89,6 @@ def run_request(caller: Credential, model: str, told: tuple[Said, ...], asked: A
         reasoning_effort=None,
         max_cost_micro_rub=None,
         stream=True,
+        accepted_terms=caller.accepted_offer_version_ids,
         unlimited=caller.is_unlimited,
     )

@@ -1,4 +1,4 @@
-"""The frame's own app config: loads every task module, so that a wrong name in the schedule fails at once."""
+"""The frame's own app config: loads every task module, so that a nudge finds its task."""
 
 from importlib import import_module
 from importlib.util import find_spec

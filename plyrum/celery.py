@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging, worker_ready
+from django.core.exceptions import ImproperlyConfigured
 
 from plyrum import checks, embedded
 
@@ -23,8 +24,11 @@ def _keep_our_logging(**_: Any) -> None:
 @celeryd_init.connect
 @beat_init.connect
 def _start_servers(**_: Any) -> None:
-    checks.refuse_to_start()
-    embedded.start_if_needed()
+    try:
+        checks.refuse_to_start()
+        embedded.start_if_needed()
+    except (ImproperlyConfigured, embedded.EmbeddedServerError) as error:
+        raise SystemExit(str(error)) from error  # Celery swallows ordinary exceptions of its signals
 
 
 @worker_ready.connect

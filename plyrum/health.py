@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from plyrum.api import only_read
 
 WORKER_HEARTBEAT_KEY = "worker-heartbeat"
-WORKER_HEARTBEAT_SECONDS = 120  # two missed beats of the minute job
+WORKER_HEARTBEAT_SECONDS = 120  # four beats may be missed
 
 
 @only_read

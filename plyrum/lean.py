@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+import psycopg
 import structlog
+from django.db import OperationalError as DatabaseUnavailable
 from pydantic import BaseModel, ValidationError
 
 from plyrum import problems
@@ -23,6 +25,7 @@ from plyrum.errors import (
     InvalidRequest,
     MethodNotAllowed,
     PlyrumError,
+    Unavailable,
 )
 from plyrum.middleware import client_ip, request_id
 
@@ -180,6 +183,10 @@ async def _serve(handler: Handler, exchange: Exchange) -> None:
         await exchange.problem(error)
     except ValidationError as error:
         await exchange.problem(problems.field_errors(error.errors()))  # type: ignore[arg-type]
+    except (psycopg.OperationalError, DatabaseUnavailable) as error:
+        log.warning("database_away", path=exchange.path, error=type(error).__name__)
+        if not exchange.has_begun:
+            await exchange.problem(Unavailable("The service is not available now. Try again."))
     except Exception:
         # The outer edge: the traceback is logged, the caller learns a code and the request id.
         log.exception("request_failed", path=exchange.path, request_id=exchange.request_id)

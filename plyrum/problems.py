@@ -47,7 +47,7 @@ RESPONSE: dict[str, Any] = {
 def document(error: PlyrumError, *, instance: str, request_id: str) -> dict[str, Any]:
     """Shape: type, title, status, detail, instance, code, retryable, request_id, the error's own facts."""
     return {
-        "type": f"/docs/errors/{error.code}",
+        "type": f"urn:plyrum:error:{error.code}",
         "title": str(error.title),
         "status": error.status,
         "detail": str(error.detail),

@@ -12,14 +12,18 @@ class Job:
     period_seconds: int
 
 
+# Daily work is sent every hour: its slot is the day, so it happens once, and again after a failure.
+HOUR = 3600
+
 JOBS = (
     Job("plyrum.heartbeat", "plyrum.tasks.heartbeat", 30),
     Job("orchestration.sweep_runs", "orchestration.tasks.sweep_runs", 15),
     Job("billing.sweep_holds", "billing.tasks.sweep_holds", 60),
     Job("payments.sweep_payments", "payments.tasks.sweep_payments", 60),
     Job("payments.sweep_inbox", "payments.tasks.sweep_inbox", 30),
-    Job("billing.verify_books", "billing.tasks.verify_books", 24 * 3600),
-    Job("accounts.prune_refresh_tokens", "accounts.tasks.prune_refresh_tokens", 24 * 3600),
+    Job("billing.verify_books", "billing.tasks.verify_books", HOUR),
+    Job("accounts.prune_refresh_tokens", "accounts.tasks.prune_refresh_tokens", HOUR),
+    Job("auditlog.prune_job_runs", "auditlog.tasks.prune_job_runs", HOUR),
 )
 
 BEAT_SCHEDULE = {

@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
+from billing import verification
 from plyrum import embedded
 from plyrum.management.commands.migrate import work_as_owner
 
@@ -33,7 +34,9 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
         connection.close()
         yield
         work_as_owner(connection)
+        findings = verification.verify().findings
         connection.creation.destroy_test_db(plain, verbosity=0)
+        assert not findings, f"The suite left wrong books behind: {findings[:5]}"
 
 
 @pytest.fixture(scope="session", autouse=True)

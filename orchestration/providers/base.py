@@ -37,6 +37,8 @@ CONTENT_BLOCKED = ErrorClass("content_blocked", is_customers=True)
 STREAM_BROKEN = ErrorClass("stream_broken", other_key=True, other_model=True)
 TIMEOUT_FIRST = ErrorClass("timeout_first", other_key=True, other_model=True)
 TIMEOUT_IDLE = ErrorClass("timeout_idle", other_key=True, other_model=True)
+TIMEOUT_TOTAL = ErrorClass("timeout_total")
+EMPTY_ANSWER = ErrorClass("empty_answer")
 UNMAPPED = ErrorClass("unmapped", other_key=True, other_model=True)
 
 

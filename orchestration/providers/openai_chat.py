@@ -5,6 +5,7 @@ no [DONE], comments, chunks cut inside a character).
 """
 
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from orchestration.providers import base
 from orchestration.providers.base import ErrorClass, ProviderError
 from orchestration.providers.transport import time_limits
 from orchestration.shapes import Answer, Call, Delta
+from plyrum import clock
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -51,9 +53,11 @@ BY_STATUS: dict[int, ErrorClass] = {
     404: base.MODEL_UNAVAILABLE,
     408: base.RETRY_SAME,
     409: base.RETRY_SAME,
+    412: base.AUTH_INVALID,  # Fireworks: the account is suspended
     413: base.REQUEST_INVALID,
     422: base.REQUEST_INVALID,
     429: base.RATE_LIMITED,
+    498: base.OVERLOADED,  # Groq: flex capacity is exceeded
     500: base.RETRY_SAME,
     502: base.RETRY_SAME,
     503: base.OVERLOADED,
@@ -61,6 +65,8 @@ BY_STATUS: dict[int, ErrorClass] = {
     529: base.OVERLOADED,
 }
 ERROR_BODY_BYTES = 4096
+LONGEST_RETRY_AFTER_SECONDS = 3600  # no header may take a key away for longer
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class OpenAIChat:
@@ -71,6 +77,7 @@ class OpenAIChat:
                 data=_body(call),
                 headers={"Authorization": f"Bearer {call.key}", "Content-Type": "application/json"},
                 timeout=time_limits(call.idle_seconds),
+                allow_redirects=False,  # a key and a customer's words go to the checked address only
             )
         except TimeoutError as error:
             raise ProviderError(base.TIMEOUT_FIRST) from error
@@ -113,35 +120,57 @@ def _body(call: Call) -> bytes:
 
 
 async def _read_stream(response: ClientResponse, answer: Answer) -> AsyncIterator[list[Delta]]:
-    rest = b""
+    rest = held = b""
     async for block in response.content.iter_any():
         rest += block
         if b"\n" not in block:
             continue
         ready, _, rest = rest.rpartition(b"\n")
         group: list[Delta] = []
-        for line in ready.split(b"\n"):
-            if line.startswith(b"data:"):
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    if group:
-                        yield group
-                    return
-                if data:
-                    try:
-                        _take(_parsed(data), answer, group)
-                    except ProviderError:
-                        if group:
-                            yield group  # what came before the fault was delivered and is shown
-                        raise
-        if group:
-            yield group
+        is_done = False
+        try:
+            held, is_done = _read_lines(ready, held, answer, group)
+        finally:
+            if group:
+                yield group  # also what came before a fault: it was delivered and is shown
+        if is_done:
+            return
     if not answer.finish_reason:
         raise ProviderError(base.STREAM_BROKEN)  # the socket closed in the middle of the answer
 
 
-def _take(chunk: dict[str, Any], answer: Answer, group: list[Delta]) -> None:
-    """Read one chunk into `answer` and `group`."""
+def _read_lines(lines: bytes, held: bytes, answer: Answer, group: list[Delta]) -> tuple[bytes, bool]:
+    """Read whole lines of events; JSON may be spread over several data lines of one event.
+
+    `held` is the data of an event that began before. Answers the new one, and whether the stream is done.
+    """
+    for line in lines.split(b"\n"):
+        if line.startswith(b"data:"):
+            data = held + line[5:].strip()
+            if data == b"[DONE]":
+                answer.finish_reason = answer.finish_reason or "stop"
+                return b"", True
+            try:
+                chunk = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                held = data
+            else:
+                held = b""
+                _take(chunk, answer, group)
+        elif held and not line.strip():
+            raise ProviderError(base.STREAM_BROKEN)  # the event is over and is no JSON
+    return held, False
+
+
+def _take(chunk: Any, answer: Answer, group: list[Delta]) -> None:
+    """Read one chunk into `answer` and `group`; a chunk of another shape is a broken answer."""
+    try:
+        _take_parts(chunk, answer, group)
+    except (AttributeError, TypeError) as error:
+        raise ProviderError(base.STREAM_BROKEN) from error
+
+
+def _take_parts(chunk: dict[str, Any], answer: Answer, group: list[Delta]) -> None:
     error = chunk.get("error")
     if error:
         raise ProviderError(_by_code(error) or base.STREAM_BROKEN)
@@ -152,21 +181,30 @@ def _take(chunk: dict[str, Any], answer: Answer, group: list[Delta]) -> None:
         delta = choice.get("delta") or {}
         text = delta.get("content") or delta.get("refusal")
         if text:
-            answer.text.append(text)
+            answer.text.append(_text(text))
             group.append(("text", text))
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if thought:
-            answer.reasoning.append(thought)
+            answer.reasoning.append(_text(thought))
             group.append(("reasoning", thought))
         if choice.get("finish_reason"):
             answer.finish_reason = FINISH_REASONS.get(choice["finish_reason"], "stop")
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text is a string")
+    return value
+
+
 def _whole(body: bytes, answer: Answer) -> list[Delta]:
     chunk = _parsed(body)
+    choices = chunk.get("choices") or ()
     group: list[Delta] = []
-    for choice in chunk.get("choices") or ():
-        choice["delta"] = choice.get("message")
+    try:
+        chunk["choices"] = [{**choice, "delta": choice.get("message")} for choice in choices]
+    except (AttributeError, TypeError) as error:
+        raise ProviderError(base.STREAM_BROKEN) from error
     _take(chunk, answer, group)
     if not answer.finish_reason:
         raise ProviderError(base.STREAM_BROKEN)
@@ -175,7 +213,7 @@ def _whole(body: bytes, answer: Answer) -> list[Delta]:
 
 def _parsed(data: bytes) -> dict[str, Any]:
     try:
-        value = orjson.loads(data)
+        value = orjson.loads(data.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         raise ProviderError(base.STREAM_BROKEN) from error
     if not isinstance(value, dict):
@@ -192,8 +230,8 @@ def canonical_usage(raw: dict[str, Any]) -> Usage | None:
     completion = _count(raw.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
-    inputs = raw.get("prompt_tokens_details") or {}
-    outputs = raw.get("completion_tokens_details") or {}
+    inputs = _details(raw.get("prompt_tokens_details"))
+    outputs = _details(raw.get("completion_tokens_details"))
     cached = min(_count(inputs.get("cached_tokens")) or 0, prompt)
     return Usage(
         input_tokens=prompt,
@@ -204,14 +242,21 @@ def canonical_usage(raw: dict[str, Any]) -> Usage | None:
     )
 
 
+def _details(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 async def _refusal(response: ClientResponse) -> ProviderError:
-    body = await response.content.read(ERROR_BODY_BYTES)
+    """Class a refusal by the beginning of its body, however many packets that comes in."""
+    body = b""
+    while len(body) < ERROR_BODY_BYTES and not response.content.at_eof():
+        body += await response.content.read(ERROR_BODY_BYTES - len(body))
     try:
-        error = orjson.loads(body).get("error")
+        error = orjson.loads(body.removeprefix(BYTE_ORDER_MARK)).get("error")
     except (orjson.JSONDecodeError, AttributeError):
         error = None
     kind = _by_code(error) or BY_STATUS.get(response.status, base.UNMAPPED)
@@ -230,7 +275,13 @@ def _by_code(error: object) -> ErrorClass | None:
 
 
 def _retry_after(response: ClientResponse) -> float | None:
+    """Seconds to wait, from seconds or an HTTP date; None when it says nothing of use."""
+    text = response.headers.get("retry-after", "")
     try:
-        return float(response.headers.get("retry-after", ""))
+        seconds = float(text)
     except ValueError:
-        return None
+        try:
+            seconds = (parsedate_to_datetime(text) - clock.now()).total_seconds()
+        except (TypeError, ValueError):
+            return None
+    return min(seconds, LONGEST_RETRY_AFTER_SECONDS) if seconds > 0 else None

@@ -27,7 +27,7 @@ BEGIN
                id, customer_id, idempotency_key, fingerprint, surface, mode, profile, model, provider, route,
                estimate_micro_rub, api_key_id, lease_seconds, hold, place)
     ), known AS MATERIALIZED (
-        SELECT s.id AS given, r.id, r.state, r.fingerprint = s.fingerprint AS is_same
+        SELECT s.id AS given, r.id, r.state, r.hold_micro_rub AS held, r.fingerprint = s.fingerprint AS is_same
           FROM step s JOIN orchestration_run r
             ON r.customer_id = s.customer_id AND r.idempotency_key = s.idempotency_key
     ), fresh AS MATERIALIZED (
@@ -61,7 +61,11 @@ BEGIN
                 ELSE v.outcome END, 'running', v.held, v.spendable
       FROM verdict v
      UNION ALL
-    SELECT k.given, k.id, CASE WHEN k.is_same THEN 'known' ELSE 'mismatch' END, k.state::text, 0, NULL FROM known k
+    -- A caller that lost the first answer finds its own run here: "opened" again, with its hold.
+    SELECT k.given, k.id,
+           CASE WHEN k.given = k.id AND k.state = 'running' THEN 'opened'
+                WHEN k.is_same THEN 'known' ELSE 'mismatch' END,
+           k.state::text, k.held, NULL FROM known k
      UNION ALL
     SELECT s.id, NULL, 'again', NULL, 0, NULL FROM step s
      WHERE s.twin > 1 AND NOT EXISTS (SELECT 1 FROM known k WHERE k.given = s.id);
@@ -70,7 +74,8 @@ END $$;
 -- End runs and move their money: capture, release, usage rows, attempts, the run's last state.
 -- Step: {run_id, customer_id, fence, state, finish_reason, error_code, model, provider, cost_micro_rub,
 -- input_tokens, output_tokens, estimated, attempts: [...], money: a step of ledger_settle or null}.
--- Outcomes: those of ledger_settle, and fenced (somebody else has ended or taken over the run).
+-- Outcomes: those of ledger_settle, and fenced (somebody else has ended or taken over the run). A step that
+-- was applied before (its answer was lost) is answered from the run: "replayed".
 CREATE FUNCTION run_settle(steps jsonb)
 RETURNS TABLE (run_id uuid, outcome text, entry_id uuid, charged bigint, released bigint, spendable bigint)
 LANGUAGE plpgsql
@@ -90,6 +95,11 @@ BEGIN
         SELECT s.* FROM step s JOIN orchestration_run r ON r.id = s.run_id
          WHERE r.customer_id = s.customer_id AND r.state = 'running' AND r.fence = s.fence
          ORDER BY s.run_id FOR NO KEY UPDATE OF r
+    ), again AS MATERIALIZED (
+        SELECT s.run_id, r.ledger_entry_id, r.cost_micro_rub, r.hold_micro_rub - r.cost_micro_rub AS released
+          FROM step s JOIN orchestration_run r ON r.id = s.run_id
+         WHERE r.customer_id = s.customer_id AND r.finished_at IS NOT NULL AND r.fence = s.fence
+           AND r.state <> 'refused'
     ), paid AS MATERIALIZED (
         SELECT p.* FROM (SELECT jsonb_agg(m.money) AS moneys FROM mine m WHERE m.money IS NOT NULL AND m.money <> 'null') a,
                LATERAL ledger_settle(a.moneys) p
@@ -120,8 +130,11 @@ BEGIN
     )
     SELECT v.run_id, v.outcome, v.entry_id, v.charged, v.released, v.spendable FROM verdict v
      UNION ALL
+    SELECT a.run_id, 'replayed', a.ledger_entry_id, a.cost_micro_rub, a.released, NULL FROM again a
+     UNION ALL
     SELECT s.run_id, 'fenced', NULL, 0, 0, NULL FROM step s
-     WHERE NOT EXISTS (SELECT 1 FROM mine m WHERE m.run_id = s.run_id);
+     WHERE NOT EXISTS (SELECT 1 FROM mine m WHERE m.run_id = s.run_id)
+       AND NOT EXISTS (SELECT 1 FROM again a WHERE a.run_id = s.run_id);
 END $$;
 
 -- Keep the stories of finished runs. Step: {run_id, customer_id, frames}.

@@ -10,7 +10,7 @@ from auditlog.actors import SYSTEM
 from auditlog.models import AuditEvent
 from orchestration import catalogue, switching
 from orchestration.models import CatalogueVersion, Model, Provider
-from orchestration.switching import AlreadySwitched
+from orchestration.errors import AlreadySwitched
 from plyrum.errors import NotFound
 from plyrum.ids import uuid7
 from tests import factories

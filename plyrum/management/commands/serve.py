@@ -4,7 +4,8 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from plyrum import checks
 
@@ -21,7 +22,10 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="processes; two per core at most")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        checks.refuse_to_start()
+        try:
+            checks.refuse_to_start()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
         uvicorn.run(
             "plyrum.asgi:application",
             host=options["host"],

@@ -22,7 +22,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
 READY_SECONDS = 60
-STOP_SECONDS = 25  # longer than the web server's own grace
+STOP_SECONDS = 45  # longer than the web server's grace and the engine's together
 PR_SET_PDEATHSIG = 1
 COLOURS = {"web": 36, "worker": 35, "beat": 33, "sandbox": 32, "plyrum": 1}
 
@@ -63,7 +63,11 @@ class Command(BaseCommand):
 
     def _require_free_ports(self) -> None:
         sandbox = settings.PORT + 100
-        for port, what in ((settings.PORT, "the site"), (sandbox, "the sandbox"), (sandbox + 1, "its mail")):
+        for port, what in (
+            (settings.PORT, "the site"),
+            (sandbox, "the sandbox"),
+            (settings.PLYRUM_SANDBOX_SMTP_PORT, "its mail"),
+        ):
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:

@@ -14,7 +14,7 @@
  */
 
 const RETRY_SECONDS = [1, 2, 5, 10];
-const SILENCE_MS = 30_000; // the server pings every 15 s
+const SILENCE_MS = 30_000; // the server pings every 10 s
 const ESTIMATE_DELAY_MS = 400;
 const COOL_DOWN_MS = 400; // a late click on Stop must not start a new run
 const AT_END_PX = 80;
