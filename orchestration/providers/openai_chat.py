@@ -179,14 +179,14 @@ def _take_parts(chunk: dict[str, Any], answer: Answer, group: list[Delta]) -> No
         answer.usage = canonical_usage(usage)  # repeated in every chunk by some hosts: the last one counts
     for choice in chunk.get("choices") or ():
         delta = choice.get("delta") or {}
-        text = delta.get("content") or delta.get("refusal")
-        if text:
-            answer.text.append(_text(text))
-            group.append(("text", text))
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if thought:
             answer.reasoning.append(_text(thought))
             group.append(("reasoning", thought))
+        text = delta.get("content") or delta.get("refusal")
+        if text:
+            answer.text.append(_text(text))
+            group.append(("text", text))
         if choice.get("finish_reason"):
             answer.finish_reason = FINISH_REASONS.get(choice["finish_reason"], "stop")
 

@@ -35,7 +35,7 @@ def offer(id_: str = "a/one", **facts: Any) -> Offer:
 
 
 def snapshot(*offers: Offer) -> Snapshot:
-    return Snapshot(11, {item.id: item for item in offers}, {}, frozenset())
+    return Snapshot(11, {item.id: item for item in offers}, {}, frozenset(), {})
 
 
 def request(text: str = "Привет", **facts: Any) -> RunRequest:
@@ -43,7 +43,7 @@ def request(text: str = "Привет", **facts: Any) -> RunRequest:
         "customer_id": uuid7(), "idempotency_key": "k", "fingerprint": "f", "surface": "api",
         "messages": ({"role": "user", "content": text},), "mode": "auto", "profile": "balanced",
         "models": (), "max_output_tokens": None, "temperature": None, "reasoning_effort": None,
-        "max_cost_micro_rub": None, "stream": True,
+        "max_cost_micro_rub": None, "stream": True, "accepted_terms": (),
     }  # fmt: skip
     return RunRequest(**given_facts | facts)
 
