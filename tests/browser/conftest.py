@@ -76,7 +76,12 @@ def visit(request: pytest.FixtureRequest, browser: Browser, stage: Stage) -> Ite
 
     def open_one(**options: Any) -> Visitor:
         context = browser.new_context(
-            **{"locale": "ru-RU", "viewport": {"width": 1280, "height": 900}, **options}
+            **{
+                "reduced_motion": "reduce",
+                "locale": "ru-RU",
+                "viewport": {"width": 1280, "height": 900},
+                **options,
+            }
         )
         context.set_default_timeout(PATIENCE_MS)
         opened.append(Visitor(context, stage))

@@ -35,6 +35,13 @@ class Stage:
         self.log = Path(tempfile.mkdtemp(prefix="plyrum-stage-logs-")) / "celery.log"
 
     def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.push(self._open)
+            self._set_up()
+            undo.pop_all()
+        return self
+
+    def _set_up(self) -> None:
         self._open.enter_context(self.sandbox)
         redis = Servers(Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="plyrum-stage-"))))
         redis.ensure(postgres=False)
@@ -55,7 +62,6 @@ class Stage:
         self._start([*celery, "beat", "--loglevel=INFO", f"--schedule={schedule}"], server.environment)
         self._open.enter_context(server)
         self._wait_until_ready()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()

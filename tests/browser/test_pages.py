@@ -1,0 +1,133 @@
+"""Every page of a customer: fit in both languages and themes, on a telephone, and without scripts."""
+
+import pytest
+from playwright.sync_api import expect
+
+from accounts.models import User
+from tests import factories
+from tests.browser.conftest import People, Visit
+from tests.browser.visitor import Visitor
+
+PUBLIC = (
+    "/",
+    "/signup",
+    "/login",
+    "/password/reset",
+    "/legal/archive",
+    "/legal/offer",
+    "/legal/privacy_policy",
+)
+OWN = (
+    "/app", "/app/chat", "/app/topup", "/app/payments", "/app/usage", "/app/wallet", "/email",
+    "/password/change",
+)  # fmt: skip
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+NARROWEST = {"viewport": {"width": 320, "height": 640}}
+
+pytestmark = [pytest.mark.browser, pytest.mark.heavy]
+
+
+def sign_in(visitor: Visitor, user: User, prefix: str = "") -> None:
+    visitor.go(f"{prefix}/login")
+    visitor.page.locator("[name=login]").fill(user.email)
+    visitor.page.locator("[name=password]").fill(factories.PASSWORD)
+    visitor.page.locator("main form").get_by_role("button").last.click()
+    visitor.page.wait_for_url(f"**{prefix}/app")
+
+
+@pytest.mark.parametrize("prefix", ["", "/en"])
+def test_every_page_is_fit_to_be_seen(visit: Visit, people: People, prefix: str) -> None:
+    visitor = visit()
+
+    for path in PUBLIC:
+        visitor.go(f"{prefix}{path}")
+        visitor.look_around()
+    sign_in(visitor, people.customer, prefix)
+    for path in OWN:
+        visitor.go(f"{prefix}{path}")
+        visitor.look_around()
+
+    assert visitor.page.locator("html").get_attribute("lang") == (prefix.strip("/") or "ru")
+
+
+@pytest.mark.parametrize("screen", [PHONE, NARROWEST], ids=["390", "320"])
+def test_no_page_scrolls_sideways_on_a_telephone(
+    visit: Visit, people: People, screen: dict[str, object]
+) -> None:
+    visitor = visit(**screen)
+
+    for path in PUBLIC:
+        visitor.go(path)
+        visitor.check_width()
+    sign_in(visitor, people.customer)
+    for path in OWN:
+        visitor.go(path)
+        visitor.check_width()
+
+
+def test_theme_is_kept(visit: Visit) -> None:
+    visitor = visit()
+    visitor.go("/")
+
+    visitor.page.locator("header [popovertarget]").first.click()
+    visitor.page.locator("button[name=theme][value=dark]").first.click()
+    visitor.page.reload()
+
+    assert visitor.page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_question_is_answered_without_scripts(visit: Visit, people: People) -> None:
+    visitor = visit(java_script_enabled=False)
+    page = visitor.page
+    sign_in(visitor, people.customer)
+    visitor.go("/app/chat")
+
+    page.locator("[name=model]").select_option("sandbox/small")
+    page.locator("[name=text]").fill("Ответите без скриптов?")
+    page.locator("form#composer [type=submit]").last.click()
+
+    page.wait_for_url("**/app/chat/*")
+    answer = page.locator(".message-assistant").last
+    expect(answer).to_contain_text("Ответите без скриптов?")
+    expect(answer.locator(".message-foot")).to_contain_text("₽")
+
+
+def test_top_up_is_paid_without_scripts(visit: Visit, people: People) -> None:
+    visitor = visit(java_script_enabled=False)
+    page = visitor.page
+    sign_in(visitor, people.customer)
+    visitor.go("/app/topup")
+
+    page.locator("[name=preset][value='500']").check(force=True)
+    page.locator("[name=accept_offer]").check()
+    page.locator("main form [type=submit]").last.click()
+    page.wait_for_url(f"{visitor.stage.sandbox.url}/yookassa/pay/*")
+    page.locator("[data-test=sbp-confirm]").click()
+    page.wait_for_url("**/app/topup/*")
+
+    for _ in range(40):
+        if page.get_by_role("heading", name="Деньги на балансе").count():
+            break
+        page.wait_for_timeout(250)
+        page.reload()
+    expect(page.get_by_role("heading", name="Деньги на балансе")).to_be_visible()
+
+
+def test_declined_card_is_told_and_nothing_is_credited(visit: Visit, people: People) -> None:
+    visitor = visit()
+    page = visitor.page
+    sign_in(visitor, people.customer)
+    visitor.go("/app/topup")
+    page.locator("[name=preset][value='500']").check(force=True)
+    page.locator("[name=accept_offer]").check()
+    page.locator("main form [type=submit]").last.click()
+    page.wait_for_url(f"{visitor.stage.sandbox.url}/yookassa/pay/*")
+
+    page.locator("[data-test=card-number]").fill("5555555555554600")
+    page.locator("[data-test=card-expiry]").fill("12 / 30")
+    page.locator("[data-test=card-csc]").fill("123")
+    page.locator("[data-test=pay-card]").click()
+    page.wait_for_url("**/app/topup/*")
+
+    expect(page.get_by_role("heading", name="Платёж не прошёл")).to_be_visible()
+    visitor.look_around()
