@@ -76,22 +76,25 @@ class Coalescer:
     async def _serve(self, batch: list[tuple[Step, asyncio.Future[Row]]]) -> None:
         try:
             rows = await self._call_with_retries([step for step, _ in batch])
-        except psycopg.Error as error:
-            if len(batch) > 1:  # one of them may be poisoned: each gets its own verdict
-                for single in batch:
+        except Exception as error:  # noqa: BLE001 - whatever it is, each step is answered and the pump goes on
+            if len(batch) > 1 and not self._is_away():
+                for single in batch:  # one of them may be poisoned: each gets its own verdict
                     await self._serve([single])
                 return
-            log.error("coalescer_call_failed", error=type(error).__name__)
+            log.error("coalescer_call_failed", error=type(error).__name__, steps=len(batch))
             _answer(batch, error)
             return
         by_key = {row[self._row_key]: row for row in rows}
         for step, future in batch:
-            if not future.done():
-                row = by_key.get(step[self._step_key])
-                if row is None:
-                    future.set_exception(RuntimeError("The database function did not answer a step."))
-                else:
-                    future.set_result(row)
+            row = by_key.get(step[self._step_key])
+            if row is None:
+                _answer([(step, future)], RuntimeError("The database function did not answer a step."))
+            elif not future.done():
+                future.set_result(row)
+
+    def _is_away(self) -> bool:
+        """No connection could be made: asking again step by step would only wait as often."""
+        return self._connection is None or self._connection.closed
 
     async def _call_with_retries(self, steps: list[Step]) -> Iterable[Row]:
         deadline = time.monotonic() + self._patience_seconds

@@ -1,0 +1,332 @@
+"""Group commit against a real function in the database, whose calls are counted and can be made to fail."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+import pytest_asyncio
+from django.db import connection
+from psycopg import sql
+
+from orchestration.coalescer import MAX_BATCH, Coalescer, Reader, connect
+from orchestration.engine import conninfo
+
+# A step does what `act` says; `fails` is how many of the first calls with it fail. The counters are
+# sequences: what they count stays counted when a call is rolled back.
+PROBE = """
+CREATE TABLE coalescer_kept (key text PRIMARY KEY, steps int NOT NULL, times int NOT NULL DEFAULT 1);
+CREATE SEQUENCE coalescer_calls;
+CREATE SEQUENCE coalescer_faults;
+CREATE FUNCTION coalescer_terminate(pid int) RETURNS boolean LANGUAGE sql SECURITY DEFINER AS $$
+    SELECT pg_terminate_backend(pid, 5000)
+$$;
+CREATE FUNCTION coalescer_probe(steps jsonb) RETURNS TABLE (given_key text, place int) LANGUAGE plpgsql AS $$
+DECLARE
+    step jsonb;
+BEGIN
+    PERFORM nextval('coalescer_calls');
+    FOR step IN SELECT * FROM jsonb_array_elements(steps) LOOP
+        IF step ->> 'act' = 'sleep' THEN
+            PERFORM pg_sleep(0.3);
+        ELSIF step ->> 'act' = 'poison' THEN
+            RAISE EXCEPTION 'poison';
+        ELSIF step ? 'fails' AND nextval('coalescer_faults') <= (step ->> 'fails')::int THEN
+            IF step ->> 'act' = 'terminate' THEN
+                PERFORM coalescer_terminate(pg_backend_pid());
+            END IF;
+            RAISE EXCEPTION 'fault' USING ERRCODE = step ->> 'act';
+        END IF;
+        CONTINUE WHEN step ->> 'act' = 'silent';
+        INSERT INTO coalescer_kept (key, steps) VALUES (step ->> 'key', jsonb_array_length(steps))
+            ON CONFLICT (key) DO UPDATE SET times = coalescer_kept.times + 1;
+    END LOOP;
+    RETURN QUERY SELECT s.value ->> 'key', s.ordinality::int
+        FROM jsonb_array_elements(steps) WITH ORDINALITY s
+        WHERE s.value ->> 'act' IS DISTINCT FROM 'silent' ORDER BY s.ordinality DESC;
+END $$
+"""
+REMOVAL = """
+DROP FUNCTION coalescer_probe(jsonb);
+DROP FUNCTION coalescer_terminate(int);
+DROP TABLE coalescer_kept;
+DROP SEQUENCE coalescer_calls;
+DROP SEQUENCE coalescer_faults
+"""
+
+
+@pytest.fixture(scope="module")
+def _probe(_database_for_all: None) -> Iterator[None]:
+    owner = connection.copy()
+    owner.settings_dict["OPTIONS"].pop("assume_role")
+    role = sql.Identifier(connection.settings_dict["OPTIONS"]["assume_role"])
+    with owner.cursor() as cursor:
+        cursor.execute(PROBE)
+        cursor.execute(sql.SQL("GRANT ALL ON coalescer_kept TO {}").format(role))
+        cursor.execute(sql.SQL("GRANT ALL ON SEQUENCE coalescer_calls, coalescer_faults TO {}").format(role))
+        yield
+        cursor.execute(REMOVAL)
+    owner.close()
+
+
+@pytest_asyncio.fixture
+async def database(_probe: None) -> AsyncIterator[psycopg.AsyncConnection[dict[str, Any]]]:
+    """The test's own eyes; the counters begin anew."""
+    async with await connect(conninfo()) as opened:
+        for name in ("coalescer_calls", "coalescer_faults"):
+            await opened.execute("SELECT setval(%s, 1, false)", [name])
+        yield opened
+
+
+Database = psycopg.AsyncConnection[dict[str, Any]]
+
+
+Make = Callable[..., Coalescer]
+
+
+@pytest_asyncio.fixture
+async def coalescer() -> AsyncIterator[Make]:
+    """Makes coalescers of the probe and closes them, however the test ends."""
+    made: list[Coalescer] = []
+
+    def make(address: str = "", **facts: Any) -> Coalescer:
+        probe = Coalescer(
+            address or conninfo(), "coalescer_probe", step_key="key", row_key="given_key", **facts
+        )
+        made.append(probe)
+        return probe
+
+    yield make
+    for probe in made:
+        await probe.close()
+
+
+def step(act: str = "", **more: Any) -> dict[str, Any]:
+    return {"key": str(uuid4()), "act": act, **more}
+
+
+async def calls(database: Database) -> int:
+    cursor = await database.execute("SELECT last_value, is_called FROM coalescer_calls")
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row["last_value"]) if row["is_called"] else 0
+
+
+async def kept(database: Database, *steps: dict[str, Any]) -> list[tuple[int, int]]:
+    """(steps in the call, times done) of each step that was done."""
+    keys = [each["key"] for each in steps]
+    cursor = await database.execute(
+        "SELECT steps, times FROM coalescer_kept WHERE key = ANY(%s) ORDER BY array_position(%s, key)",
+        [keys, keys],
+    )
+    return [(row["steps"], row["times"]) for row in await cursor.fetchall()]
+
+
+async def test_one_step_is_a_batch_of_one(coalescer: Make, database: Database) -> None:
+    served, one = coalescer(), step()
+
+    row = await served.submit(one)
+
+    assert row["given_key"] == one["key"]
+    assert await kept(database, one) == [(1, 1)]
+    assert await calls(database) == 1
+
+
+async def test_steps_that_arrive_during_a_call_share_the_next_one(
+    coalescer: Make, database: Database
+) -> None:
+    served = coalescer()
+    slow, others = step("sleep"), [step() for _ in range(50)]
+    first = asyncio.create_task(served.submit(slow))
+    await asyncio.sleep(0.1)
+
+    rows = await asyncio.gather(*[served.submit(each) for each in others])
+    await first
+
+    assert [row["given_key"] for row in rows] == [
+        each["key"] for each in others
+    ]  # whatever order they came back in
+    assert await calls(database) == 2
+    assert await kept(database, slow, *others) == [(1, 1)] + [(50, 1)] * 50
+
+
+async def test_batch_has_an_upper_limit(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    steps = [step() for _ in range(MAX_BATCH + 1)]
+
+    await asyncio.gather(*[served.submit(each) for each in steps])
+
+    assert {size for size, _ in await kept(database, *steps)} == {MAX_BATCH, 1}
+    assert await calls(database) == 2
+
+
+async def test_poisoned_step_fails_alone(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    good, bad = [step() for _ in range(5)], step("poison")
+
+    found = await asyncio.gather(
+        *[served.submit(each) for each in (*good[:2], bad, *good[2:])], return_exceptions=True
+    )
+    after = await served.submit(step())
+
+    assert isinstance(found.pop(2), psycopg.errors.RaiseException)
+    assert [row["given_key"] for row in found if isinstance(row, dict)] == [each["key"] for each in good]
+    assert await kept(database, *good, bad) == [(1, 1)] * 5
+    assert after["given_key"]
+
+
+async def test_step_that_cannot_be_written_fails_alone(coalescer: Make, database: Database) -> None:
+    """A fault before the database is asked must not end the pump either."""
+    served = coalescer()
+    good, bad = step(), step(amount=2**80)
+
+    found = await asyncio.gather(served.submit(bad), served.submit(good), return_exceptions=True)
+    after = await served.submit(step())
+
+    assert isinstance(found[0], TypeError)
+    assert isinstance(found[1], dict)
+    assert after["given_key"]
+
+
+async def test_step_without_an_answer_is_told_so(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+
+    found = await asyncio.gather(served.submit(step("silent")), served.submit(step()), return_exceptions=True)
+
+    assert isinstance(found[0], RuntimeError)
+    assert isinstance(found[1], dict)
+
+
+@pytest.mark.parametrize("code", ["40P01", "40001", "55P03", "57014"])
+async def test_passing_failures_are_tried_again(coalescer: Make, database: Database, code: str) -> None:
+    """Deadlock, serialization, lock and statement time limits."""
+    served = coalescer()
+    steps = [step(code, fails=2), step()]
+
+    await asyncio.gather(*[served.submit(each) for each in steps])
+
+    assert await calls(database) == 3
+    assert await kept(database, *steps) == [(2, 1)] * 2
+
+
+async def test_failure_that_does_not_pass_is_answered_at_last(coalescer: Make, database: Database) -> None:
+    served = coalescer(patience_seconds=0.2)
+
+    with pytest.raises(psycopg.errors.DeadlockDetected):
+        await served.submit(step("40P01", fails=1000))
+    await served.submit(step())
+
+    assert await calls(database) > 2
+
+
+async def test_connection_that_dies_during_a_call_is_made_again(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    steps = [step("terminate", fails=1), step(), step()]
+
+    await asyncio.gather(*[served.submit(each) for each in steps])
+
+    assert await calls(database) == 2
+    assert await kept(database, *steps) == [(3, 1)] * 3
+
+
+async def test_connection_that_dies_between_calls_is_made_again(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    await served.submit(step())
+    assert served._connection is not None
+    pid = served._connection.info.backend_pid
+    await database.execute("SELECT coalescer_terminate(%s)", [pid])
+
+    one = step()
+    await served.submit(one)
+
+    assert await kept(database, one) == [(1, 1)]
+
+
+async def test_database_that_is_away_fails_the_whole_batch_once_after_patience(coalescer: Make) -> None:
+    """Asking step by step would wait as often as there are steps."""
+    served = coalescer(conninfo() + " port=1", patience_seconds=0.3)
+
+    async with asyncio.timeout(2):
+        found = await asyncio.gather(*[served.submit(step()) for _ in range(20)], return_exceptions=True)
+
+    assert {type(error) for error in found} == {psycopg.OperationalError}
+
+
+async def test_reader_that_leaves_harms_nobody(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    slow, left, stays = step("sleep"), step(), step()
+    tasks = [asyncio.create_task(served.submit(each)) for each in (slow, left, stays)]
+    await asyncio.sleep(0.1)
+
+    tasks[1].cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(found[1], asyncio.CancelledError)
+    assert len(await kept(database, slow, left, stays)) == 3  # what was handed in is done all the same
+
+
+async def test_close_finishes_what_was_handed_in(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    steps = [step("sleep"), step("sleep"), *[step() for _ in range(5)]]
+    served.post(steps[0])
+    await asyncio.sleep(0.1)
+    for each in steps[1:]:
+        served.post(each)
+
+    await served.close()
+
+    assert [times for _, times in await kept(database, *steps)] == [1] * 7
+    assert served._connection is not None
+    assert served._connection.closed
+
+
+async def test_close_waits_for_the_call_under_way(coalescer: Make, database: Database) -> None:
+    served, one = coalescer(), step("sleep")
+    served.post(one)
+    await asyncio.sleep(0.1)
+
+    await served.close()
+
+    assert await kept(database, one) == [(1, 1)]
+
+
+async def test_posted_step_may_fail_without_anybody_listening(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    served.post(step("poison"))
+    served.post(step("silent"))
+
+    row = await served.submit(step())
+
+    assert row["given_key"]
+
+
+async def test_unused_coalescer_opens_no_connection(coalescer: Make) -> None:
+    served = coalescer()
+    await served.close()
+
+    assert served._connection is None
+
+
+async def test_reads_share_one_connection_and_survive_its_loss(database: Database) -> None:
+    reader = Reader(conninfo())
+    query = "SELECT pg_backend_pid() AS pid"
+    first, second = await asyncio.gather(reader.one(query, []), reader.one(query, []))
+    assert first is not None
+    assert first == second
+
+    await database.execute("SELECT coalescer_terminate(%s)", [first["pid"]])
+    with pytest.raises(psycopg.OperationalError):
+        await reader.one(query, [])
+    third = await reader.one(query, [])
+    nothing = await reader.one("SELECT 1 AS one WHERE false", [])
+    await reader.close()
+
+    assert third is not None
+    assert third != first
+    assert nothing is None
+
+
+async def test_reader_that_was_never_asked_closes() -> None:
+    await Reader(conninfo()).close()
