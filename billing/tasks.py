@@ -30,7 +30,7 @@ def sweep_holds(slot: str = "", **_: object) -> str:
 
 @shared_task(time_limit=VERIFY_SECONDS)
 def verify_books(slot: str = "", **_: object) -> str:
-    """Prove the books; a finding fails the job and is logged as an error."""
+    """Prove the books once a day; a finding is logged and fails the job, which the next hour tries again."""
     now = clock.now()
     return jobs.run_job(
         name="billing.verify_books", slot=slot or jobs.slot_of(now, DAY_SECONDS), now=now, work=prove

@@ -2,10 +2,10 @@
 --
 -- `billing/verification.py` runs them in one REPEATABLE READ, READ ONLY transaction, each with the sources below
 -- in front of it. Parameters: wallets (only these customers, NULL for all), append_only and function_only (names
--- of tables), constraints and functions (those that must exist), role (the application's). Numbers are the ledger guide's
--- (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11 and V12 say it;
--- V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01 and V07 say them;
--- V17, no entry points at another yet; V16 belongs to payments (setting LEDGER_CHECKS).
+-- of tables), constraints and functions (those that must exist), role (the application's). Numbers are those of
+-- the ledger guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
+-- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
+-- and V07 say them; V17, no entry points at another yet; V16 belongs to payments (setting LEDGER_CHECKS).
 
 WITH wallet AS NOT MATERIALIZED (
     SELECT * FROM billing_wallet
@@ -146,8 +146,10 @@ SELECT t.name, g.name || coalesce(' is in state ' || tg.tgenabled::text, ' is mi
  CROSS JOIN (VALUES ('frozen', 27), ('not_truncated', 34)) AS g (name, moments)  -- row: update, delete; truncate
   LEFT JOIN pg_trigger tg
     ON tg.tgrelid = t.name::regclass AND tg.tgname = g.name AND tg.tgtype = g.moments AND tg.tgqual IS NULL
-   AND tg.tgattr::text = '' AND tg.tgfoid = (SELECT oid FROM pg_proc WHERE oid = to_regprocedure('ledger_refuse_change()')
-                                          AND position('RAISE EXCEPTION' IN prosrc) > 0)
+   AND tg.tgattr::text = ''
+   AND tg.tgfoid = (SELECT oid FROM pg_proc
+                     WHERE oid = to_regprocedure('ledger_refuse_change()')
+                       AND position('RAISE EXCEPTION' IN prosrc) > 0)
  WHERE tg.tgenabled IS DISTINCT FROM 'A'
 
 -- check V21: the constraints of the money tables exist, are validated, and bind every amount

@@ -70,15 +70,7 @@ def credit(customer: UUID, amount: int, **facts: Any) -> Row:
 def funded(*amounts: int) -> UUID:
     """A new customer with one paid lot for each amount."""
     customer = uuid7()
-    with transaction.atomic():
-        for amount in amounts:
-            ledger.topup(
-                entry_id=uuid7(),
-                customer_id=customer,
-                amount_micro_rub=amount,
-                payment_id=uuid7(),
-                effective_at=datetime.now(UTC),
-            )
+    call("ledger_credit", [credit_step(customer, amount) for amount in amounts])
     return customer
 
 
@@ -213,7 +205,7 @@ def status(hold_id: UUID) -> str:
 
 def assert_right(*customers: UUID) -> None:
     """The books of these wallets, and the guards of all, are right."""
-    report = verification.verify(wallets=customers)
+    report = verification.examine(wallets=customers)
     assert report.findings == ()
     assert report.wallets == Wallet.objects.filter(pk__in=customers).count()
 

@@ -73,6 +73,13 @@ def test_cache_write_has_its_own_price_and_reasoning_is_part_of_output() -> None
     assert pricing.cost(usage, price) == -(-exact // 1_000_000)
 
 
+def test_parts_larger_than_the_input_give_no_discount() -> None:
+    """A provider that counts cached tokens beside the input, not within it, is not paid back by us."""
+    usage, price = Usage(100, 0, cached_input_tokens=150), usd(1_000_000, 100_000)
+
+    assert pricing.cost(usage, price) == 150 * 100_000 * 95 // 1_000_000
+
+
 def test_image_is_priced_by_the_piece() -> None:
     price = Price(1, "RUB", 0, 0, 0, 0, 2_500_000, 10_000, None, 1_000_000)
 

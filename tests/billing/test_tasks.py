@@ -62,8 +62,8 @@ def test_same_slot_is_swept_once() -> None:
     assert [tasks.sweep_holds(slot=slot) for _ in range(2)] == ["done", "skipped"]
 
 
-def test_tasks_stand_in_the_schedule_with_their_period() -> None:
+def test_schedule_comes_at_least_once_in_every_slot() -> None:
     periods = {job.task: job.period_seconds for job in schedule.JOBS}
 
-    assert periods["billing.tasks.sweep_holds"] == tasks.MINUTE_SECONDS
-    assert periods["billing.tasks.verify_books"] == tasks.DAY_SECONDS
+    assert periods["billing.tasks.sweep_holds"] <= tasks.MINUTE_SECONDS
+    assert periods["billing.tasks.verify_books"] <= tasks.DAY_SECONDS
