@@ -53,7 +53,8 @@ def _cheap_steps(folder: str) -> list[Step]:
     return [
         Step("lint", ["ruff", "check", "--quiet", "."]),
         Step("import contracts", ["lint-imports"]),
-        Step("translations", [python, "manage.py", "compile_translations"], _production(folder)),
+        Step("translations", [python, "-m", "tests.translations", "--check"]),
+        Step("their compilation", [python, "manage.py", "compile_translations"], _production(folder)),
         Step(
             "launch checks",
             [python, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
