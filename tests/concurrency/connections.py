@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from queue import Queue
 from threading import Barrier
 from typing import Any, TypeVar
 
@@ -70,3 +71,25 @@ def race(
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(caller, range(count)))
+
+
+def crowd(callers: int, connections: int, work: Callable[[Client, int], T]) -> list[T | psycopg.Error]:
+    """As race, with more callers than connections: each waits for a free one, as behind a pool."""
+    barrier = Barrier(callers)
+
+    with ExitStack() as stack, ThreadPoolExecutor(callers) as threads:
+        pool: Queue[Client] = Queue()
+        for _ in range(connections):
+            pool.put(stack.enter_context(client()))
+
+        def caller(number: int) -> T | psycopg.Error:
+            barrier.wait(timeout=60)
+            found = pool.get()
+            try:
+                return work(found, number)
+            except psycopg.Error as error:
+                return error
+            finally:
+                pool.put(found)
+
+        return list(threads.map(caller, range(callers)))
