@@ -107,6 +107,7 @@ class Story:
 class FrameLog:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._connection = redis.connection_pool.make_connection()
         self._dirty: dict[UUID, Story] = {}
         self._wake = asyncio.Event()
         self._writer = asyncio.create_task(self._write(), name="frame writer")
@@ -120,6 +121,7 @@ class FrameLog:
             await asyncio.sleep(0.01)
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
+        await self._connection.disconnect()
 
     async def _write(self) -> None:
         while True:
@@ -138,13 +140,21 @@ class FrameLog:
                 story.show(count)
 
     async def _send(self, counts: list[tuple[Story, int]]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
+        """One trip for all stories, over a connection of its own: a pipeline object costs more than it sends."""
+        commands: list[tuple[str | bytes | int, ...]] = []
         for story, count in counts:
             key = stream_key(story.run_id)
-            pipeline.execute_command("XADD", key, "*", "f", b"".join(story.pending[:count]))
+            commands.append(("XADD", key, "*", "f", b"".join(story.pending[:count])))
             if not story.shown:
-                pipeline.execute_command("EXPIRE", key, KEEP_SECONDS)
-        await pipeline.execute()
+                commands.append(("EXPIRE", key, KEEP_SECONDS))
+        try:
+            await self._connection.connect()  # does nothing while connected
+            await self._connection.send_packed_command(self._connection.pack_commands(commands))
+            for _ in commands:
+                await self._connection.read_response()
+        except BaseException:
+            await self._connection.disconnect(nowait=True)  # answers still under way would be misread
+            raise
 
     async def stored(self, run_id: UUID) -> list[bytes]:
         """All frames that Redis holds of a run, whoever executes it."""

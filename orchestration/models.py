@@ -130,7 +130,11 @@ class Run(models.Model):
             )
         ]
         indexes = [
-            models.Index(fields=["customer_id", "-id"], name="orchestration_run_of_customer"),
+            # For lists, which say `fence >= 1` (always true). Without that condition a look-up by idempotency
+            # key, planned while the table was empty, would read all runs of the customer through it.
+            models.Index(
+                fields=["customer_id", "-id"], name="orchestration_run_of_customer", condition=Q(fence__gte=1)
+            ),
             models.Index(
                 fields=["lease_until"], name="orchestration_run_open", condition=Q(finished_at=None)
             ),

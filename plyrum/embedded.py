@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -145,6 +146,7 @@ class _Postgres:
         if self._answers():
             return
         if not (self.folder / "PG_VERSION").exists():
+            self._stop_orphan()
             self._make_cluster()
         self._call(
             "pg_ctl", "start", "--silent", "--wait", f"--timeout={START_TIMEOUT_SECONDS}",
@@ -159,6 +161,17 @@ class _Postgres:
     def _answers(self) -> bool:
         socket_path = self.run_dir / ".s.PGSQL.5432"
         return (self.folder / "postmaster.pid").exists() and _accepts(socket_path)
+
+    def _stop_orphan(self) -> None:
+        """End a server of ours whose data folder was deleted under it: it still holds the socket."""
+        lock = self.run_dir / ".s.PGSQL.5432.lock"
+        try:
+            os.kill(int(lock.read_text(encoding="ascii").split()[0]), signal.SIGQUIT)
+        except (OSError, ValueError, IndexError):
+            return
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while _accepts(self.run_dir / ".s.PGSQL.5432") and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _make_cluster(self) -> None:
         making = self.folder.with_name("postgres.making")

@@ -42,7 +42,7 @@ BEGIN
     IF jsonb_array_length(steps) < 2 THEN
         RETURN steps;
     END IF;
-    RETURN (SELECT jsonb_agg(s.step ORDER BY s.step ->> 'customer_id', s.place)
+    RETURN (SELECT jsonb_agg(s.step ORDER BY (s.step ->> 'customer_id')::uuid, s.place)
               FROM jsonb_array_elements(steps) WITH ORDINALITY AS s (step, place));
 END $$;
 
