@@ -47,6 +47,9 @@ class Story:
         self.pending: list[bytes] = []
         self.shown: list[bytes] = []
         self.is_over = False  # the terminal frame is appended
+        self.limited_in = (
+            -1
+        )  # the connection of the log by which Redis learned to forget the frames by itself
         self.last_append = time.monotonic()
         self._moved = asyncio.Event()
 
@@ -107,8 +110,10 @@ class Story:
 class FrameLog:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._connection = redis.connection_pool.make_connection()
+        self._connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        self._connections = 0  # how many were lost
         self._dirty: dict[UUID, Story] = {}
+        self._is_writing = False
         self._wake = asyncio.Event()
         self._writer = asyncio.create_task(self._write(), name="frame writer")
 
@@ -117,7 +122,7 @@ class FrameLog:
         self._wake.set()
 
     async def close(self) -> None:
-        while self._dirty:
+        while self._dirty or self._is_writing:
             await asyncio.sleep(0.01)
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
@@ -131,6 +136,7 @@ class FrameLog:
             counts = [(story, len(story.pending)) for story in dirty.values() if story.pending]
             if not counts:
                 continue
+            self._is_writing = True
             try:
                 await self._send(counts)
             except (RedisError, OSError) as error:
@@ -138,21 +144,25 @@ class FrameLog:
                 log.warning("frames_not_kept", error=type(error).__name__)
             for story, count in counts:
                 story.show(count)
+            self._is_writing = False
 
     async def _send(self, counts: list[tuple[Story, int]]) -> None:
-        """One trip for all stories, over a connection of its own: a pipeline object costs more than it sends."""
+        """One trip for all stories, on a connection of its own: a pipeline costs more than it sends."""
         commands: list[tuple[str | bytes | int, ...]] = []
         for story, count in counts:
             key = stream_key(story.run_id)
             commands.append(("XADD", key, "*", "f", b"".join(story.pending[:count])))
-            if not story.shown:
+            if story.limited_in != self._connections:
                 commands.append(("EXPIRE", key, KEEP_SECONDS))
         try:
             await self._connection.connect()  # does nothing while connected
             await self._connection.send_packed_command(self._connection.pack_commands(commands))
             for _ in commands:
                 await self._connection.read_response()
+            for story, _ in counts:
+                story.limited_in = self._connections
         except BaseException:
+            self._connections += 1  # a Redis that was away may come back empty
             await self._connection.disconnect(nowait=True)  # answers still under way would be misread
             raise
 
