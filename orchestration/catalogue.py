@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
 
 from auditlog import journal
 from auditlog.actors import Actor
@@ -23,12 +23,12 @@ from billing import prices, queries
 from legal import documents
 from legal.errors import DocumentNotPublished
 from legal.models import LegalDocument
+from orchestration import catalogue_file
+from orchestration.catalogue_file import CatalogueError, ModelRow, ProviderRow
 from orchestration.models import CatalogueVersion, Model, Provider
 from orchestration.providers import registry
 from orchestration.shapes import Offer
 from plyrum import clock
-
-REQUIRED_MODEL_FIELDS = ("id", "provider", "upstream_id", "label", "price", "markup_bp")
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,6 @@ class Snapshot:
 
 
 _snapshot: Snapshot | None = None
-
-
-class CatalogueError(Exception):
-    """The file cannot be loaded; says where and why."""
 
 
 def current() -> Snapshot:
@@ -74,16 +70,11 @@ def load(path: Path, *, now: datetime, actor: Actor) -> CatalogueVersion:
 
     Raises CatalogueError for a file that is missing, malformed, or names a price that cannot be sold.
     """
-    text = _text_of(path)
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CatalogueError(f"{path.name}: {error}") from error
+    text, provider_rows, model_rows = catalogue_file.read(path)
     with transaction.atomic(durable=True):
-        providers = [_save_provider(row, path) for row in content.get("provider", [])]
-        models = [_save_model(row, path, now) for row in content.get("model", [])]
-        if not models:
-            raise CatalogueError(f"{path.name} names no model.")
+        _one_load_at_a_time()
+        providers = [_save_provider(row) for row in provider_rows]
+        models = [_save_model(row, path, now) for row in model_rows]
         Model.objects.exclude(id__in=models).filter(is_listed=True).update(is_listed=False)
         version = CatalogueVersion.objects.create(
             sha256=hashlib.sha256(text.encode()).hexdigest(), source=path.name
@@ -100,7 +91,7 @@ def load(path: Path, *, now: datetime, actor: Actor) -> CatalogueVersion:
 def load_rates(path: Path) -> int:
     """Add the rates of a snapshot file that are not known yet; returns how many were added."""
     try:
-        rows = tomllib.loads(_text_of(path))["rate"]
+        rows = tomllib.loads(catalogue_file.text_of(path))["rate"]
         return sum(
             prices.add_rate(
                 currency=row["currency"],
@@ -110,63 +101,34 @@ def load_rates(path: Path) -> int:
             )
             for row in rows
         )
-    except (KeyError, ValueError, tomllib.TOMLDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CatalogueError(f"{path.name}: {error}") from error
 
 
-def _text_of(path: Path) -> str:
+def _one_load_at_a_time() -> None:
+    """Two deployments that load at once would both add the next number of a price."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('orchestration.catalogue.load'))")
+
+
+def _save_provider(row: ProviderRow) -> str:
+    facts = {"label": row.label or row.id, "wire": row.wire, "base_url": row.base_url, "country": row.country}
+    Provider.objects.update_or_create(id=row.id, defaults=facts)
+    return row.id
+
+
+def _save_model(row: ModelRow, path: Path, now: datetime) -> str:
+    if not Provider.objects.filter(id=row.provider).exists():
+        raise CatalogueError(f"{path.name}: model {row.id} names an unknown provider.")
+    facts = row.model_dump(exclude={"id", "provider", "price", "markup_bp", "enabled"})
+    facts |= {"provider_id": row.provider, "is_listed": row.enabled}
+    Model.objects.update_or_create(id=row.id, defaults=facts)
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CatalogueError(f"{path}: {error.strerror}") from error
-
-
-def _save_provider(row: dict[str, Any], path: Path) -> str:
-    try:
-        if row["wire"] not in Provider.Wire.values:
-            raise CatalogueError(f"{path.name}: provider {row['id']} speaks an unknown wire format.")
-        Provider.objects.update_or_create(
-            id=row["id"],
-            defaults={
-                "label": row.get("label", row["id"]),
-                "wire": row["wire"],
-                "base_url": row["base_url"],
-                "country": row["country"],
-            },
-        )
-    except KeyError as error:
-        raise CatalogueError(f"{path.name}: a provider has no {error}.") from error
-    return str(row["id"])
-
-
-def _save_model(row: dict[str, Any], path: Path, now: datetime) -> str:
-    missing = [name for name in REQUIRED_MODEL_FIELDS if name not in row]
-    if missing:
-        raise CatalogueError(f"{path.name}: model {row.get('id', '?')} has no {', '.join(missing)}.")
-    if not Provider.objects.filter(id=row["provider"]).exists():
-        raise CatalogueError(f"{path.name}: model {row['id']} names an unknown provider.")
-    Model.objects.update_or_create(
-        id=row["id"],
-        defaults={
-            "provider_id": row["provider"],
-            "upstream_id": row["upstream_id"],
-            "label": row["label"],
-            "description_ru": row.get("description_ru", ""),
-            "capabilities": row.get("capabilities", ["text"]),
-            "context_tokens": row.get("context_tokens", 8192),
-            "max_output_tokens": row.get("max_output_tokens", 4096),
-            "quality": row.get("quality", 0.5),
-            "privacy_tier": row.get("privacy_tier", "standard"),
-            "hosted_region": row.get("hosted_region", ""),
-            "risk": row.get("risk", "standard"),
-            "is_listed": row.get("enabled", True),
-        },
-    )
-    try:
-        prices.publish(sku=row["id"], price=row["price"], markup_bp=row["markup_bp"], now=now)
-    except (KeyError, ValueError, ArithmeticError) as error:
-        raise CatalogueError(f"{path.name}: the price of {row['id']}: {error}") from error
-    return str(row["id"])
+        price = row.price.model_dump(exclude_none=True)
+        prices.publish(sku=row.id, price=price, markup_bp=row.markup_bp, now=now)
+    except ValueError as error:
+        raise CatalogueError(f"{path.name}: the price of {row.id}: {error}") from error
+    return row.id
 
 
 def _newest_version() -> int:

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from auditlog.actors import SYSTEM
 from orchestration import catalogue
+from orchestration.catalogue_file import CatalogueError
 from plyrum import clock
 
 
@@ -21,7 +22,7 @@ class Command(BaseCommand):
         try:
             catalogue.load_rates(settings.PLYRUM_FX_SNAPSHOT_PATH)
             version = catalogue.load(options["file"], now=clock.now(), actor=SYSTEM)
-        except catalogue.CatalogueError as error:
+        except CatalogueError as error:
             raise CommandError(str(error)) from error
         if options["verbosity"]:
             self.stdout.write(f"Catalogue {version.number} is loaded from {version.source}.")
