@@ -1,14 +1,16 @@
 """The act of becoming a customer by API: a user, the accepted offer and a first session, or nothing at all.
 
 The site does the same through allauth's form (`allauth_forms`), with the same acceptance and the same journal
-entry. The wallet appears with the first question about money.
+entry. What upper apps add to a new customer (a wallet) is named in the setting WHEN_SOMEBODY_JOINS.
 """
 
 from datetime import datetime
 
 from allauth.account.models import EmailAddress
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
+from django.utils.module_loading import import_string
 
 from accounts import emails, passwords, sessions, throttling
 from accounts.errors import EmailTaken
@@ -55,6 +57,8 @@ def _store(address: str, password_hash: str, locale: str, origin: Origin, now: d
 def welcome(user: User, *, origin: Origin, now: datetime) -> None:
     """Record the accepted offer and the journal entry of a new customer. Needs the caller's transaction."""
     require_transaction()
+    for name in settings.WHEN_SOMEBODY_JOINS:
+        import_string(name)(customer_id=user.id)
     actor = origin.customer(user.id)
     acceptances.record(
         user_id=user.id,

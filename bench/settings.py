@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ.setdefault("PLYRUM_DATA_DIR", str(ROOT / ".plyrum" / "bench"))
+# Never a server or a folder that somebody named: a benchmark begins by deleting its ledger.
+os.environ["PLYRUM_DATA_DIR"] = str(ROOT / ".plyrum" / "bench")
+os.environ["DATABASE_URL"] = os.environ["REDIS_URL"] = ""
 os.environ.setdefault("PLYRUM_BILLING_ENFORCE_BALANCE", "1")
 os.environ.setdefault("PLYRUM_CATALOGUE_PATH", str(ROOT / "tests" / "catalogue.toml"))
 os.environ.setdefault("PLYRUM_DEBUG", "0")

@@ -126,14 +126,20 @@ class Reader:
     async def one(self, query: LiteralString, parameters: list[Any]) -> Row | None:
         """The first row, or None. Raises psycopg's errors when the database is away."""
         async with self._lock:
-            if self._connection is None or self._connection.closed:
-                self._connection = await connect(self._conninfo)
             try:
-                cursor = await self._connection.execute(query, parameters)
-                return await cursor.fetchone()
-            except psycopg.OperationalError:
-                await self._connection.close()
-                raise
+                return await self._one(query, parameters)
+            except psycopg.OperationalError:  # the server was restarted since the last look-up: once more
+                return await self._one(query, parameters)
+
+    async def _one(self, query: LiteralString, parameters: list[Any]) -> Row | None:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._conninfo)
+        try:
+            cursor = await self._connection.execute(query, parameters)
+            return await cursor.fetchone()
+        except psycopg.OperationalError:
+            await self._connection.close()
+            raise
 
     async def close(self) -> None:
         if self._connection is not None:

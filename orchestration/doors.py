@@ -3,6 +3,8 @@
 The frames of a run are rendered as NDJSON, or gathered into one JSON answer.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -23,6 +25,7 @@ from plyrum.lean import Exchange, Route, operation
 
 MAX_RUN_BODY_BYTES = 2 * 1024 * 1024
 NDJSON = "application/x-ndjson"
+STOP_SECONDS = 30
 CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
 
 
@@ -80,9 +83,7 @@ async def cancel(exchange: Exchange) -> None:
     """POST /api/runs/{id}/cancel: stop; the input and the delivered output are paid for."""
     row = await _own_run(exchange)
     if row["state"] == RunState.RUNNING:
-        await engine().stop(row["id"])
-        async for _ in engine().follow(row["id"]):
-            pass  # the last frame comes after the settlement
+        await _stop(row["id"])
         row = await _own_run(exchange)
     await exchange.answer(
         200,
@@ -94,6 +95,17 @@ async def cancel(exchange: Exchange) -> None:
             "ledger_entry_id": row["ledger_entry_id"],
         },
     )
+
+
+async def _stop(run_id: UUID) -> None:
+    """Ask again each second until the run has ended: a stop handed to another process may be lost."""
+    for _ in range(STOP_SECONDS):
+        await engine().stop(run_id)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                async for _group in engine().follow(run_id):
+                    pass  # the last frame comes after the settlement
+                return
 
 
 async def _own_run(exchange: Exchange) -> dict[str, Any]:

@@ -47,7 +47,7 @@ CONTROL_CHANNEL = "orchestration:control"
 OPEN_RETRIES = 20
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
-LIBPQ_NAMES = {"host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey"}
+NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 INTERNAL = ErrorClass("internal_error")
 
 
@@ -70,6 +70,7 @@ class Engine:
         self.frames = FrameLog(self.redis)
         self.runs: dict[UUID, RunTask] = {}
         self._reads = Reader(self.conninfo)
+        self._leases = Reader(self.conninfo)  # never waits behind a look-up
         self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
         self._settles = Coalescer(
             self.conninfo,
@@ -98,6 +99,7 @@ class Engine:
                 await self._opens.close()
                 await self._settles.close()
                 await self._reads.close()
+                await self._leases.close()
         await self.session.close()
         await self.redis.aclose()
 
@@ -119,7 +121,7 @@ class Engine:
         row = await self._open(_open_step(run_id, request, plan))
         match row["outcome"]:
             case "known":
-                return await self._opened_before(request, row["run_id"], row["state"], plan.hold_micro_rub)
+                return await self._opened_before(row["run_id"], row["state"])
             case "mismatch":
                 raise IdempotencyMismatch("This idempotency key was used with another body.")
             case "insufficient_balance":
@@ -143,7 +145,7 @@ class Engine:
     async def _known(self, request: RunRequest) -> Opened | None:
         """The run that this key began, if any. Raises IdempotencyMismatch."""
         row = await self._reads.one(
-            "SELECT id, state, fingerprint, estimate_micro_rub FROM orchestration_run"
+            "SELECT id, state, fingerprint FROM orchestration_run"
             " WHERE customer_id = %s AND idempotency_key = %s",
             [request.customer_id, request.idempotency_key],
         )
@@ -151,12 +153,19 @@ class Engine:
             return None
         if row["fingerprint"] != request.fingerprint:
             raise IdempotencyMismatch("This idempotency key was used with another body.")
-        return await self._opened_before(request, row["id"], row["state"], row["estimate_micro_rub"])
+        return await self._opened_before(row["id"], row["state"])
 
-    async def _opened_before(self, request: RunRequest, run_id: UUID, state: str, needed: int) -> Opened:
+    async def _opened_before(self, run_id: UUID, state: str) -> Opened:
         """A replay: the run, or the refusal that was final for its key."""
         if state == RunState.REFUSED:
-            raise _short_of_money(InsufficientBalance, needed, await self._spendable(request.customer_id))
+            row = await self._reads.one(
+                "SELECT route -> 'refused' AS facts FROM orchestration_run WHERE id = %s", [run_id]
+            )
+            error = InsufficientBalance(
+                "There is not enough money for this request.", **(row["facts"] if row is not None else {})
+            )
+            error.is_replay = True
+            raise error
         return Opened(run_id, True, state)
 
     async def _open(self, step: dict[str, Any]) -> Row:
@@ -167,12 +176,17 @@ class Engine:
         raise Unavailable("The request could not be accepted. Try again.")
 
     async def _execute(self, run: RunTask) -> None:
+        run.has_begun = True
         try:
             outcome = await self._carry_out(run)
             run.is_ending = True  # a stop that comes now is too late: the settlement may not be cut
             run.story.keep()  # the answer is on record before it is charged
             counted = bill(run, outcome)
             row = await self._settles.submit(settle_step(run, outcome, counted))
+            if row["outcome"] == "fenced":  # the sweep has ended this run and tells the end
+                log.warning("run_taken_over", run_id=str(run.id))
+                run.story.abandon()
+                return
             tell_the_end(run.story, outcome, counted, row)
         except Exception:
             # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
@@ -209,10 +223,13 @@ class Engine:
         if run is not None:
             async for group in run.story.follow(after_seq):
                 yield group
-            return
+                after_seq += len(group)
+            if run.story.has_end:
+                return
         archived = await self._archived(run_id)
         if archived is not None:
-            yield archived[after_seq:]
+            was_abandoned = run is not None
+            yield archived[after_seq:] or (archived[-1:] if was_abandoned else [])
             return
         async for group in self._follow_elsewhere(run_id, after_seq):
             yield group
@@ -222,7 +239,8 @@ class Engine:
         run = self.runs.get(run_id)
         if run is not None and run.task is not None:
             await asyncio.wait([run.task])
-            return [*run.story.shown, *run.story.pending]
+            if run.story.has_end:
+                return [*run.story.shown, *run.story.pending]
         return [frame async for group in self.follow(run_id) for frame in group]
 
     async def _follow_elsewhere(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
@@ -248,15 +266,6 @@ class Engine:
             "SELECT * FROM orchestration_run WHERE id = %s AND customer_id = %s", [run_id, customer_id]
         )
 
-    async def _spendable(self, customer_id: UUID) -> int:
-        row = await self._reads.one(
-            "SELECT coalesce(sum(remaining_micro_rub - reserved_micro_rub), 0)::bigint AS spendable"
-            "  FROM billing_creditlot WHERE customer_id = %s AND NOT is_spent"
-            "   AND (expires_at IS NULL OR expires_at > ledger_clock())",
-            [customer_id],
-        )
-        return int(row["spendable"]) if row is not None else 0
-
     async def _archived(self, run_id: UUID) -> list[bytes] | None:
         row = await self._reads.one("SELECT frames FROM orchestration_runframes WHERE run_id = %s", [run_id])
         return lines(row["frames"].encode()) if row is not None else None
@@ -274,7 +283,10 @@ class Engine:
         if run is not None:
             run.stop()
             return
-        await self.redis.publish(CONTROL_CHANNEL, orjson.dumps({"stop": str(run_id)}))
+        try:
+            await self.redis.publish(CONTROL_CHANNEL, orjson.dumps({"stop": str(run_id)}))
+        except RedisError as error:
+            raise Unavailable("The stop could not be handed on. Try again.") from error
 
     # --- side tasks -----------------------------------------------------------------------------------------
 
@@ -285,7 +297,7 @@ class Engine:
             if not self.runs:
                 continue
             try:
-                await self._reads.one(
+                await self._leases.one(
                     "WITH alive AS (UPDATE orchestration_run"
                     "   SET lease_until = ledger_clock() + make_interval(secs => %s)"
                     " WHERE id = ANY(%s) AND state = 'running' AND fence = 1 RETURNING 1)"
@@ -455,6 +467,8 @@ def conninfo() -> str:
     options = f"-c role={settings.PLYRUM_DATABASE_ROLE} -c lock_timeout=5s -c statement_timeout=15s"
     known = connection.get_connection_params()
     libpq = {
-        name: value for name, value in known.items() if isinstance(value, str | int) and name in LIBPQ_NAMES
+        name: value for name, value in known.items() if isinstance(value, str | int) and name not in NOT_LIBPQ
     }
-    return make_conninfo("", **{**libpq, "options": options, "application_name": "plyrum engine"})
+    return make_conninfo(
+        "", **{"connect_timeout": 5, **libpq, "options": options, "application_name": "plyrum engine"}
+    )

@@ -34,4 +34,4 @@ class FramesGone(Gone):
 class RunFailed(Unavailable):
     """A run that was asked for without a stream ended in an error. Extra: run_id, charged_micro_rub."""
 
-    code, title = "run_failed", "The models did not answer"
+    code, title, retryable = "run_failed", "The models did not answer", False  # with a new key it may be

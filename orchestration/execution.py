@@ -49,15 +49,20 @@ class RunTask:
     fence: int = 1
     task: asyncio.Task[None] | None = None
     stop_requested: bool = False
+    has_begun: bool = False
     is_ending: bool = False
     started: float = field(default_factory=time.monotonic)
     attempts: list[dict[str, Any]] = field(default_factory=list)
+
+    def wants_stop(self) -> bool:
+        return self.stop_requested
 
     def stop(self) -> None:
         """Ask the executor to stop: the upstream socket closes, what was delivered is settled."""
         if self.task is not None and not self.stop_requested and not self.is_ending:
             self.stop_requested = True
-            self.task.cancel()
+            if self.has_begun:  # a task cancelled before its first step would never end the run
+                self.task.cancel()
 
 
 @dataclass
@@ -74,6 +79,8 @@ class Outcome:
 
 async def carry_out(run: RunTask, session: ClientSession) -> Outcome:
     """Call the candidates until one answers. Never raises: every end is an Outcome."""
+    if run.wants_stop():
+        return _ended_early(run, RunState.STOPPED, None)
     outcome = Outcome(RunState.FAILED, error=base.UNMAPPED)
     try:
         async with asyncio.timeout(settings.PLYRUM_RUN_SECONDS):
@@ -81,7 +88,7 @@ async def carry_out(run: RunTask, session: ClientSession) -> Outcome:
     except TimeoutError:
         outcome = _ended_early(run, RunState.FAILED, base.TIMEOUT_TOTAL)
     except asyncio.CancelledError:
-        if not run.stop_requested:
+        if not run.wants_stop():
             raise
         task = asyncio.current_task()
         if task is not None:
@@ -252,16 +259,16 @@ def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) ->
 def _answered(candidate: Candidate, answer: Answer) -> Outcome:
     if answer.finish_reason == "content_filter" and not answer.text:
         return Outcome(RunState.FAILED, "content_filter", base.CONTENT_BLOCKED, candidate, answer)
-    if not answer.has_output and answer.finish_reason != "length":
-        # An empty answer is a failed one: nothing is charged, the customer may try again.
+    if not answer.text and answer.finish_reason != "length":
+        # Thoughts without a word are no answer: nothing is charged, the customer may try again.
         return Outcome(RunState.FAILED, "stop", base.EMPTY_ANSWER, candidate, answer)
-    charge = bool(answer.text) or answer.finish_reason != "length"
-    return Outcome(RunState.DONE, answer.finish_reason, None, candidate, answer, charge_is_due=charge)
+    is_answer = bool(answer.text)
+    return Outcome(RunState.DONE, answer.finish_reason, None, candidate, answer, charge_is_due=is_answer)
 
 
 def _broken(candidate: Candidate, answer: Answer, failure: ErrorClass) -> Outcome:
     """The stream broke after output: the delivered part is paid for if it is of use."""
-    useful = _estimated(answer, 0).output_tokens >= USEFUL_TOKENS
+    useful = is_useful(answer)
     kind = failure if failure.name.startswith("timeout") else base.STREAM_BROKEN
     return Outcome(RunState.FAILED, "error", kind, candidate, answer, charge_is_due=useful)
 
@@ -275,8 +282,13 @@ def _ended_early(run: RunTask, state: RunState, error: ErrorClass | None) -> Out
         return Outcome(state, "cancelled", error, record["candidate"])
     record["status"] = "stopped"
     answer: Answer = record["answer"]
-    due = state == RunState.STOPPED or _estimated(answer, 0).output_tokens >= USEFUL_TOKENS
+    due = state == RunState.STOPPED or is_useful(answer)
     return Outcome(state, "cancelled", error, record["candidate"], answer, charge_is_due=due)
+
+
+def is_useful(answer: Answer) -> bool:
+    """Whether a broken answer is long enough to be paid for. Thoughts do not count: nobody reads them."""
+    return estimated_usage(sum(len(part.encode()) for part in answer.text), 0).output_tokens >= USEFUL_TOKENS
 
 
 def _estimated(answer: Answer, input_bound: int) -> Usage:
@@ -307,20 +319,28 @@ def bill(run: RunTask, outcome: Outcome) -> Bill:
     candidate = outcome.candidate
     if not outcome.charge_is_due or candidate is None:
         return Bill(Usage(), 0, 0, estimated=False)
-    usage, estimated = _usage_of(outcome.answer, run.plan.input_bound)
+    usage, estimated = _usage_of(outcome.answer, run.plan.input_bound, candidate.max_output_tokens)
     cost = pricing.cost(usage, candidate.price)
-    charged = 0 if run.request.unlimited else min(cost, run.held_micro_rub)
+    cap = run.request.max_cost_micro_rub
+    charged = 0 if run.request.unlimited else min(cost, run.held_micro_rub, cap if cap is not None else cost)
     if charged < cost and not run.request.unlimited and settings.PLYRUM_BILLING_ENFORCE_BALANCE:
         log.error("cost_above_hold", run_id=str(run.id), cost=cost, held=run.held_micro_rub)
     return Bill(usage, cost, charged, estimated)
 
 
-def _usage_of(answer: Answer, input_bound: int) -> tuple[Usage, bool]:
+def _usage_of(answer: Answer, input_bound: int, max_output: int) -> tuple[Usage, bool]:
+    """What the provider told, unless it is absent or cannot be true."""
     told = answer.usage
-    says_nothing = told is not None and told.output_tokens == 0 and bool(answer.text)
-    if told is None or says_nothing:  # an explicit zero beside an answer is not believed
+    if told is None or not _is_believable(told, answer, input_bound, max_output):
         return _estimated(answer, input_bound), True
     return told, False
+
+
+def _is_believable(told: Usage, answer: Answer, input_bound: int, max_output: int) -> bool:
+    """Not zero beside an answer, and not far beyond what was asked (bounds are rough, hence the factor)."""
+    if told.output_tokens == 0 and answer.text:
+        return False
+    return told.input_tokens <= 4 * input_bound and told.output_tokens <= 4 * max_output
 
 
 def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from plyrum.clock import rfc3339_now
 
@@ -72,6 +72,12 @@ class Story:
         if not self._is_live:
             self._is_live = True
             self._log.has_work(self)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether this process told the terminal frame."""
+        told = self.pending or self.shown
+        return bool(told) and is_terminal(told[-1])
 
     def abandon(self) -> None:
         """This process cannot finish the story: readers are let go, the sweep writes its end."""
@@ -151,14 +157,17 @@ class FrameLog:
         commands: list[tuple[str | bytes | int, ...]] = []
         for story, count in counts:
             key = stream_key(story.run_id)
-            commands.append(("XADD", key, "*", "f", b"".join(story.pending[:count])))
+            # Numbered by its last frame: Redis refuses what it has, and an owner that was shut out.
+            number = len(story.shown) + count
+            commands.append(("XADD", key, f"{number}-0", "f", b"".join(story.pending[:count])))
             if story.limited_in != self._connections:
                 commands.append(("EXPIRE", key, KEEP_SECONDS))
         try:
-            await self._connection.connect()  # does nothing while connected
-            await self._connection.send_packed_command(self._connection.pack_commands(commands))
-            for _ in commands:
-                await self._connection.read_response()
+            try:
+                await self._talk(commands)
+            except (ConnectionError, OSError):  # Redis was restarted since the last trip: once more
+                await self._connection.disconnect(nowait=True)
+                await self._talk(commands)
             for story, _ in counts:
                 story.limited_in = self._connections
         except BaseException:
@@ -166,23 +175,40 @@ class FrameLog:
             await self._connection.disconnect(nowait=True)  # answers still under way would be misread
             raise
 
+    async def _talk(self, commands: list[tuple[str | bytes | int, ...]]) -> None:
+        await self._connection.connect()  # does nothing while connected
+        await self._connection.send_packed_command(self._connection.pack_commands(commands))
+        for _ in commands:
+            try:
+                await self._connection.read_response()
+            except ResponseError as error:
+                if "equal or smaller" not in str(error):  # it is there already
+                    raise
+
     async def stored(self, run_id: UUID) -> list[bytes]:
         """All frames that Redis holds of a run, whoever executes it."""
         entries: Any = await self._redis.xrange(stream_key(run_id))
         return [line for _, fields in entries for line in lines(fields[b"f"])]
 
     async def follow(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
-        """Frames of a run that another process executes. Empty groups mean: nothing new for a second."""
-        last: bytes | str = "0"
-        seen = 0
+        """Frames of a run that another process executes. Empty groups mean: nothing new for a second.
+
+        Frames that Redis lost are not skipped: the reader waits for the archive, which has all of them.
+        """
+        seen = after_seq
         while True:
-            answer: Any = await self._redis.xread({stream_key(run_id): last}, block=READ_BLOCK_MS)
-            entries = answer[0][1] if answer else []
-            found = [line for _, fields in entries for line in lines(fields[b"f"])]
-            if entries:
-                last = entries[-1][0]
-            fresh = found[max(0, after_seq - seen) :]
-            seen += len(found)
+            answer: Any = await self._redis.xread({stream_key(run_id): f"{seen}-0"}, block=READ_BLOCK_MS)
+            fresh: list[bytes] = []
+            for entry_id, fields in answer[0][1] if answer else []:
+                found = lines(fields[b"f"])
+                last = int(entry_id.split(b"-")[0])
+                first = last - len(found) + 1
+                if first > seen + 1:
+                    break
+                fresh += found[seen + 1 - first :]
+                seen = last
+            if answer and not fresh:
+                await asyncio.sleep(READ_BLOCK_MS / 1000)
             yield fresh
             if fresh and is_terminal(fresh[-1]):
                 return

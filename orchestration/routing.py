@@ -53,9 +53,14 @@ def plan(request: RunRequest, snapshot: Snapshot) -> Plan:
         excluded=excluded,
         input_bound=bound,
         estimate_micro_rub=chosen[0].expected_micro_rub,
-        hold_micro_rub=max(pricing.with_margin(c.worst_micro_rub) for c in chosen),
+        hold_micro_rub=_capped(max(pricing.with_margin(c.worst_micro_rub) for c in chosen), request),
         catalogue_version=snapshot.version,
     )
+
+
+def _capped(hold: int, request: RunRequest) -> int:
+    """The margin never goes beyond what the customer allowed."""
+    return hold if request.max_cost_micro_rub is None else min(hold, request.max_cost_micro_rub)
 
 
 def input_bound(messages: Iterable[Message]) -> int:

@@ -4,14 +4,18 @@ Called by beat through `orchestration/tasks.py`; safe to run twice, late and in 
 taken over by a conditional update that raises its fence, and settled once under that fence.
 """
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 from django.conf import settings
 from django.db import connection
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from billing import ledger, prices, pricing
 from billing.models import FxRate, PriceVersion
@@ -22,29 +26,48 @@ from orchestration.models import Run, RunState
 from plyrum.clock import rfc3339
 from plyrum.ids import uuid7
 
+log = structlog.get_logger(__name__)
+
 BATCH = 50
 TAKE_OVER_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What the stored frames of a run show: the bytes of output and the model that was writing."""
+    """What the stored frames of a run show: bytes of words and of thoughts, and the model that wrote."""
 
-    output_bytes: int
+    text_bytes: int
+    thought_bytes: int
     model: str
     frames: list[bytes]
 
 
 def sweep(*, now: datetime) -> dict[str, int]:
     """Settle abandoned runs and archive their stories; returns counts."""
-    ended = 0
+    counts = {"ended": 0, "archived": 0, "failed": 0}
     for run in _take_over():
-        delivered = _delivered(run)
-        answer = _settle(run, delivered)
-        if answer["outcome"] != "fenced":
-            _archive(run, delivered, answer, now)
-            ended += 1
-    return {"ended": ended, "archived": _archive_forgotten(now)}
+        counts["ended" if _is_done(run, lambda run: _end(run, now)) else "failed"] += 1
+    for run in _forgotten():
+        counts["archived" if _is_done(run, lambda run: _archive_forgotten(run, now)) else "failed"] += 1
+    return counts
+
+
+def _is_done(run: Run, work: Callable[[Run], None]) -> bool:
+    """One run that cannot be ended must not keep the others waiting: it is logged and comes again."""
+    try:
+        work(run)
+    except Exception:
+        log.exception("run_not_swept", run_id=str(run.id))
+        return False
+    return True
+
+
+def _end(run: Run, now: datetime) -> None:
+    delivered = _delivered(run)
+    answer = _settle(run, delivered)
+    if answer["outcome"] != "fenced":
+        run.refresh_from_db()
+        _archive(run, delivered, answer, now)
 
 
 def _take_over() -> list[Run]:
@@ -66,14 +89,16 @@ def _take_over() -> list[Run]:
 
 def _delivered(run: Run) -> Delivered:
     frames = _stored_frames(run)
-    size, model = 0, run.model
+    text, thoughts, model = 0, 0, run.model
     for line in frames:
         frame = orjson.loads(line)
         if frame["type"] == "route":
-            size, model = 0, frame["model"]
-        elif frame["type"] in ("delta", "reasoning"):
-            size += len(frame["text"].encode())
-    return Delivered(size, model, frames)
+            text, thoughts, model = 0, 0, frame["model"]
+        elif frame["type"] == "delta":
+            text += len(frame["text"].encode())
+        elif frame["type"] == "reasoning":
+            thoughts += len(frame["text"].encode())
+    return Delivered(text, thoughts, model, frames)
 
 
 def _stored_frames(run: Run) -> list[bytes]:
@@ -85,9 +110,11 @@ def _stored_frames(run: Run) -> list[bytes]:
 def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
     """Charge the input and the delivered part if it is of use, by the prices frozen with the run."""
     candidate = next((c for c in run.route["candidates"] if c["model"] == delivered.model), None)
-    usage = estimated_usage(delivered.output_bytes, run.route["input_bound_tokens"])
+    bound = run.route["input_bound_tokens"]
+    usage = estimated_usage(delivered.text_bytes + delivered.thought_bytes, bound)
+    is_useful = estimated_usage(delivered.text_bytes, 0).output_tokens >= USEFUL_TOKENS
     charged, rows = 0, []
-    if candidate is not None and usage.output_tokens >= USEFUL_TOKENS:
+    if candidate is not None and is_useful:
         price = _frozen_price(candidate)
         cost = pricing.cost(usage, price)
         charged = min(cost, run.hold_micro_rub)
@@ -151,7 +178,9 @@ def _archive(run: Run, delivered: Delivered, answer: dict[str, Any], now: dateti
     if not frames or not is_terminal(frames[-1]):
         frames += _last_frames(run, len(frames), answer, now)
         with Redis.from_url(settings.REDIS_URL) as redis:
-            redis.xadd(stream_key(run.id), {"f": b"".join(frames[len(delivered.frames) :])})
+            last = f"{len(frames)}-0"
+            with contextlib.suppress(ResponseError):  # the owner's own end came first
+                redis.xadd(stream_key(run.id), {"f": b"".join(frames[len(delivered.frames) :])}, id=last)
             redis.expire(stream_key(run.id), KEEP_SECONDS)
     _keep(run, frames)
 
@@ -188,26 +217,28 @@ def _keep(run: Run, frames: list[bytes]) -> None:
         cursor.execute("SELECT * FROM run_archive(%s)", [orjson.dumps([step]).decode()])
 
 
-def _archive_forgotten(now: datetime) -> int:
-    """Stories of runs that were settled, but whose process died before it archived them."""
-    forgotten = Run.objects.raw(
-        """
-        SELECT r.* FROM orchestration_run r
-         WHERE r.finished_at BETWEEN ledger_clock() - interval '50 min' AND ledger_clock() - interval '1 min'
-           AND r.state <> 'refused'
-           AND NOT EXISTS (SELECT 1 FROM orchestration_runframes f WHERE f.run_id = r.id)
-         ORDER BY r.finished_at LIMIT %s
-        """,
-        [BATCH],
+def _forgotten() -> list[Run]:
+    """Runs that were settled, but whose process died before it archived their stories."""
+    return list(
+        Run.objects.raw(
+            """
+            SELECT r.* FROM orchestration_run r
+             WHERE r.finished_at > ledger_clock() - interval '50 min'
+               AND r.finished_at < ledger_clock() - interval '1 min'
+               AND r.state <> 'refused'
+               AND NOT EXISTS (SELECT 1 FROM orchestration_runframes f WHERE f.run_id = r.id)
+             ORDER BY r.finished_at LIMIT %s
+            """,
+            [BATCH],
+        )
     )
-    count = 0
-    for run in forgotten:
-        answer = {
-            "charged": run.cost_micro_rub,
-            "released": run.hold_micro_rub - run.cost_micro_rub,
-            "spendable": None,
-            "entry_id": run.ledger_entry_id,
-        }
-        _archive(run, _delivered(run), answer, now)
-        count += 1
-    return count
+
+
+def _archive_forgotten(run: Run, now: datetime) -> None:
+    answer = {
+        "charged": run.cost_micro_rub,
+        "released": run.hold_micro_rub - run.cost_micro_rub,
+        "spendable": None,
+        "entry_id": run.ledger_entry_id,
+    }
+    _archive(run, _delivered(run), answer, now)

@@ -12,6 +12,7 @@ import orjson
 import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern, URLResolver, re_path
 from django.utils.datastructures import MultiValueDict
@@ -22,6 +23,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 from ninja.types import DictStrAny
+from redis.exceptions import RedisError
 
 from plyrum import errors, problems
 from plyrum.lean import parse_object, refuse_nul
@@ -161,6 +163,14 @@ def _wrong_fields(request: HttpRequest, failure: ValidationError) -> HttpRespons
 @api.exception_handler(RequestDataTooBig)
 def _too_big(request: HttpRequest, _: RequestDataTooBig) -> HttpResponse:
     return problem(request, errors.BodyTooLarge())
+
+
+@api.exception_handler(OperationalError)
+@api.exception_handler(RedisError)
+def _away(request: HttpRequest, failure: Exception) -> HttpResponse:
+    """The database or Redis is not there: nothing moved, the caller may try again."""
+    log.warning("server_away", path=request.path, error=type(failure).__name__)
+    return problem(request, errors.Unavailable("The service is not available now. Try again."))
 
 
 @api.exception_handler(Http404)

@@ -6,6 +6,7 @@ Never used when DATABASE_URL and REDIS_URL name servers of one's own.
 """
 
 import atexit
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -98,6 +99,8 @@ class Servers:
                 lock.close()
             _Redis(self.data_dir / "redis", self.redis_socket).stop()
             _Postgres(self.data_dir / "postgres", self.run_dir).stop()
+            with contextlib.suppress(OSError):  # not empty: somebody put something of their own there
+                self.run_dir.rmdir()
 
     def _prepare_folders(self) -> None:
         try:

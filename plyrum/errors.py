@@ -15,6 +15,7 @@ class PlyrumError(Exception):
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
     retry_after_seconds: int | None = None
+    is_replay = False  # the same refusal as before, by its idempotency key
 
     def __init__(self, detail: str = "", **extra: Any) -> None:
         super().__init__(detail or self.title)

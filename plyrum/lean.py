@@ -16,6 +16,7 @@ import psycopg
 import structlog
 from django.db import OperationalError as DatabaseUnavailable
 from pydantic import BaseModel, ValidationError
+from redis.exceptions import RedisError
 
 from plyrum import problems
 from plyrum.errors import (
@@ -183,8 +184,8 @@ async def _serve(handler: Handler, exchange: Exchange) -> None:
         await exchange.problem(error)
     except ValidationError as error:
         await exchange.problem(problems.field_errors(error.errors()))  # type: ignore[arg-type]
-    except (psycopg.OperationalError, DatabaseUnavailable) as error:
-        log.warning("database_away", path=exchange.path, error=type(error).__name__)
+    except (psycopg.OperationalError, DatabaseUnavailable, RedisError) as error:
+        log.warning("server_away", path=exchange.path, error=type(error).__name__)
         if not exchange.has_begun:
             await exchange.problem(Unavailable("The service is not available now. Try again."))
     except Exception:

@@ -64,6 +64,8 @@ def headers(error: PlyrumError) -> dict[str, str]:
     found: dict[str, str] = {}
     if error.retry_after_seconds is not None:
         found["Retry-After"] = str(error.retry_after_seconds)
+    if error.is_replay:
+        found["Idempotent-Replayed"] = "true"
     if isinstance(error, TooManyRequests) and error.limit is not None:
         found["X-RateLimit-Limit"] = str(error.limit)
         found["X-RateLimit-Remaining"] = "0"

@@ -29,7 +29,10 @@ def base_urls(environ: Mapping[str, str]) -> dict[str, str]:
 
 def api_keys(environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """{provider name: keys in the order given}; a plural variable wins over a single one."""
-    found = {_LEGACY_KEYS[name]: _split(value) for name, value in environ.items() if name in _LEGACY_KEYS}
+    found = {}
+    for name, provider in _LEGACY_KEYS.items():  # the plural stands last
+        if _split(environ.get(name, "")):
+            found[provider] = _split(environ[name])
     for kind in ("API_KEY", "API_KEYS"):
         for name, value in environ.items():
             match = _VARIABLE.fullmatch(name)

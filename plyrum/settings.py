@@ -345,6 +345,7 @@ API_ROUTERS = [
     ("/runs", "orchestration.api.runs_router"),
     ("/usage", "orchestration.api.usage_router"),
 ]
+WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
 LEDGER_CHECKS = ["payments.verification.checks"]  # what `verify_ledger` asks beside billing's own checks
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"

@@ -73,7 +73,10 @@ BEGIN
                     lease_until, created_at, finished_at)
         VALUES (given_id, (step ->> 'customer_id')::uuid, step ->> 'idempotency_key', step ->> 'fingerprint',
                 step ->> 'surface', step ->> 'mode', step ->> 'profile', step ->> 'model', step ->> 'provider',
-                state, CASE outcome WHEN 'opened' THEN '' ELSE outcome END, '', step -> 'route',
+                state, CASE outcome WHEN 'opened' THEN '' ELSE outcome END, '',
+                CASE outcome WHEN 'opened' THEN step -> 'route' ELSE (step -> 'route') || jsonb_build_object(
+                    'refused', jsonb_build_object('needed_micro_rub', step -> 'hold' -> 'amount',
+                                                  'balance_micro_rub', spendable)) END,
                 (step ->> 'estimate_micro_rub')::bigint, held, 0, 0, 0, false, (step ->> 'api_key_id')::uuid, 1,
                 moment + make_interval(secs => (step ->> 'lease_seconds')::int), moment,
                 CASE outcome WHEN 'opened' THEN NULL ELSE moment END)

@@ -9,8 +9,8 @@ from accounts.models import User
 from auditlog.actors import SYSTEM
 from auditlog.models import AuditEvent
 from orchestration import catalogue, switching
-from orchestration.models import CatalogueVersion, Model, Provider
 from orchestration.errors import AlreadySwitched
+from orchestration.models import CatalogueVersion, Model, Provider
 from plyrum.errors import NotFound
 from plyrum.ids import uuid7
 from tests import factories
