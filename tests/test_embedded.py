@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,8 +40,10 @@ pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "data"
+    for name in ("data", "other", "file"):
+        shutil.rmtree(Servers(tmp_path / name).run_dir, ignore_errors=True)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Called by the browser fixtures. Its Redis is its own, so that no task of another
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class Stage:
         self._open.enter_context(self.sandbox)
         redis = Servers(Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="plyrum-stage-"))))
         redis.ensure(postgres=False)
+        self._open.callback(shutil.rmtree, redis.run_dir, ignore_errors=True)
         self._open.callback(redis.release)
         server = ServerProcess(
             sandbox_url=self.sandbox.url,
