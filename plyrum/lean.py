@@ -67,7 +67,7 @@ class Exchange:
     async def body(self, limit: int) -> dict[str, Any]:
         """The JSON object sent. Raises BodyTooLarge, InvalidJson."""
         declared = self.header("content-length")
-        if declared.isdigit() and int(declared) > limit:
+        if declared.isdecimal() and int(declared) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes.")
         parts, size = [], 0
         while True:
@@ -181,18 +181,24 @@ async def _serve(handler: Handler, exchange: Exchange) -> None:
     try:
         await handler(exchange)
     except PlyrumError as error:
-        await exchange.problem(error)
+        await _tell(exchange, error)
     except ValidationError as error:
-        await exchange.problem(problems.field_errors(error.errors()))  # type: ignore[arg-type]
+        await _tell(exchange, problems.field_errors(error.errors()))  # type: ignore[arg-type]
     except (psycopg.OperationalError, DatabaseUnavailable, RedisError) as error:
         log.warning("server_away", path=exchange.path, error=type(error).__name__)
-        if not exchange.has_begun:
-            await exchange.problem(Unavailable("The service is not available now. Try again."))
+        await _tell(exchange, Unavailable("The service is not available now. Try again."))
     except Exception:
         # The outer edge: the traceback is logged, the caller learns a code and the request id.
         log.exception("request_failed", path=exchange.path, request_id=exchange.request_id)
-        if not exchange.has_begun:
-            await exchange.problem(PlyrumError("Something broke on our side."))
+        await _tell(exchange, PlyrumError("Something broke on our side."))
+
+
+async def _tell(exchange: Exchange, error: PlyrumError) -> None:
+    """Answer with the problem; an answer that has begun can only be cut."""
+    if exchange.has_begun:
+        log.warning("answer_cut", path=exchange.path, request_id=exchange.request_id, code=error.code)
+    else:
+        await exchange.problem(error)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -210,16 +216,17 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def refuse_nul(value: Any, *loc: str) -> None:
     """Raise InvalidRequest when a text inside `value` holds a NUL: no text of the database can keep one."""
-    if isinstance(value, str) and "\0" in value:
-        row = {"loc": list(loc), "msg": "A text may not contain NUL characters.", "type": "nul"}
-        raise InvalidRequest("The request has wrong fields.", errors=[row])
-    if isinstance(value, dict):
-        for name, part in value.items():
-            refuse_nul(name, *loc)
-            refuse_nul(part, *loc, name)
-    elif isinstance(value, list):
-        for place, part in enumerate(value):
-            refuse_nul(part, *loc, str(place))
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(value, loc)]  # JSON may nest deeper than calls may
+    while waiting:
+        part, place = waiting.pop()
+        if isinstance(part, str) and "\0" in part:
+            row = {"loc": list(place), "msg": "A text may not contain NUL characters.", "type": "nul"}
+            raise InvalidRequest("The request has wrong fields.", errors=[row])
+        if isinstance(part, dict):
+            waiting += [(name, place) for name in part]
+            waiting += [(inner, (*place, name)) for name, inner in part.items()]
+        elif isinstance(part, list):
+            waiting += [(inner, (*place, str(number))) for number, inner in enumerate(part)]
 
 
 def operation(summary: str, *, body: type[BaseModel] | None, answer: str, tag: str) -> dict[str, Any]:
