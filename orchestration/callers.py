@@ -48,4 +48,7 @@ def require_terms(accepted: tuple[UUID, ...], snapshot: Snapshot) -> None:
 
 def _load(token: str) -> Credential:
     close_old_connections()
-    return auth.credential_of(token)
+    try:
+        return auth.credential_of(token)
+    finally:
+        close_old_connections()  # the thread may never be used again

@@ -1,0 +1,183 @@
+"""Who is calling the engine: remembered for seconds; who runs for nothing; which offer counts."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management import call_command
+from pytest_django import Settings
+
+from accounts import blocking, superaccount
+from accounts.models import RefreshFamily, User
+from auditlog.actors import SYSTEM
+from billing.models import Hold, LedgerEntry, UsageEvent
+from legal.errors import TermsOutdated
+from orchestration import callers, catalogue
+from orchestration.models import Run
+from plyrum import clock
+from plyrum.errors import Unauthenticated
+from plyrum.ids import uuid7
+from tests import factories
+from tests.orchestration.conftest import Client, one, text_of
+from tests.sandbox_process import SandboxProcess
+from tests.server_process import ServerProcess
+
+ENDED_WITHIN_SECONDS = callers.CACHE_SECONDS + 1
+
+
+def ask(authorization: str) -> None:
+    asyncio.run(callers.credential(authorization))
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dGVzdA==", "Token abc", "bearer"])
+def test_header_without_a_bearer_token_is_refused(header: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        ask(header)
+
+    assert refused.value.code == "unauthenticated"
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "plk_" + "0" * 40, "é" * 10])
+def test_token_that_is_not_ours_is_refused_each_time(token: str) -> None:
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            ask(f"Bearer {token}")
+
+
+def test_caller_is_remembered_by_digest_only() -> None:
+    user = factories.customer()
+    token = factories.access_token(user)
+
+    async def twice() -> tuple[object, object]:
+        return await callers.credential(f"Bearer {token}"), await callers.credential(f"bearer {token}")
+
+    first, second = asyncio.run(twice())
+
+    assert first is second
+    assert all(isinstance(key, bytes) and len(key) == 32 for key in callers._known)
+    assert token not in repr(callers._known)
+
+
+def test_memory_has_an_upper_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "CACHE_SIZE", 2)
+    tokens = [factories.access_token(factories.customer()) for _ in range(4)]
+
+    for token in tokens:
+        ask(f"Bearer {token}")
+
+    assert len(callers._known) == 2
+
+
+def lost_after(client: Client, act: Callable[[], object]) -> float:
+    """Seconds from the act until the lean path refuses the token; it was good and remembered before."""
+    path = f"/api/runs/{uuid4()}/frames"
+    assert client.http.get(path).status_code == 404
+    act()
+    began = time.monotonic()
+    while (answer := client.http.get(path)).status_code == 404:
+        assert time.monotonic() - began < ENDED_WITHIN_SECONDS, "the token still opens the door"
+        time.sleep(0.1)
+    assert (answer.status_code, answer.json()["code"]) == (401, "session_ended")
+    return time.monotonic() - began
+
+
+def test_blocked_customer_loses_the_lean_path_within_seconds(client: Client) -> None:
+    lost_after(
+        client,
+        lambda: blocking.block(user_id=client.user.id, reason="Проба", now=clock.now(), actor=SYSTEM),
+    )
+
+
+def test_changed_password_ends_the_lean_path_within_seconds(client: Client) -> None:
+    def change() -> None:
+        User.objects.filter(pk=client.user.pk).update(token_version=client.user.token_version + 1)
+        RefreshFamily.objects.filter(user=client.user).update(revoked_at=clock.now())
+
+    lost_after(client, change)
+
+
+@pytest.fixture
+def snapshot() -> catalogue.Snapshot:
+    return catalogue.refresh()
+
+
+def test_accepted_offer_in_force_opens_the_door(snapshot: catalogue.Snapshot) -> None:
+    callers.require_terms(tuple(snapshot.binding_terms), snapshot)
+    callers.require_terms((uuid7(), *snapshot.binding_terms), snapshot)
+
+
+@pytest.mark.parametrize("accepted", [(), (UUID(int=1), UUID(int=2))])
+def test_only_a_binding_version_counts(snapshot: catalogue.Snapshot, accepted: tuple[UUID, ...]) -> None:
+    with pytest.raises(TermsOutdated) as refused:
+        callers.require_terms(accepted, snapshot)
+
+    assert (refused.value.status, refused.value.code) == (409, "terms_outdated")
+    assert refused.value.extra["version_id"] == snapshot.terms_in_force["version_id"]
+
+
+def test_material_change_of_the_offer_asks_for_a_new_acceptance(snapshot: catalogue.Snapshot) -> None:
+    old, new = next(iter(snapshot.binding_terms)), uuid7()
+
+    with pytest.raises(TermsOutdated):
+        callers.require_terms((old,), replace(snapshot, binding_terms=frozenset({new})))
+
+    callers.require_terms((old,), replace(snapshot, binding_terms=frozenset({old, new})))
+
+
+def test_run_without_an_acceptance_is_refused(make_client: Callable[..., Client]) -> None:
+    user = User.objects.create(email=factories.unique_email(), password="!", email_verified=True)
+    client = make_client(user=user)
+
+    answer = client.run()
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "terms_outdated")
+    assert answer.json()["version_id"]
+    assert not Run.objects.filter(customer_id=user.id).exists()
+
+
+SUPERACCOUNT = {
+    "PLYRUM_DEV_SUPERACCOUNT_ENABLED": "1",
+    "PLYRUM_DEV_SUPERACCOUNT_PASSWORD": "plyrum-dev-superaccount",
+}
+
+
+@pytest.fixture
+def free(sandbox: SandboxProcess, make_client: Callable[..., Client], settings: Settings) -> Iterator[Client]:
+    """The superaccount at a server of its own, with an id of this test's own."""
+    facts = SUPERACCOUNT | {
+        "PLYRUM_DEV_SUPERACCOUNT_USER_ID": str(uuid7()),
+        "PLYRUM_DEV_SUPERACCOUNT_EMAIL": factories.unique_email("dev"),
+    }
+    for name, value in facts.items():
+        setattr(settings, name, value == "1" or value)
+    user = superaccount.ensure_dev_superaccount()
+    with ServerProcess(sandbox_url=sandbox.url, workers=1, **facts) as process:
+        yield make_client(url=process.url, user=user)
+
+
+def test_superaccount_runs_for_nothing_and_is_counted(free: Client) -> None:
+    frames = free.frames()
+
+    run = Run.objects.get(id=frames[0]["run_id"])
+    settled = one(frames, "settled")
+    assert text_of(frames)
+    assert (one(frames, "run.accepted")["hold_micro_rub"], settled["cost_micro_rub"]) == (0, 0)
+    assert (run.state, run.hold_micro_rub, run.cost_micro_rub, run.ledger_entry_id) == ("done", 0, 0, None)
+    usage = UsageEvent.objects.get(run_id=run.id)
+    assert usage.charged_micro_rub == 0 < usage.cost_micro_rub
+    assert usage.ledger_entry_id is None
+    assert not LedgerEntry.objects.filter(customer_id=free.user.id).exists()
+    assert not Hold.objects.filter(customer_id=free.user.id).exists()
+
+
+def test_superaccounts_own_use_is_listed(free: Client) -> None:
+    free.frames()
+
+    (item,) = free.http.get("/api/usage").json()["items"]
+    assert item["cost_micro_rub"] == 0
+    assert item["usage"]["output_tokens"] > 0
+    assert free.balance()["unlimited"] is True
+    call_command("verify_ledger", verbosity=0)
