@@ -44,7 +44,7 @@ class RefreshIn(Input):
 
 class LogoutIn(Input):
     refresh_token: RefreshSecret | None = None
-    all: bool = False
+    all: Annotated[bool, Field(strict=True, description="End every session, not this one only.")] = False
 
 
 class ProfileOut(Schema):

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from ninja import Schema
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from payments.models import Payment
 from plyrum.clock import rfc3339
@@ -31,9 +31,18 @@ class Input(Schema):
     model_config = ConfigDict(extra="forbid")
 
 
+def _true(value: object) -> bool:
+    """1 equals True in Python; consent is given by a plain true and nothing that resembles it."""
+    if value is not True:
+        raise ValueError("The offer must be accepted.")
+    return True
+
+
 class CheckoutIn(Input):
     amount_rub: Annotated[int, Field(strict=True, description="Whole roubles.")]
-    accept_terms: Annotated[Literal[True], Field(description="The offer is accepted.")]
+    accept_terms: Annotated[
+        Literal[True], BeforeValidator(_true), Field(description="The offer is accepted.")
+    ]
     offer_version: Annotated[
         int | None,
         Field(

@@ -368,6 +368,7 @@ UNFOLD = {
     "SITE_HEADER": "Plyrum",
     "SITE_SUBHEADER": _("Управление"),
     "SITE_URL": "/",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/plyrum/img/favicon.svg"}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",

@@ -54,7 +54,7 @@ def test_every_failure_looks_the_same(post: Post, email: Any, password: str) -> 
 
     assert answer.status_code == 401
     assert answer.json() == {
-        "type": "/docs/errors/invalid_credentials",
+        "type": "urn:plyrum:error:invalid_credentials",
         "title": "The e-mail or the password is wrong",
         "status": 401,
         "detail": "The e-mail or the password is wrong",

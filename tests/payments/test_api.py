@@ -188,7 +188,7 @@ def test_wrong_fields_are_named_and_nothing_is_stored(
 @pytest.mark.parametrize(
     ("raw", "status", "code"),
     [
-        (b"", 422, "validation_failed"),
+        (b"", 400, "invalid_json"),
         (b"{", 400, "invalid_json"),
         (b"[]", 400, "invalid_json"),
         (b'{"amount_rub": NaN, "accept_terms": true}', 400, "invalid_json"),

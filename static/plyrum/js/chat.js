@@ -9,7 +9,7 @@
  *   balance_micro_rub, text}, finished {finish_reason, message_url}, failed {code, text, charged_micro_rub, message_url?}, ping.
  * - GET message_url -> HTML of the whole message (playground/_message.html).
  * - POST stop_url with X-CSRFToken stops; closing the page does not.
- * - POST estimate_url (text, model) -> {text, over_limit?}.
+ * - POST estimate_url (text, model, thread) -> {text, over_limit?}.
  * Without this file the form works too: the server waits and redirects.
  */
 
@@ -51,6 +51,18 @@ function rest() {
   showStop(false);
   sendButton.disabled = true;
   setTimeout(() => { sendButton.disabled = false; }, COOL_DOWN_MS);
+}
+
+/* ---- The heading: a new talk is named by its first question ------------------------------------------------------ */
+
+const TITLE_LENGTH = 80;
+
+function nameThread(question) {
+  const welcome = root.querySelector("[data-welcome]");
+  if (!welcome) return;
+  welcome.remove();
+  const title = root.querySelector("[data-title]");
+  if (title) title.textContent = question.slice(0, TITLE_LENGTH);
 }
 
 /* ---- Scrolling: the page moves once for the question, then only follows a reader who is at the end ------------- */
@@ -129,11 +141,12 @@ async function send() {
   const data = await response.json().catch(() => null);
   finishSending();
   if (response.status !== 201 || !data) return refused(response, data);
-  root.querySelector("[data-welcome]")?.remove();
+  nameThread(text);
   const question = data.message_html ? htmlToItem(data.message_html) : plainQuestion(text);
   list.append(question);
   field.value = "";
   form.elements.idempotency_key.value = data.idempotency_key ?? newKey();
+  form.dataset.thread = data.thread_id ?? "";
   if (data.thread_url && data.thread_url !== location.pathname) {
     history.pushState(null, "", data.thread_url);
     form.action = data.thread_url;
@@ -361,6 +374,7 @@ function askEstimate() {
     const body = new FormData();
     body.set("text", text);
     body.set("model", form.elements.model.value);
+    body.set("thread", form.dataset.thread ?? ""); // what was said before is paid for again
     body.set("csrfmiddlewaretoken", form.elements.csrfmiddlewaretoken.value);
     try {
       const response = await fetch(words.estimateUrl, { method: "POST", body, signal: estimateRequest.signal });
