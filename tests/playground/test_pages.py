@@ -15,7 +15,7 @@ from plyrum import clock
 from plyrum.ids import uuid7
 from tests import factories
 from tests.playground.conftest import RUB, credited
-from tests.playground.runs import COST, make_attempt, make_run, make_usage
+from tests.playground.runs import COST, make_attempt, make_run, make_usage, pay_for
 
 OWN_PAGES = ("/app", "/app/chat", "/app/usage")
 
@@ -85,13 +85,13 @@ def test_overview_leads_a_new_customer_to_the_first_steps(client: Client) -> Non
 def test_overview_shows_balance_runs_and_spend(client: Client, user: User) -> None:
     credited(user, 12 * RUB)
     _answer, run = _answered(user, "Почему небо голубое?")
-    make_usage(user, run_id=run.id)
+    pay_for(user, run.id)
 
     html = _html(client, "/app")
 
-    assert "12,00\u00a0₽" in html
+    assert "11,62\u00a0₽" in html
     assert "Почему небо голубое?" in html
-    assert "За 30 дней — 0,42\u00a0₽" in html
+    assert "За 30 дней — 0,3759\u00a0₽" in html
 
 
 def test_new_chat_offers_models_and_starters(client: Client, user: User) -> None:
