@@ -51,6 +51,7 @@ def main() -> int:
 def _cheap_steps(folder: str) -> list[Step]:
     python = sys.executable
     return [
+        Step("format", ["ruff", "format", "--check", "--quiet", "."]),
         Step("lint", ["ruff", "check", "--quiet", "."]),
         Step("import contracts", ["lint-imports"]),
         Step("translations", [python, "-m", "tests.translations", "--check"]),
