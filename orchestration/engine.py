@@ -337,7 +337,12 @@ class Engine:
                 await asyncio.sleep(1)
 
     def _obey(self, data: bytes) -> None:
-        run = self.runs.get(UUID(orjson.loads(data)["stop"]))
+        try:
+            run_id = UUID(orjson.loads(data)["stop"])
+        except (KeyError, TypeError, ValueError):
+            log.warning("control_message_not_understood")
+            return
+        run = self.runs.get(run_id)
         if run is not None:
             run.stop()
 

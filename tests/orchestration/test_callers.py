@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -147,7 +148,7 @@ SUPERACCOUNT = {
 @pytest.fixture
 def free(sandbox: SandboxProcess, make_client: Callable[..., Client], settings: Settings) -> Iterator[Client]:
     """The superaccount at a server of its own, with an id of this test's own."""
-    facts = SUPERACCOUNT | {
+    facts: dict[str, Any] = SUPERACCOUNT | {
         "PLYRUM_DEV_SUPERACCOUNT_USER_ID": str(uuid7()),
         "PLYRUM_DEV_SUPERACCOUNT_EMAIL": factories.unique_email("dev"),
     }

@@ -1,0 +1,263 @@
+"""The engine inside this process: begin, stop at any moment, silence, faults of ours, leaving."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+import pytest
+from pytest_django import Settings
+
+from billing.models import Hold, LedgerEntry, UsageEvent
+from orchestration import catalogue, engine
+from orchestration.engine import CONTROL_CHANNEL, Engine
+from orchestration.models import Attempt, Run, RunFrames
+from orchestration.shapes import RunRequest
+from plyrum.errors import Unavailable
+from plyrum.ids import uuid7
+from tests import factories
+from tests.orchestration.conftest import RUB, credited, one, text_of, types
+from tests.sandbox_process import SandboxProcess
+
+T = TypeVar("T")
+Frames = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _at_the_sandbox(sandbox: SandboxProcess, settings: Settings) -> Iterator[None]:
+    settings.PLYRUM_SANDBOX_URL = sandbox.url
+    settings.PLYRUM_RUN_LEASE_SECONDS = 20
+    catalogue._snapshot = None  # the addresses of the tests' sandbox are read
+    catalogue.refresh()
+    yield
+    catalogue._snapshot = None
+
+
+@pytest.fixture
+def asked() -> Callable[..., RunRequest]:
+    """Requests of one customer with money."""
+    user = credited(factories.customer(), 100 * RUB)
+
+    def make(model: str = "sandbox/small", **facts: Any) -> RunRequest:
+        given: dict[str, Any] = {
+            "customer_id": user.id, "idempotency_key": str(uuid7()), "fingerprint": "f", "surface": "api",
+            "messages": ({"role": "user", "content": "Сколько будет два и два?"},), "mode": "auto",
+            "profile": "balanced", "models": (model,), "max_output_tokens": None, "temperature": None,
+            "reasoning_effort": None, "max_cost_micro_rub": None, "stream": True,
+            "accepted_terms": tuple(catalogue.current().binding_terms),
+        }  # fmt: skip
+        return RunRequest(**given | facts)
+
+    return make
+
+
+Asked = Callable[..., RunRequest]
+
+
+def with_engine(work: Callable[[Engine], Awaitable[T]]) -> T:
+    """Run `work` with an engine that is closed afterwards."""
+
+    async def go() -> T:
+        opened = Engine()
+        try:
+            async with asyncio.timeout(30):
+                return await work(opened)
+        finally:
+            await opened.close()
+
+    return asyncio.run(go())
+
+
+async def told(opened: Engine, run_id: UUID, after: int = 0) -> Frames:
+    return [orjson.loads(line) async for group in opened.follow(run_id, after) for line in group]
+
+
+async def after_frames(opened: Engine, run_id: UUID, count: int) -> None:
+    while len(opened.runs[run_id].story.shown) < count:
+        await asyncio.sleep(0.01)
+
+
+def test_run_ends_and_is_kept(asked: Asked) -> None:
+    async def work(opened: Engine) -> tuple[UUID, Frames, int]:
+        run_id = (await opened.start(asked())).run_id
+        frames = await told(opened, run_id)
+        return run_id, frames, len(opened.runs)
+
+    run_id, frames, left = with_engine(work)
+
+    assert (types(frames)[-1], left) == ("run.finished", 0)
+    kept = RunFrames.objects.get(run_id=run_id).frames
+    assert [orjson.loads(line) for line in kept.splitlines()] == frames
+
+
+def test_leaving_lets_running_answers_finish(asked: Asked) -> None:
+    async def work(opened: Engine) -> UUID:
+        return (await opened.start(asked("bench/20-5"))).run_id
+
+    run_id = with_engine(work)
+
+    assert Run.objects.get(id=run_id).state == "done"
+    assert Hold.objects.get(id=run_id).status == "captured"
+    assert RunFrames.objects.filter(run_id=run_id).exists()
+
+
+def test_stop_in_the_moment_of_beginning_costs_nothing(asked: Asked) -> None:
+    """The task was not given a turn yet: it must end all the same."""
+
+    async def work(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked("fault/slow"))).run_id
+        await opened.stop(run_id)
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(work)
+
+    assert (one(frames, "run.finished")["finish_reason"], one(frames, "settled")["cost_micro_rub"]) == (
+        "cancelled", 0,
+    )  # fmt: skip
+    assert (Run.objects.get(id=run_id).state, Hold.objects.get(id=run_id).status) == ("stopped", "released")
+
+
+def test_stop_in_the_middle_is_charged_for_the_delivered_part(asked: Asked) -> None:
+    async def work(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked("fault/slow"))).run_id
+        await after_frames(opened, run_id, 6)
+        await opened.stop(run_id)
+        await opened.stop(run_id)  # twice is once
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(work)
+
+    run = Run.objects.get(id=run_id)
+    assert (run.state, run.estimated) == ("stopped", True)
+    assert 0 < run.cost_micro_rub == one(frames, "settled")["cost_micro_rub"] < run.hold_micro_rub
+    assert LedgerEntry.objects.filter(customer_id=run.customer_id, type="usage_debit").count() == 1
+
+
+def test_stop_reaches_the_process_that_executes(asked: Asked) -> None:
+    async def work(opened: Engine) -> Frames:
+        other = Engine()
+        await asyncio.sleep(0.3)  # both listen
+        run_id = (await opened.start(asked("fault/slow"))).run_id
+        await after_frames(opened, run_id, 5)
+        await opened.redis.publish(CONTROL_CHANNEL, b"garbage")
+        await opened.redis.publish(CONTROL_CHANNEL, b"{}")
+        await opened.redis.publish(CONTROL_CHANNEL, b'{"stop":"nobody"}')
+        await other.stop(run_id)
+        frames = await told(other, run_id)
+        await other.close()
+        return frames
+
+    assert one(with_engine(work), "run.finished")["finish_reason"] == "cancelled"
+
+
+def test_quiet_run_says_that_it_is_alive(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PING_SECONDS", 0.4)
+
+    async def work(opened: Engine) -> Frames:
+        return await told(opened, (await opened.start(asked("fault/slow-first"))).run_id)
+
+    frames = with_engine(work)
+
+    assert types(frames)[:5] == ["run.accepted", "route", "stage.started", "ping", "delta"]
+    assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
+
+
+def test_lease_is_renewed_while_the_run_lives(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LEASE_RENEWAL_SECONDS", 0.2)
+
+    async def work(opened: Engine) -> tuple[Any, Any]:
+        run_id = (await opened.start(asked("fault/slow"))).run_id
+        query = "SELECT lease_until FROM orchestration_run WHERE id = %s"
+        first = await opened._reads.one(query, [run_id])
+        await asyncio.sleep(0.7)
+        second = await opened._reads.one(query, [run_id])
+        await opened.stop(run_id)
+        await told(opened, run_id)
+        return first, second
+
+    first, second = with_engine(work)
+
+    assert second["lease_until"] > first["lease_until"]
+
+
+def test_fault_of_ours_is_an_end_without_a_charge(asked: Asked) -> None:
+    """The snapshot has lost the provider's address between plan and call."""
+    catalogue._snapshot = replace(catalogue.current(), base_urls={})
+
+    async def work(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked())).run_id
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(work)
+
+    assert (frames[-1]["code"], frames[-1]["charged_micro_rub"]) == ("internal_error", 0)
+    assert (Run.objects.get(id=run_id).state, Hold.objects.get(id=run_id).status) == ("failed", "released")
+    assert not UsageEvent.objects.filter(run_id=run_id).exists()
+
+
+def test_run_has_a_total_limit(asked: Asked, settings: Settings) -> None:
+    settings.PLYRUM_RUN_SECONDS = 1
+
+    async def work(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked("fault/slow"))).run_id
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(work)
+
+    run = Run.objects.get(id=run_id)
+    assert (run.state, frames[-1]["code"]) == ("failed", "timeout_total")
+    assert text_of(frames)
+    assert run.cost_micro_rub < run.hold_micro_rub
+
+
+@pytest.mark.parametrize(("model", "calls"), [("fault/500", 4), ("fault/503", 1), ("fault/400", 1)])
+def test_keys_are_tried_as_the_class_allows(asked: Asked, model: str, calls: int) -> None:
+    """Two keys: 500 is tried twice with each; an overloaded provider and a wrong request once."""
+
+    async def work(opened: Engine) -> UUID:
+        run_id = (await opened.start(asked(model))).run_id
+        await told(opened, run_id)
+        return run_id
+
+    attempts = Attempt.objects.filter(run_id=with_engine(work)).order_by("number")
+
+    assert [attempt.number for attempt in attempts] == list(range(1, calls + 1))
+    assert {attempt.status for attempt in attempts} == {"failed"}
+    keys = [attempt.key_fingerprint for attempt in attempts]
+    assert len(set(keys)) == (2 if calls == 4 else 1)
+
+
+def test_customers_mistake_is_not_carried_to_another_model(asked: Asked) -> None:
+    async def work(opened: Engine) -> Frames:
+        request = asked(models=("fault/400", "sandbox/small"))
+        return await told(opened, (await opened.start(request)).run_id)
+
+    frames = with_engine(work)
+
+    assert "fallback" not in types(frames)
+    assert (frames[-1]["code"], frames[-1]["retryable"]) == ("request_invalid", False)
+
+
+def test_reader_of_a_kept_run_begins_anywhere(asked: Asked) -> None:
+    async def work(opened: Engine) -> tuple[Frames, Frames, Frames]:
+        run_id = (await opened.start(asked("bench/20"))).run_id
+        whole = await told(opened, run_id)
+        while await opened._archived(run_id) is None:
+            await asyncio.sleep(0.01)
+        return whole, await told(opened, run_id, 4), await told(opened, run_id, 10_000)
+
+    whole, some, none = with_engine(work)
+
+    assert some == whole[4:]
+    assert none == []
+
+
+def test_run_that_nobody_knows_has_no_frames(asked: Asked) -> None:
+    assert with_engine(lambda opened: told(opened, uuid7())) == []
+
+
+def test_outside_the_server_there_is_no_engine() -> None:
+    with pytest.raises(Unavailable):
+        engine.engine()
