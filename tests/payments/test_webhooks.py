@@ -107,7 +107,7 @@ def test_when_it_cannot_be_stored_the_sender_is_told_to_come_again(client: Clien
             cursor.execute("LOCK TABLE payments_webhookevent IN ACCESS EXCLUSIVE MODE")
         at_once([hold_and_ask])
 
-    assert done == [500]
+    assert done == [503]
 
 
 def test_a_real_delivery_ends_in_the_wallet(server_url: str, sandbox: SandboxProcess, shop: Shop) -> None:
