@@ -11,7 +11,7 @@ import structlog
 
 
 def configure(*, is_production: bool) -> None:
-    """Set up structlog and the standard library's logging to write the same lines to standard output."""
+    """Set up structlog and the standard library's logging to write the same lines to standard error."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
