@@ -347,9 +347,13 @@ def test_reviewed_catalogues_can_be_loaded(tmp_path: Path) -> None:
 
 
 def test_loads_at_once_add_one_version_of_a_price(load: Load, own: str, tmp_path: Path) -> None:
+    path = tmp_path / "at_once.toml"
+    path.write_text(
+        configured.PLYRUM_CATALOGUE_PATH.read_text(encoding="utf-8") + both(own), encoding="utf-8"
+    )
     load()
 
-    at_once(4, lambda: load(both(own)))
+    at_once(4, lambda: catalogue.load(path, now=clock.now(), actor=SYSTEM))
 
     assert versions(own) == [(1, 96_000_000)]
 
