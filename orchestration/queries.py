@@ -7,7 +7,7 @@ import orjson
 from django.db.models import QuerySet
 
 from orchestration.errors import RunNotFound
-from orchestration.models import Attempt, Run, RunFrames
+from orchestration.models import Attempt, Run
 
 
 def runs_of(customer_id: UUID) -> QuerySet[Run]:
@@ -25,14 +25,6 @@ def run_of(customer_id: UUID, run_id: str | UUID) -> Run:
 
 def attempts_of(run: Run) -> list[Attempt]:
     return list(Attempt.objects.filter(run_id=run.id, customer_id=run.customer_id).order_by("number"))
-
-
-def answer_text(run_id: UUID) -> str | None:
-    """The text of a finished run from its kept story; None while it runs or when it is no longer kept."""
-    row = RunFrames.objects.filter(run_id=run_id).only("frames").first()
-    if row is None:
-        return None
-    return text_of(row.frames.splitlines())
 
 
 def text_of(frames: list[str]) -> str:

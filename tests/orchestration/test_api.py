@@ -7,13 +7,18 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from django.conf import settings
+from redis import Redis
 
 from billing import pricing
 from billing.models import UsageEvent
 from orchestration import catalogue
+from orchestration.frames import stream_key
+from orchestration.models import Run, RunFrames
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests.orchestration.conftest import Client, one
+from tests.orchestration.test_runs import wait_for_archive
 
 MODEL_FIELDS = {
     "id", "label", "description_ru", "provider", "capabilities", "context_tokens", "max_output_tokens",
@@ -259,3 +264,76 @@ def test_visitor_must_sign_in(client: Client, method: str, path: str) -> None:
 
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code", "reason"),
+    [
+        ("fault/503", 503, "run_failed", "overloaded"),
+        ("fault/400", 422, "request_refused", "request_invalid"),
+        ("fault/context", 422, "request_refused", "context_too_long"),
+        ("fault/empty", 503, "run_failed", "empty_answer"),
+    ],
+)
+def test_failed_run_without_a_stream_is_a_problem(
+    client: Client, model: str, status: int, code: str, reason: str
+) -> None:
+    answer = client.run(model, stream=False)
+
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["reason"]) == (status, code, reason)
+    # The same key answers the same failure for good, so repeating the request itself does not help.
+    assert (body["charged_micro_rub"], body["retryable"]) == (0, False)
+    assert client.http.get(f"/api/runs/{body['run_id']}").json()["state"] == "failed"
+
+
+def test_same_key_without_a_stream_answers_the_same_object(client: Client) -> None:
+    key = str(uuid4())
+
+    first, again = (client.run(idempotency_key=key, stream=False) for _ in range(2))
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_key_is_required(client: Client, key: str | None) -> None:
+    body = {"prompt": "?", "model": "sandbox/small"} | ({"idempotency_key": key} if key is not None else {})
+
+    answer = client.http.post("/api/stream/run", json=body)
+
+    assert answer.status_code == 422
+    assert answer.json()["code"] in ("idempotency_key_required", "validation_failed")
+
+
+def test_key_may_stand_in_the_header(client: Client) -> None:
+    body = {"prompt": "?", "model": "sandbox/small", "stream": False}
+    headers = {"Idempotency-Key": str(uuid4())}
+
+    first, again = (client.http.post("/api/stream/run", json=body, headers=headers) for _ in range(2))
+
+    assert first.json() == again.json()
+    assert first.headers["x-plyrum-run"] == again.headers["x-plyrum-run"]
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9999999999", " "])
+def test_place_in_a_story_is_a_whole_number(client: Client, after: str) -> None:
+    run_id = client.run(stream=False).json()["run_id"]
+
+    answer = client.http.get(f"/api/runs/{run_id}/frames", params={"after_seq": after})
+
+    assert answer.status_code == 422 or after == " "
+
+
+def test_story_that_is_no_longer_kept_is_gone(client: Client) -> None:
+    key = str(uuid4())
+    run_id = client.run("fault/400", idempotency_key=key).headers["x-plyrum-run"]
+    wait_for_archive(run_id)
+    RunFrames.objects.filter(run_id=run_id).delete()
+    Run.objects.filter(id=run_id).update(finished_at=clock.now() - timedelta(days=1))
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        redis.delete(stream_key(run_id))
+
+    answer = client.http.get(f"/api/runs/{run_id}/frames")
+
+    assert (answer.status_code, answer.json()["code"]) == (410, "frames_gone")
