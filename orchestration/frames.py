@@ -154,26 +154,32 @@ class FrameLog:
 
     async def _send(self, counts: list[tuple[Story, int]]) -> None:
         """One trip for all stories, on a connection of its own: a pipeline costs more than it sends."""
-        commands: list[tuple[str | bytes | int, ...]] = []
+        try:
+            try:
+                await self._talk(self._commands(counts))
+            except (ConnectionError, OSError):  # Redis was restarted since the last trip: once more
+                await self._lose_connection()
+                await self._talk(self._commands(counts))
+        except BaseException:
+            await self._lose_connection()  # answers still under way would be misread
+            raise
+        for story, _ in counts:
+            story.limited_in = self._connections
+
+    def _commands(self, counts: list[tuple[Story, int]]) -> list[tuple[str | bytes | int, ...]]:
+        found: list[tuple[str | bytes | int, ...]] = []
         for story, count in counts:
             key = stream_key(story.run_id)
             # Numbered by its last frame: Redis refuses what it has, and an owner that was shut out.
             number = len(story.shown) + count
-            commands.append(("XADD", key, f"{number}-0", "f", b"".join(story.pending[:count])))
+            found.append(("XADD", key, f"{number}-0", "f", b"".join(story.pending[:count])))
             if story.limited_in != self._connections:
-                commands.append(("EXPIRE", key, KEEP_SECONDS))
-        try:
-            try:
-                await self._talk(commands)
-            except (ConnectionError, OSError):  # Redis was restarted since the last trip: once more
-                await self._connection.disconnect(nowait=True)
-                await self._talk(commands)
-            for story, _ in counts:
-                story.limited_in = self._connections
-        except BaseException:
-            self._connections += 1  # a Redis that was away may come back empty
-            await self._connection.disconnect(nowait=True)  # answers still under way would be misread
-            raise
+                found.append(("EXPIRE", key, KEEP_SECONDS))
+        return found
+
+    async def _lose_connection(self) -> None:
+        self._connections += 1  # a Redis that was away may come back empty
+        await self._connection.disconnect(nowait=True)
 
     async def _talk(self, commands: list[tuple[str | bytes | int, ...]]) -> None:
         await self._connection.connect()  # does nothing while connected

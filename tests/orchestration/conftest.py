@@ -1,16 +1,19 @@
 """One sandbox and one real server for all tests of the engine, and a client that speaks to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import orjson
 import pytest
+import pytest_asyncio
+from aiohttp import ClientSession
 from django.db import transaction
 
 from accounts.models import User
 from billing import ledger
+from orchestration.providers.transport import open_session
 from plyrum.ids import uuid7
 from tests import factories
 from tests.sandbox_process import SandboxProcess
@@ -24,6 +27,12 @@ Frames = list[dict[str, Any]]
 def sandbox() -> Iterator[SandboxProcess]:
     with SandboxProcess() as process:
         yield process
+
+
+@pytest_asyncio.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with open_session() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

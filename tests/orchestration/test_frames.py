@@ -256,6 +256,28 @@ async def test_readers_of_this_process_go_on_without_redis(own_redis: RedisProce
     await client.aclose()
 
 
+async def test_redis_restarted_between_two_trips_is_written_to_again(
+    own_redis: RedisProcess, ended: Ended
+) -> None:
+    client = Redis.from_url(own_redis.url)
+    log = FrameLog(client)
+    story = Story(uuid7(), log, ended)
+    tell(story, 3, ends=False)
+    await eventually(lambda: len(story.shown) == 3)
+    own_redis.stop()
+    own_redis.start()
+
+    with capture_logs() as said:
+        tell(story, 2)
+        await all_of(story.follow())
+
+    assert said == []
+    assert [orjson.loads(frame)["seq"] for frame in await log.stored(story.run_id)] == [4, 5, 6]
+    assert await client.ttl(stream_key(story.run_id)) > 0
+    await log.close()
+    await client.aclose()
+
+
 async def test_closing_writes_what_was_told(redis: Redis, ended: Ended) -> None:
     log = FrameLog(redis)
     stories = [Story(uuid7(), log, ended) for _ in range(20)]
