@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
+from django.utils import translation
 from pytest_django import DjangoDbBlocker
 
 from billing import verification
@@ -46,6 +47,13 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 def _database_for_all(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _usual_language() -> Iterator[None]:
+    """A page leaves its language in the thread that made it; the next test must not meet it."""
+    yield
+    translation.deactivate()
 
 
 def _drop_left_overs() -> None:

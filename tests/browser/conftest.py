@@ -55,8 +55,9 @@ def people() -> People:
     return People(customer=customer, operator=factories.operator())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stage(people: People) -> Iterator[Stage]:
+    """Gone after its module: its beat sweeps the common database and would end the runs of other tests."""
     with Stage() as stage:
         yield stage
 

@@ -17,7 +17,7 @@ TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
 
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
 ROW_LOCK = (r"FOR NO KEY UPDATE", "")
-ORDER_OF_WALLETS = (r"ORDER BY s\.[^,\n]*customer_id\S*, s\.place", "ORDER BY s.place")
+ORDER_OF_WALLETS = (r"ORDER BY \(?s\.[^,\n]*customer_id[^,\n]*, s\.place", "ORDER BY s.place")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
 # The amounts' own type is a second line behind the functions; without it a race shows its full damage.

@@ -84,6 +84,7 @@ def test_without_lock_and_key_the_same_race_credits_twice(shop: Shop) -> None:
 def test_the_ledger_key_alone_holds_when_the_lock_is_missing(shop: Shop) -> None:
     user = factories.customer()
     payment = open_payment(user)
+    shop.pay(payment)
     both_have_looked = threading.Barrier(2)
 
     def without_lock() -> bool:
@@ -100,3 +101,5 @@ def test_the_ledger_key_alone_holds_when_the_lock_is_missing(shop: Shop) -> None
 
     assert sorted(at_once([without_lock, without_lock])) == [False, True]
     assert balance(user) == 500 * RUB
+    settled = refresh.refresh(payment_id=payment.id, now=clock.now(), actor=sweep.ACTOR)
+    assert (settled.status, balance(user)) == ("succeeded", 500 * RUB)
