@@ -224,7 +224,8 @@ def _parsed(data: bytes) -> dict[str, Any]:
 def canonical_usage(raw: dict[str, Any]) -> Usage | None:
     """A provider's usage object as ours; None when it names no tokens. Parts above their whole are cut.
 
-    Source: provider guide 12.1: cached and cache-write tokens are parts of prompt_tokens here.
+    Source: provider guide 12.1: cached and cache-write tokens are parts of prompt_tokens here; DeepSeek names
+    the cached part beside them.
     """
     prompt = _count(raw.get("prompt_tokens"))
     completion = _count(raw.get("completion_tokens"))
@@ -232,7 +233,7 @@ def canonical_usage(raw: dict[str, Any]) -> Usage | None:
         return None
     inputs = _details(raw.get("prompt_tokens_details"))
     outputs = _details(raw.get("completion_tokens_details"))
-    cached = min(_count(inputs.get("cached_tokens")) or 0, prompt)
+    cached = min(_count(inputs.get("cached_tokens", raw.get("prompt_cache_hit_tokens"))) or 0, prompt)
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
