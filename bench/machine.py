@@ -42,7 +42,8 @@ class Process:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **environment},
+                # An emptied name is no name: LiteLLM refuses an empty DATABASE_URL.
+                env={name: value for name, value in {**os.environ, **environment}.items() if value},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

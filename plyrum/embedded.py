@@ -225,7 +225,9 @@ class _Redis:
 
     def start(self) -> None:
         if _accepts(self.socket_path):
-            return
+            if self.pid_file.exists():
+                return
+            self._end_by(b"SHUTDOWN NOSAVE")  # its folder was deleted under it, so it could not save
         log = self.folder / "server.log"
         subprocess.run(  # noqa: S603
             [
@@ -237,18 +239,21 @@ class _Redis:
             check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while not _accepts(self.socket_path):
+        while not (_accepts(self.socket_path) and self.pid_file.exists()):
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(f"Redis did not come up.\n{_tail(log)}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        if not _accepts(self.socket_path):
-            return
+        if _accepts(self.socket_path):
+            self._end_by(b"SHUTDOWN SAVE")
+
+    def _end_by(self, command: bytes) -> None:
+        """Send a command that ends the server and wait until it has: then it closes the connection."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.socket_path))
-            connection.sendall(b"SHUTDOWN SAVE\r\n")
-            connection.recv(1)  # closed by the server once the data is on disk
+            connection.sendall(command + b"\r\n")
+            connection.recv(1)
 
 
 def _accepts(path: Path) -> bool:

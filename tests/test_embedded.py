@@ -167,6 +167,24 @@ def test_servers_left_by_killed_users_are_taken_over_with_their_data(folder: Pat
     leave(once_more)
 
 
+def test_servers_whose_folder_was_deleted_give_way_to_new_ones(folder: Path, user: User) -> None:
+    killed = user(folder)
+    with closing(database(folder)) as connection:
+        connection.execute("CREATE TABLE gone AS SELECT 42 AS answer")
+    redis(folder).set("gone", "yes")
+    killed.kill()
+    killed.wait()
+    shutil.rmtree(folder)
+
+    again = user(folder)
+
+    with closing(database(folder)) as connection:
+        assert connection.execute("SELECT to_regclass('gone')").fetchone() == (None,)
+    assert redis(folder).get("gone") is None
+    leave(again)
+    assert left_behind(folder) == []
+
+
 def test_two_folders_at_once_do_not_meet(folder: Path, tmp_path: Path, user: User) -> None:
     other_folder = tmp_path / "other"
     here, there = user(folder), user(other_folder)
