@@ -349,7 +349,7 @@ def test_parts_are_never_above_their_whole(inputs: Any, outputs: Any, expected: 
 
 def test_cached_part_may_stand_beside_the_whole() -> None:
     """DeepSeek's form; the standard one wins where both are told."""
-    told = {"prompt_tokens": 120, "completion_tokens": 40, "prompt_cache_hit_tokens": 100}
+    told: dict[str, Any] = {"prompt_tokens": 120, "completion_tokens": 40, "prompt_cache_hit_tokens": 100}
     both = {**told, "prompt_tokens_details": {"cached_tokens": 60}}
 
     assert [usage.cached_input_tokens for usage in map(canonical_usage, (told, both)) if usage] == [100, 60]
