@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,7 +40,13 @@ class Gateways:
         self.processes: list[Process] = []
 
     def __enter__(self) -> Self:
-        port = settings.PORT
+        with ExitStack() as undo:  # a start that fails leaves nothing behind
+            undo.callback(self._stop)
+            self._start_all(settings.PORT)
+            undo.pop_all()
+        return self
+
+    def _start_all(self, port: int) -> None:
         self.sandbox = self._start(
             "sandbox",
             python("-m", "sandbox", "--port", str(port + 100)),
@@ -55,7 +62,6 @@ class Gateways:
         self.tokens = _customers()
         if self.peer:
             self.peer_process = self._start_peer()
-        return self
 
     def targets(self, kind: str) -> list[Target]:
         """Direct, ours and the peer's, for one whole answer ("plain") or a stream of 20 chunks."""
@@ -127,6 +133,9 @@ class Gateways:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for process in reversed(self.processes):
             process.stop()
 

@@ -38,6 +38,8 @@ class Process:
 
     def __init__(self, *command: str, environment: dict[str, str], log: Path, ready: str) -> None:
         self.log = log
+        if _answers(ready):
+            raise RuntimeError(f"Something else answers at {ready}: it would be measured instead.")
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
