@@ -53,10 +53,6 @@ class Credential:
     def is_operator(self) -> bool:
         return bool(self.role)
 
-    @property
-    def accepted_offer_version_id(self) -> UUID | None:
-        return self.accepted_offer_version_ids[0] if self.accepted_offer_version_ids else None
-
 
 def load(*, user_id: UUID, session_id: UUID, token_version: int, now: datetime) -> Credential:
     """The caller behind an access token's claims.

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db.models import Count, F, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
-from billing.models import CreditLot, FxRate, LedgerEntry, PriceVersion, UsageEvent, Wallet
+from billing.models import CreditLot, FxRate, LedgerEntry, PriceVersion, UsageEvent
 from billing.shapes import Balance, LotView
 
 Row = TypeVar("Row", LedgerEntry, UsageEvent)
@@ -100,10 +100,6 @@ def current_rates() -> dict[str, FxRate]:
     """The newest rate of each currency."""
     rows = FxRate.objects.order_by("currency", "-rate_date", "-id").distinct("currency")
     return {row.currency: row for row in rows}
-
-
-def wallet_of(customer_id: UUID) -> Wallet | None:
-    return Wallet.objects.filter(customer_id=customer_id).first()
 
 
 def _within(rows: QuerySet[Row], since: datetime | None, until: datetime | None) -> QuerySet[Row]:

@@ -92,15 +92,14 @@ def _line(line: Line) -> dict[str, Any]:
 
 
 def _lot(lot: LotView) -> dict[str, Any]:
-    """The kind in the template's words; what it has no word for comes as text."""
     words = {
-        LotKind.PURCHASED: "paid",
-        LotKind.BONUS: "bonus",
+        LotKind.PURCHASED: _("Пополнение"),
+        LotKind.BONUS: _("Бонус"),
         LotKind.MONTHLY: _("Месячные по тарифу"),
         LotKind.ROLLOVER: _("Перенос с прошлого месяца"),
     }
     return {
-        "kind": words[LotKind(lot.kind)],
+        "label": words[LotKind(lot.kind)],
         "remaining_micro_rub": lot.remaining_micro_rub,
         "expires_at": lot.expires_at,
         "created_at": lot.created_at,

@@ -28,7 +28,7 @@ from plyrum.errors import (
     PlyrumError,
     Unavailable,
 )
-from plyrum.middleware import client_ip, request_id
+from plyrum.middleware import request_id
 
 log = structlog.get_logger(__name__)
 
@@ -58,11 +58,6 @@ class Exchange:
     @property
     def query(self) -> dict[str, str]:
         return dict(parse_qsl(self._scope["query_string"].decode("latin-1")))
-
-    @property
-    def client_ip(self) -> str:
-        socket = self._scope.get("client") or ("",)
-        return client_ip(socket[0], self.header("x-forwarded-for"))
 
     async def body(self, limit: int) -> dict[str, Any]:
         """The JSON object sent. Raises BodyTooLarge, InvalidJson."""

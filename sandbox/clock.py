@@ -22,10 +22,6 @@ class Clock:
         """Wake everything that waits."""
         self._stopping.set()
 
-    @property
-    def is_stopping(self) -> bool:
-        return self._stopping.is_set()
-
     async def stopped(self) -> None:
         """Wait until the sandbox begins to stop."""
         await self._stopping.wait()

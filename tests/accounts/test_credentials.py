@@ -39,7 +39,6 @@ def test_live_session_tells_who_calls_and_what_was_accepted(user: User) -> None:
     assert (found.user_id, found.kind, found.role, found.locale) == (user.id, "access_token", "", "ru")
     assert (found.is_operator, found.is_unlimited) == (False, False)
     assert found.accepted_offer_version_ids == (offer.pk,)
-    assert found.accepted_offer_version_id == offer.pk
 
 
 def test_one_row_answers_everything(user: User, django_assert_num_queries: DjangoAssertNumQueries) -> None:
@@ -94,7 +93,7 @@ def test_session_of_the_site_needs_no_family() -> None:
 def test_person_who_accepted_nothing_has_no_version() -> None:
     user = User.objects.create(email=factories.unique_email(), password="!")
 
-    assert credentials.for_site_session(user.id).accepted_offer_version_id is None
+    assert credentials.for_site_session(user.id).accepted_offer_version_ids == ()
 
 
 def test_actor_of_a_request_is_its_caller(user: User) -> None:

@@ -52,16 +52,6 @@ def test_usage_is_summed_by_day_of_moscow_by_model_and_by_key(clock: LedgerClock
     assert sums("key") == [(str(key), 1, 2), (None, 2, 5)]
 
 
-def test_wallet_is_found_or_not() -> None:
-    customer = books.funded(5)
-
-    found = queries.wallet_of(customer)
-
-    assert found is not None
-    assert found.balance_micro_rub == 5
-    assert queries.wallet_of(uuid7()) is None
-
-
 @pytest.mark.parametrize("group_by", ["day", "model", "key"])
 def test_nothing_sums_to_nothing(group_by: str) -> None:
     assert queries.usage_summary(queries.usage(uuid7()), group_by) == []

@@ -73,12 +73,20 @@ def test_wallet_shows_balance_reserve_lots_and_entries(client: Client, customer:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [(LotKind.MONTHLY, "Месячные по тарифу"), (LotKind.ROLLOVER, "Перенос с прошлого месяца")],
+    [
+        (LotKind.PURCHASED, "Пополнение"),
+        (LotKind.BONUS, "Бонус"),
+        (LotKind.MONTHLY, "Месячные по тарифу"),
+        (LotKind.ROLLOVER, "Перенос с прошлого месяца"),
+    ],
 )
 def test_every_kind_of_lot_has_its_words(client: Client, customer: User, kind: LotKind, words: str) -> None:
     books.credit(customer.id, RUB, kind=kind, expires_at=books.in_seconds(3600))
 
-    assert words in text_of(client.get("/app/wallet"))
+    page = client.get("/app/wallet")
+
+    assert [lot["label"] for lot in page.context["lots"]] == [words]
+    assert words in text_of(page)
 
 
 def test_entry_of_a_payment_leads_to_the_payment(client: Client, customer: User) -> None:
