@@ -143,7 +143,7 @@ def hold(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def settle(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Resolve holds; answers {settled_hold_id, entry_id, outcome, charged, released, spendable}."""
+    """Resolve holds; answers {settled_hold_id, entry_id, outcome, charged, released}, each step by itself."""
     return _call("ledger_settle", steps)
 
 

@@ -127,7 +127,11 @@ class CreditLot(models.Model):
         verbose_name = "лот"
         verbose_name_plural = "лоты"
         indexes = [
-            models.Index(fields=["customer_id"], name="billing_lot_alive", condition=Q(is_spent=False))
+            models.Index(  # in spend order
+                fields=["customer_id", "spend_class", "expires_at", "id"],
+                name="billing_lot_alive",
+                condition=Q(is_spent=False),
+            )
         ]
 
     def __str__(self) -> str:

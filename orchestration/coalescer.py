@@ -1,12 +1,13 @@
 """Group commit for the engine: steps that arrive while a commit is under way go into the next database call.
 
 Each coalescer owns one connection. With one request in flight it is a batch of one; nobody waits on a timer.
+Only what is posted, and so waited for by nobody, may `linger` to share its commit with what comes after it.
 A failure of the call is retried (steps carry their own keys); a poisoned step fails alone.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, LiteralString
 
 import orjson
@@ -21,6 +22,7 @@ RETRY_PAUSE_SECONDS = 0.05
 
 Step = dict[str, Any]
 Row = dict[str, Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
 _TRANSIENT = (psycopg.OperationalError, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
@@ -28,7 +30,14 @@ class Coalescer:
     """Calls one array-shaped database function; `submit` answers with the row whose `key` is the step's."""
 
     def __init__(
-        self, conninfo: str, function: str, *, step_key: str, row_key: str, patience_seconds: float = 2
+        self,
+        conninfo: str,
+        function: str,
+        *,
+        step_key: str,
+        row_key: str,
+        patience_seconds: float = 2,
+        linger_seconds: float = 0,
     ) -> None:
         """`patience_seconds`: how long a call is repeated while the database is away."""
         self._conninfo = conninfo
@@ -36,6 +45,7 @@ class Coalescer:
         self._step_key = step_key
         self._row_key = row_key
         self._patience_seconds = patience_seconds
+        self._linger_seconds = linger_seconds
         self._is_serving = False
         self._waiting: list[tuple[Step, asyncio.Future[Row]]] = []
         self._wake = asyncio.Event()
@@ -56,6 +66,7 @@ class Coalescer:
 
     async def close(self) -> None:
         """Finish what was handed in, then let the connection go."""
+        self._linger_seconds = 0
         while self._waiting or self._is_serving:
             await asyncio.sleep(0.01)
         self._pump.cancel()
@@ -67,6 +78,8 @@ class Coalescer:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._linger_seconds:
+                await asyncio.sleep(self._linger_seconds)
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 self._is_serving = True
@@ -111,7 +124,9 @@ class Coalescer:
     async def _call(self, steps: list[Step]) -> list[Row]:
         if self._connection is None or self._connection.closed:
             self._connection = await connect(self._conninfo)
-        cursor = await self._connection.execute(self._query, [orjson.dumps(steps).decode()], prepare=True)
+        cursor = await self._connection.execute(
+            self._query, [orjson.dumps(steps).decode()], prepare=True, binary=True
+        )
         return await cursor.fetchall()
 
 
@@ -123,7 +138,7 @@ class Reader:
         self._lock = asyncio.Lock()
         self._connection: psycopg.AsyncConnection[Row] | None = None
 
-    async def one(self, query: LiteralString, parameters: list[Any]) -> Row | None:
+    async def one(self, query: LiteralString, parameters: Parameters) -> Row | None:
         """The first row, or None. Raises psycopg's errors when the database is away."""
         async with self._lock:
             try:
@@ -131,7 +146,7 @@ class Reader:
             except psycopg.OperationalError:  # the server was restarted since the last look-up: once more
                 return await self._one(query, parameters)
 
-    async def _one(self, query: LiteralString, parameters: list[Any]) -> Row | None:
+    async def _one(self, query: LiteralString, parameters: Parameters) -> Row | None:
         if self._connection is None or self._connection.closed:
             self._connection = await connect(self._conninfo)
         try:

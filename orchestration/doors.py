@@ -14,7 +14,6 @@ from uuid import UUID
 import orjson
 
 from billing.errors import IdempotencyKeyRequired
-from orchestration import callers
 from orchestration.engine import Engine, Opened, engine
 from orchestration.errors import FramesGone, RunFailed, RunNotFound, RunRefused
 from orchestration.models import RunState
@@ -31,7 +30,7 @@ CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
 
 async def run(exchange: Exchange) -> None:
     """POST /api/stream/run: the frames of a new run, or of the run that this key began before."""
-    caller = await callers.credential(exchange.header("authorization"))
+    caller = await engine().callers.credential(exchange.header("authorization"))
     asked = RunIn.model_validate(await exchange.body(MAX_RUN_BODY_BYTES))
     key = exchange.header("idempotency-key") or asked.idempotency_key
     if not key or len(key) > 255:
@@ -110,7 +109,7 @@ async def _stop(run_id: UUID) -> None:
 
 async def _own_run(exchange: Exchange) -> dict[str, Any]:
     """The run named in the path, if it is the caller's."""
-    caller = await callers.credential(exchange.header("authorization"))
+    caller = await engine().callers.credential(exchange.header("authorization"))
     try:
         run_id = UUID(exchange.parameters["run_id"])
     except ValueError as error:
@@ -139,8 +138,7 @@ async def _result(served_by: Engine, opened: Opened) -> dict[str, Any]:
     told = await served_by.whole_story(opened.run_id)
     by_type: dict[str, dict[str, Any]] = {}
     text: list[str] = []
-    for line in told:
-        frame = orjson.loads(line)
+    for frame in orjson.loads(b"[%b]" % b",".join(told)):
         if frame["type"] == "delta":
             text.append(frame["text"])
         by_type[frame["type"]] = frame

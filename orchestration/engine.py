@@ -26,7 +26,8 @@ from redis.exceptions import RedisError
 
 from billing import ledger
 from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight
-from orchestration import callers, catalogue, routing
+from orchestration import catalogue, routing
+from orchestration.callers import Callers, require_terms
 from orchestration.coalescer import Coalescer, Reader, Row
 from orchestration.execution import Bill, Outcome, RunTask, bill, carry_out, settle_step
 from orchestration.frames import FrameLog, Story, is_terminal, lines
@@ -46,6 +47,7 @@ PING_SECONDS = 10
 CONTROL_CHANNEL = "orchestration:control"
 OPEN_RETRIES = 20
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
+ARCHIVE_LINGER_SECONDS = 0.1
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 INTERNAL = ErrorClass("internal_error")
@@ -71,6 +73,7 @@ class Engine:
         self.runs: dict[UUID, RunTask] = {}
         self._reads = Reader(self.conninfo)
         self._leases = Reader(self.conninfo)  # never waits behind a look-up
+        self.callers = Callers(self._reads)
         self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
         self._settles = Coalescer(
             self.conninfo,
@@ -79,7 +82,13 @@ class Engine:
             row_key="run_id",
             patience_seconds=SETTLE_PATIENCE_SECONDS,
         )
-        self._archives = Coalescer(self.conninfo, "run_archive", step_key="run_id", row_key="run_id")
+        self._archives = Coalescer(
+            self.conninfo,
+            "run_archive",
+            step_key="run_id",
+            row_key="run_id",
+            linger_seconds=ARCHIVE_LINGER_SECONDS,
+        )
         self._side_tasks: set[asyncio.Task[None]] = set()
         for work in (self._keep_leases, self._keep_snapshot, self._keep_readers_awake, self._listen):
             self._spawn(work())
@@ -110,7 +119,7 @@ class Engine:
         """
         snapshot = catalogue.current()
         try:
-            callers.require_terms(request.accepted_terms, snapshot)
+            require_terms(request.accepted_terms, snapshot)
             plan = routing.plan(request, snapshot)
         except PlyrumError:
             known = await self._known(request)  # what was begun before is answered whatever has changed since
@@ -300,8 +309,10 @@ class Engine:
                 await self._leases.one(
                     "WITH alive AS (UPDATE orchestration_run"
                     "   SET lease_until = ledger_clock() + make_interval(secs => %s)"
-                    " WHERE id = ANY(%s) AND state = 'running' AND fence = 1 RETURNING 1)"
-                    " SELECT count(*) AS alive FROM alive",
+                    " WHERE id IN (SELECT id FROM orchestration_run"
+                    # A run that is being settled now needs no lease, and waiting for it could close a circle.
+                    "   WHERE id = ANY(%s) AND state = 'running' AND fence = 1 FOR NO KEY UPDATE SKIP LOCKED)"
+                    " RETURNING 1) SELECT count(*) AS alive FROM alive",
                     [settings.PLYRUM_RUN_LEASE_SECONDS, list(self.runs)],
                 )
             except (DatabaseError, OSError) as error:

@@ -170,14 +170,8 @@ async def _attempt(
     began = time.monotonic()
     adapter = registry.ADAPTERS[candidate.offer.wire]
     call = _call(run, candidate, key)
-    is_reasoning = "reasoning" in candidate.offer.capabilities
-    limit = (
-        settings.PLYRUM_FIRST_TOKEN_REASONING_SECONDS if is_reasoning else settings.PLYRUM_FIRST_TOKEN_SECONDS
-    )
-    if not call.stream:
-        limit = settings.PLYRUM_RUN_SECONDS
     try:
-        async with asyncio.timeout(limit) as first_token:
+        async with asyncio.timeout(_first_token_seconds(call, candidate)) as first_token:
             async for group in adapter.stream(session, call, answer):
                 if record["first_token_ms"] is None:
                     record["first_token_ms"] = _ms_since(began)
@@ -197,6 +191,15 @@ async def _attempt(
     record["error_class"] = error.kind.name
     record["http_status"] = error.http_status
     return error
+
+
+def _first_token_seconds(call: Call, candidate: Candidate) -> int | None:
+    """A whole answer has the time of the run."""
+    if not call.stream:
+        return None
+    if "reasoning" in candidate.offer.capabilities:
+        return int(settings.PLYRUM_FIRST_TOKEN_REASONING_SECONDS)
+    return int(settings.PLYRUM_FIRST_TOKEN_SECONDS)
 
 
 def _show(story: Story, group: list[Delta]) -> None:
@@ -237,6 +240,8 @@ def _idle_seconds(run: RunTask, candidate: Candidate) -> int:
 def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) -> dict[str, Any]:
     return {
         "id": uuid7(),
+        "run_id": run.id,
+        "customer_id": run.request.customer_id,
         "stage": STAGE,
         "number": len(run.attempts) + 1,
         "model": candidate.offer.id,
@@ -346,6 +351,7 @@ def _is_believable(told: Usage, answer: Answer, input_bound: int, max_output: in
 def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]:
     """The step of `run_settle` for this outcome: money, usage rows, attempts and the run's last state."""
     candidate = outcome.candidate or run.plan.candidates[0]
+    entry_id = uuid7()
     attempts = []
     for record in run.attempts:
         row = {name: value for name, value in record.items() if name not in ("answer", "candidate")}
@@ -383,6 +389,7 @@ def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]
         "model": candidate.offer.id,
         "provider": candidate.offer.provider,
         "cost_micro_rub": counted.charged_micro_rub,
+        "ledger_entry_id": entry_id if counted.charged_micro_rub else None,
         "input_tokens": counted.usage.input_tokens,
         "output_tokens": counted.usage.output_tokens,
         "estimated": counted.estimated,
@@ -391,7 +398,7 @@ def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]
             hold_id=None if run.request.unlimited else run.id,
             customer_id=run.request.customer_id,
             amount=counted.charged_micro_rub,
-            entry_id=uuid7(),
+            entry_id=entry_id,
             usage=usage,
         ),
     }

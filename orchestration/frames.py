@@ -5,6 +5,7 @@ One writer task sends what all runs have appended since its last trip in one pip
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from uuid import UUID
 
 import orjson
 import structlog
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, RedisError, ResponseError
 
@@ -22,6 +24,7 @@ log = structlog.get_logger(__name__)
 KEEP_SECONDS = 3600  # live frames; the archive in PostgreSQL keeps them afterwards
 TERMINAL = (b'"type":"run.finished"', b'"type":"error"')
 READ_BLOCK_MS = 1000
+TRIP_SECONDS = 5
 
 
 def stream_key(run_id: UUID | str) -> str:
@@ -31,8 +34,9 @@ def stream_key(run_id: UUID | str) -> str:
 class Story:
     """The frames of one run in the process that executes it. `shown` frames are safe in Redis.
 
-    A story that is not `is_live` (the provider answers all at once) is written from `keep` on: before that
-    there is nothing to lose. `on_end` is called once, when the last frame is shown.
+    A story that is not `is_live` (the provider answers all at once) is written once, by `keep`: before that
+    there is nothing to lose, and what comes after is in the archive a moment later, or told by the sweep.
+    `on_end` is called once, when the last frame is shown.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Story:
         self.pending: list[bytes] = []
         self.shown: list[bytes] = []
         self.is_over = False  # the terminal frame is appended
+        self._is_under_way = False  # to Redis
         self.limited_in = (
             -1
         )  # the connection of the log by which Redis learned to forget the frames by itself
@@ -66,12 +71,12 @@ class Story:
             self.is_over = True
         if self._is_live:
             self._log.has_work(self)
+        elif self.is_over and not self._is_under_way:
+            self.show(len(self.pending))
 
     def keep(self) -> None:
-        """Write what there is, and from now on every frame as it comes."""
-        if not self._is_live:
-            self._is_live = True
-            self._log.has_work(self)
+        """Write what there is: the answer is on record before it is charged."""
+        self._log.has_work(self)
 
     @property
     def has_end(self) -> bool:
@@ -85,9 +90,19 @@ class Story:
         self._wake_readers()
         if not self.pending:
             self._on_end(self)
+        elif not self._is_under_way:
+            self._log.has_work(self)
+
+    def hand_over(self) -> int:
+        """The writer asks: how many frames to write now."""
+        self._is_under_way = bool(self.pending)
+        return len(self.pending)
 
     def show(self, count: int) -> None:
         """The writer says: the first `count` pending frames are safe."""
+        self._is_under_way = False
+        if self.is_over and not self._is_live:
+            count = len(self.pending)
         self.shown += self.pending[:count]
         del self.pending[:count]
         self._wake_readers()
@@ -139,7 +154,7 @@ class FrameLog:
             await self._wake.wait()
             self._wake.clear()
             dirty, self._dirty = self._dirty, {}
-            counts = [(story, len(story.pending)) for story in dirty.values() if story.pending]
+            counts = [(story, count) for story in dirty.values() if (count := story.hand_over())]
             if not counts:
                 continue
             self._is_writing = True
@@ -166,8 +181,8 @@ class FrameLog:
         for story, _ in counts:
             story.limited_in = self._connections
 
-    def _commands(self, counts: list[tuple[Story, int]]) -> list[tuple[str | bytes | int, ...]]:
-        found: list[tuple[str | bytes | int, ...]] = []
+    def _commands(self, counts: list[tuple[Story, int]]) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
         for story, count in counts:
             key = stream_key(story.run_id)
             # Numbered by its last frame: Redis refuses what it has, and an owner that was shut out.
@@ -181,15 +196,16 @@ class FrameLog:
         self._connections += 1  # a Redis that was away may come back empty
         await self._connection.disconnect(nowait=True)
 
-    async def _talk(self, commands: list[tuple[str | bytes | int, ...]]) -> None:
+    async def _talk(self, commands: list[tuple[Any, ...]]) -> None:
         await self._connection.connect()  # does nothing while connected
-        await self._connection.send_packed_command(self._connection.pack_commands(commands))
-        for _ in commands:
-            try:
-                await self._connection.read_response()
-            except ResponseError as error:
-                if "equal or smaller" not in str(error):  # it is there already
-                    raise
+        await self._connection.send_packed_command([b"".join(map(pack_command, commands))])
+        async with asyncio.timeout(TRIP_SECONDS):
+            for _ in commands:
+                try:
+                    await self._connection.read_response(timeout=math.inf)
+                except ResponseError as error:
+                    if "equal or smaller" not in str(error):  # it is there already
+                        raise
 
     async def stored(self, run_id: UUID) -> list[bytes]:
         """All frames that Redis holds of a run, whoever executes it."""

@@ -109,6 +109,7 @@ def _stored_frames(run: Run) -> list[bytes]:
 
 def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
     """Charge the input and the delivered part if it is of use, by the prices frozen with the run."""
+    entry_id = uuid7()
     candidate = next((c for c in run.route["candidates"] if c["model"] == delivered.model), None)
     bound = run.route["input_bound_tokens"]
     usage = estimated_usage(delivered.text_bytes + delivered.thought_bytes, bound)
@@ -143,6 +144,7 @@ def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
         "model": delivered.model,
         "provider": candidate["provider"] if candidate is not None else run.provider,
         "cost_micro_rub": charged,
+        "ledger_entry_id": entry_id if charged else None,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "estimated": bool(rows),
@@ -151,7 +153,7 @@ def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
             hold_id=run.id if _has_hold(run) else None,
             customer_id=run.customer_id,
             amount=charged,
-            entry_id=uuid7(),
+            entry_id=entry_id,
             usage=rows,
         ),
     }

@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'лот',
                 'verbose_name_plural': 'лоты',
-                'indexes': [models.Index(condition=models.Q(('is_spent', False)), fields=['customer_id'], name='billing_lot_alive')],
+                'indexes': [models.Index(condition=models.Q(('is_spent', False)), fields=['customer_id', 'spend_class', 'expires_at', 'id'], name='billing_lot_alive')],
             },
         ),
         migrations.CreateModel(

@@ -9,7 +9,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_ledger.sql"
 UNDO = """
 DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_credit(jsonb), ledger_open_wallet(uuid),
               ledger_expire_holds(int), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
-              ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb);
+              ledger_spendable(uuid[]), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb);
 DROP FUNCTION ledger_refuse_change() CASCADE;
 ALTER TABLE billing_wallet ALTER COLUMN balance_micro_rub TYPE bigint;
 ALTER TABLE billing_creditlot ALTER COLUMN amount_micro_rub TYPE bigint,

@@ -5,6 +5,10 @@
 -- locked before anything of it is read. One step's refusal never harms its neighbours, and one row lock and
 -- one commit serve the whole array, which is what makes a busy wallet and a busy server cheap.
 --
+-- Every look-up here has its index, so reading a whole table is never right (`enable_seqscan`), and the one plan
+-- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its
+-- connection, and reading all rows for one cost ten times the time.
+--
 -- They run as their owner (SECURITY DEFINER): the application role cannot write these tables in any other way.
 -- Published once, never edited: a new version is a new file.
 
@@ -29,12 +33,11 @@ CREATE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SEL
 CREATE FUNCTION ledger_hash(
     before bytea, customer uuid, seq bigint, entry uuid, debit text, credit text,
     amount bigint, balance_after bigint, key text
-) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    RETURN sha256(before || convert_to(
-        '1|' || customer || '|' || seq || '|' || entry || '|' || debit || '|' || credit || '|'
-        || amount || '|' || balance_after || '|' || key, 'UTF8'));
-END $$;
+) RETURNS bytea LANGUAGE sql STABLE AS $$  -- in SQL, and STABLE as convert_to() is, it is inlined where it is called
+    SELECT sha256(before || convert_to(
+        '1|' || customer::text || '|' || seq::text || '|' || entry::text || '|' || debit || '|' || credit || '|'
+        || amount::text || '|' || balance_after::text || '|' || key, 'UTF8'))
+$$;
 
 -- The steps of a call in the order they are applied: wallet by wallet, a wallet's steps as they came.
 CREATE FUNCTION ledger_ordered(steps jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
@@ -48,7 +51,8 @@ END $$;
 
 -- Lock wallets in ascending order. Whoever needs more than one ledger call in a transaction calls this first.
 CREATE FUNCTION ledger_lock(customers uuid[]) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM 1 FROM billing_wallet w WHERE w.customer_id = ANY (customers) ORDER BY w.customer_id FOR NO KEY UPDATE;
 END $$;
@@ -59,6 +63,7 @@ END $$;
 CREATE FUNCTION ledger_hold(steps jsonb)
 RETURNS TABLE (hold_id uuid, outcome text, held bigint, spendable bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     ordered jsonb := ledger_ordered(steps);
@@ -142,8 +147,9 @@ END $$;
 -- A step without hold_id (an account that is never charged) only writes its usage rows.
 -- Outcomes: done, replayed, mismatch, expired, over_hold, unknown_hold. Only `done` writes.
 CREATE FUNCTION ledger_settle(steps jsonb)
-RETURNS TABLE (settled_hold_id uuid, entry_id uuid, outcome text, charged bigint, released bigint, spendable bigint)
+RETURNS TABLE (settled_hold_id uuid, entry_id uuid, outcome text, charged bigint, released bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     ordered jsonb := ledger_ordered(steps);
@@ -155,6 +161,9 @@ DECLARE
     moment timestamptz;
     used bigint[];
     rest bigint;
+    has_usage boolean := jsonb_path_exists(steps, '$[*].usage[0]');
+    moments timestamptz[] := '{}';  -- of the steps that are done, by their place
+    entries uuid[] := '{}';
 BEGIN
     FOR place IN 0 .. jsonb_array_length(ordered) - 1 LOOP
         step := ordered -> place;
@@ -164,7 +173,6 @@ BEGIN
         entry_id := NULL;
         charged := 0;
         released := 0;
-        spendable := NULL;
         outcome := 'done';
         moment := ledger_clock();
         IF settled_hold_id IS NOT NULL THEN
@@ -222,28 +230,44 @@ BEGIN
             END IF;
             charged := amount;
             released := hold.amount_micro_rub - amount;
-            SELECT coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0) INTO spendable
-              FROM billing_creditlot l
-             WHERE l.customer_id = customer AND NOT l.is_spent
-               AND (l.expires_at IS NULL OR l.expires_at > moment);
         END IF;
-        IF jsonb_array_length(step -> 'usage') > 0 THEN
-            INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
-                        output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
-                        cost_micro_rub, charged_micro_rub, price_version_id, fx_rate_id, ledger_entry_id,
-                        api_key_id, estimated, created_at)
-            SELECT u.id, customer, u.run_id, u.model, u.provider, u.kind, u.input_tokens, u.output_tokens,
-                   u.cached_input_tokens, u.cache_write_tokens, u.reasoning_tokens, u.images,
-                   u.cost_micro_rub, u.charged_micro_rub, u.price_version_id, u.fx_rate_id, entry_id,
-                   u.api_key_id, u.estimated, moment
-              FROM jsonb_to_recordset(step -> 'usage') AS u (
-                   id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint,
-                   output_tokens bigint, cached_input_tokens bigint, cache_write_tokens bigint,
-                   reasoning_tokens bigint, images int, cost_micro_rub bigint, charged_micro_rub bigint,
-                   price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean);
+        IF has_usage THEN
+            moments[place] := moment;
+            entries[place] := entry_id;
         END IF;
         RETURN NEXT;
     END LOOP;
+    IF has_usage THEN
+        INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
+                    output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
+                    cost_micro_rub, charged_micro_rub, price_version_id, fx_rate_id, ledger_entry_id,
+                    api_key_id, estimated, created_at)
+        SELECT u.id, s.customer_id, u.run_id, u.model, u.provider, u.kind, u.input_tokens, u.output_tokens,
+               u.cached_input_tokens, u.cache_write_tokens, u.reasoning_tokens, u.images,
+               u.cost_micro_rub, u.charged_micro_rub, u.price_version_id, u.fx_rate_id, entries[s.number - 1],
+               u.api_key_id, u.estimated, moments[s.number - 1]
+          FROM ROWS FROM (jsonb_to_recordset(ordered) AS (customer_id uuid, usage jsonb)) WITH ORDINALITY
+               AS s (customer_id, usage, number),
+               jsonb_to_recordset(s.usage) AS u (
+               id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint,
+               output_tokens bigint, cached_input_tokens bigint, cache_write_tokens bigint,
+               reasoning_tokens bigint, images int, cost_micro_rub bigint, charged_micro_rub bigint,
+               price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean)
+         WHERE moments[s.number - 1] IS NOT NULL;
+    END IF;
+END $$;
+
+-- What customers may spend now, in their order.
+CREATE FUNCTION ledger_spendable(customers uuid[]) RETURNS bigint[] LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN ARRAY (
+        SELECT (SELECT coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0)::bigint
+                  FROM billing_creditlot l
+                 WHERE l.customer_id = c.id AND NOT l.is_spent
+                   AND (l.expires_at IS NULL OR l.expires_at > ledger_clock()))
+          FROM unnest(customers) WITH ORDINALITY AS c (id, place)
+         ORDER BY c.place);
 END $$;
 
 -- Money comes in: makes the wallet if missing, a lot and an entry. Step: {entry_id, customer_id, amount,
@@ -252,6 +276,7 @@ END $$;
 CREATE FUNCTION ledger_credit(steps jsonb)
 RETURNS TABLE (entry_id uuid, outcome text, balance_after bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     step record;
@@ -313,6 +338,7 @@ $$;
 -- Give back holds whose time is over, at most `most` of them; never before their time. Returns how many.
 CREATE FUNCTION ledger_expire_holds(most int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     due uuid[];

@@ -12,6 +12,6 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunSQL(
             SQL.read_text(encoding="utf-8"),
-            "DROP FUNCTION run_open(jsonb), run_insert(jsonb, text, bigint, bigint, timestamptz), run_settle(jsonb), run_archive(jsonb);",
+            "DROP FUNCTION run_open(jsonb), run_settle(jsonb), run_archive(jsonb);",
         )
     ]

@@ -105,9 +105,12 @@ def held(customer: UUID, amount: int, **facts: Any) -> UUID:
     return found
 
 
-def settle_step(customer: UUID, hold_id: UUID | None, amount: int, **facts: Any) -> Step:
-    """Capture `amount` with a usage row that costs exactly that; 0 only releases."""
-    usage = [usage_row(amount, run_id=hold_id)] if amount > 0 else []
+def settle_step(
+    customer: UUID, hold_id: UUID | None, amount: int, *, usage: list[Step] | None = None, **facts: Any
+) -> Step:
+    """Capture `amount`, unless told otherwise with a usage row that costs exactly that; 0 only releases."""
+    if usage is None:
+        usage = [usage_row(amount, run_id=hold_id)] if amount > 0 else []
     step = ledger.settle_step(
         hold_id=hold_id, customer_id=customer, amount=amount, entry_id=uuid7(), usage=usage
     )

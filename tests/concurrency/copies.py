@@ -19,6 +19,7 @@ TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
 ROW_LOCK = (r"FOR NO KEY UPDATE", "")
 ORDER_OF_WALLETS = (r"ORDER BY \(?s\.[^,\n]*customer_id[^,\n]*, s\.place", "ORDER BY s.place")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
+OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
 # The amounts' own type is a second line behind the functions; without it a race shows its full damage.
 AMOUNT_CHECK = "ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check"

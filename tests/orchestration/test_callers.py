@@ -4,18 +4,28 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connection
 from pytest_django import Settings
+from time_machine import TimeMachineFixture
 
 from accounts import blocking, superaccount
+from accounts.credentials import Credential
+from accounts.errors import SessionEnded, TokenExpired
 from accounts.models import RefreshFamily, User
 from auditlog.actors import SYSTEM
 from billing.models import Hold, LedgerEntry, UsageEvent
 from legal.errors import TermsOutdated
 from orchestration import callers, catalogue
+from orchestration.callers import Callers
+from orchestration.coalescer import Parameters, Reader, Row
+from orchestration.engine import conninfo
 from orchestration.models import Run
 from plyrum import clock
 from plyrum.errors import Unauthenticated
@@ -25,11 +35,21 @@ from tests.orchestration.conftest import Client, one, text_of
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ServerProcess
 
-ENDED_WITHIN_SECONDS = callers.CACHE_SECONDS + 1
+ENDED_WITHIN_SECONDS = callers.ALIVE_SECONDS + 1
 
 
-def ask(authorization: str) -> None:
-    asyncio.run(callers.credential(authorization))
+def ask(*authorizations: str) -> tuple[Callers, list[Credential]]:
+    """What the engine would be told of these headers, one after the other, and who it then remembers."""
+
+    async def answers() -> tuple[Callers, list[Credential]]:
+        reads = Reader(conninfo())
+        asked = Callers(reads)
+        try:
+            return asked, [await asked.credential(header) for header in authorizations]
+        finally:
+            await reads.close()
+
+    return asyncio.run(answers())
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dGVzdA==", "Token abc", "bearer"])
@@ -51,24 +71,89 @@ def test_caller_is_remembered_by_digest_only() -> None:
     user = factories.customer()
     token = factories.access_token(user)
 
-    async def twice() -> tuple[object, object]:
-        return await callers.credential(f"Bearer {token}"), await callers.credential(f"bearer {token}")
-
-    first, second = asyncio.run(twice())
+    asked, (first, second) = ask(f"Bearer {token}", f"bearer {token}")
 
     assert first is second
-    assert all(isinstance(key, bytes) and len(key) == 32 for key in callers._known)
-    assert token not in repr(callers._known)
+    assert all(isinstance(key, bytes) and len(key) == 32 for key in asked._known)
+    assert token not in repr(asked._known)
 
 
 def test_memory_has_an_upper_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "CACHE_SIZE", 2)
-    tokens = [factories.access_token(factories.customer()) for _ in range(4)]
+    monkeypatch.setattr(callers, "MOST_KNOWN", 2)
 
-    for token in tokens:
-        ask(f"Bearer {token}")
+    asked, _ = ask(*(f"Bearer {factories.access_token(factories.customer())}" for _ in range(4)))
 
-    assert len(callers._known) == 2
+    assert len(asked._known) == 2
+
+
+def test_many_requests_with_one_token_ask_once_and_each_is_answered() -> None:
+    token = factories.access_token(factories.customer())
+
+    async def together() -> tuple[int, set[int]]:
+        reads = CountedReader(conninfo())
+        asked = Callers(reads)
+        one_that_leaves = asyncio.create_task(asked.credential(f"Bearer {token}"))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(asked.credential(f"Bearer {token}")) for _ in range(20)]
+        await asyncio.sleep(0)
+        one_that_leaves.cancel()
+        answers = await asyncio.gather(*others)
+        await reads.close()
+        return reads.count, {id(answer) for answer in answers}
+
+    count, answers = asyncio.run(together())
+    assert count == 1
+    assert len(answers) == 1
+
+
+def test_token_is_refused_the_moment_its_time_is_over(time_machine: TimeMachineFixture) -> None:
+    token = factories.access_token(factories.customer())
+
+    async def later() -> None:
+        reads = Reader(conninfo())
+        asked = Callers(reads)
+        await asked.credential(f"Bearer {token}")
+        time_machine.move_to(clock.now() + timedelta(seconds=settings.ACCESS_TOKEN_TTL + 1))
+        try:
+            with pytest.raises(TokenExpired):
+                await asked.credential(f"Bearer {token}")
+        finally:
+            await reads.close()
+
+    asyncio.run(later())
+
+
+def test_refusal_is_not_remembered() -> None:
+    user = factories.customer()
+    token = factories.access_token(user)
+
+    def switch(*, is_active: bool) -> None:
+        User.objects.filter(pk=user.pk).update(is_active=is_active)
+        connection.close()  # the thread's own
+
+    async def blocked_then_free() -> None:
+        reads = Reader(conninfo())
+        asked = Callers(reads)
+        try:
+            await sync_to_async(switch)(is_active=False)
+            with pytest.raises(SessionEnded):
+                await asked.credential(f"Bearer {token}")
+            await sync_to_async(switch)(is_active=True)
+            assert (await asked.credential(f"Bearer {token}")).user_id == user.pk
+        finally:
+            await reads.close()
+
+    asyncio.run(blocked_then_free())
+
+
+class CountedReader(Reader):
+    """A reader that says how often it asked the database."""
+
+    count = 0
+
+    async def one(self, query: LiteralString, parameters: Parameters) -> Row | None:
+        self.count += 1
+        return await super().one(query, parameters)
 
 
 def lost_after(client: Client, act: Callable[[], object]) -> float:

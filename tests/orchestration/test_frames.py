@@ -188,7 +188,7 @@ async def test_story_abandoned_with_unwritten_frames_shows_them_first(log: Frame
     assert ended.stories == [story]
 
 
-async def test_plain_story_is_written_from_its_keeping_on(log: FrameLog, redis: Redis, ended: Ended) -> None:
+async def test_plain_story_is_written_once_when_it_is_kept(log: FrameLog, redis: Redis, ended: Ended) -> None:
     story = Story(uuid7(), log, ended, is_live=False)
     tell(story, 3, ends=False)
     await asyncio.sleep(0.05)
@@ -201,7 +201,38 @@ async def test_plain_story_is_written_from_its_keeping_on(log: FrameLog, redis: 
     frames = await all_of(story.follow())
 
     assert [frame["seq"] for frame in frames] == [1, 2, 3, 4]
-    assert await log.stored(story.run_id) == story.shown
+    assert await log.stored(story.run_id) == story.shown[:3]
+    assert ended.stories == [story]
+
+
+async def test_end_of_a_plain_story_waits_for_the_writing_under_way(
+    log: FrameLog, redis: Redis, ended: Ended
+) -> None:
+    story = Story(uuid7(), log, ended, is_live=False)
+    tell(story, 3, ends=False)
+    story.keep()
+    while not story._is_under_way:
+        await asyncio.sleep(0)
+    tell(story, 2)
+    assert story.shown == []
+
+    frames = await all_of(story.follow())
+
+    assert [frame["seq"] for frame in frames] == [1, 2, 3, 4, 5, 6]
+    assert ended.stories == [story]
+
+
+async def test_plain_story_that_is_abandoned_unwritten_is_written_for_the_sweep(
+    log: FrameLog, redis: Redis, ended: Ended
+) -> None:
+    story = Story(uuid7(), log, ended, is_live=False)
+    tell(story, 3, ends=False)
+
+    story.abandon()
+
+    assert len(await all_of(story.follow())) == 3
+    assert len(await log.stored(story.run_id)) == 3
+    assert ended.stories == [story]
 
 
 async def test_another_process_follows_from_any_place(log: FrameLog, redis: Redis, ended: Ended) -> None:

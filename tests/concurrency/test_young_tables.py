@@ -1,0 +1,40 @@
+"""A connection that began while the tables were empty keeps the plans it made then: they must stay right.
+
+The defence is the functions' own settings. Without them a plan of that time reads all rows for one.
+"""
+
+import pytest
+
+from plyrum.ids import uuid7
+from tests.billing import books
+from tests.concurrency import copies
+from tests.concurrency.connections import call, client
+
+PAIRS = 60
+READ_WHOLE = """
+SELECT coalesce(sum(seq_tup_read), 0) AS rows FROM pg_stat_user_tables
+ WHERE schemaname = %s
+   AND relname IN ('billing_wallet', 'billing_creditlot', 'billing_hold', 'billing_ledgerentry')
+"""
+
+
+@pytest.mark.parametrize(
+    ("without", "reads_all"), [((copies.OWN_PLANS,), True), ((), False)], ids=["control", "settings"]
+)
+def test_plans_of_an_empty_ledger_do_not_read_whole_tables_later(
+    without: tuple[tuple[str, str], ...], reads_all: bool
+) -> None:
+    with copies.ledger_copy(*without) as schema, client(schema=schema, as_owner=True) as owner:
+        owner.execute("VACUUM ANALYZE billing_wallet, billing_creditlot, billing_hold, billing_ledgerentry")
+        for _ in range(PAIRS):
+            customer = uuid7()
+            call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
+            step = books.hold_step(customer, 10)
+            call(owner, "ledger_hold", [step])
+            call(owner, "ledger_settle", [books.settle_step(customer, step["id"], 5)])
+        owner.execute("SELECT pg_stat_force_next_flush()")
+        with client(as_owner=True) as other:
+            answer = other.execute(READ_WHOLE, [schema]).fetchone()
+
+    assert answer is not None
+    assert (answer["rows"] > PAIRS) == reads_all

@@ -1,0 +1,153 @@
+"""Runs opened and settled in one call: each step ends as it would alone, and its neighbours with it."""
+
+from typing import Any
+from uuid import uuid4
+
+from billing.models import Hold, LedgerEntry
+from orchestration.models import Attempt, Run
+from plyrum.ids import uuid7
+from tests import factories
+from tests.billing import books
+from tests.orchestration.conftest import RUB, credited
+from tests.orchestration.run_steps import HOLD, call, open_step, settle_step
+
+
+def opened(customer_id: Any, *amounts: int) -> list[Any]:
+    """Ids of runs that were opened together, each with its hold."""
+    steps = [open_step(customer_id, uuid7(), str(uuid4()), amount=amount) for amount in amounts]
+    assert [row["outcome"] for row in call("run_open", *steps)] == ["opened"] * len(amounts)
+    return [step["id"] for step in steps]
+
+
+def test_each_step_of_a_mixed_batch_ends_as_it_would_alone() -> None:
+    rich, poor, busy = (credited(factories.customer(), amount) for amount in (RUB, 1000, 1000))
+    opened(busy.id, 900)
+    known_key, known_id = str(uuid4()), uuid7()
+    call("run_open", open_step(rich.id, known_id, known_key))
+    free = open_step(rich.id, uuid7(), str(uuid4())) | {"hold": None}
+    steps = [
+        open_step(rich.id, uuid7(), str(uuid4())),
+        open_step(poor.id, uuid7(), str(uuid4())),
+        open_step(busy.id, uuid7(), str(uuid4()), amount=500),
+        open_step(rich.id, uuid7(), known_key),
+        open_step(rich.id, uuid7(), known_key, body="e"),
+        open_step(poor.id, uuid7(), str(uuid4()), soft=True),
+        free,
+    ]
+
+    rows = call("run_open", *steps)
+
+    assert [(row["outcome"], row["state"], row["held"]) for row in rows] == [
+        ("opened", "running", HOLD),
+        ("insufficient_balance", "refused", 0),
+        ("reserved_in_flight", "refused", 0),
+        ("known", "running", HOLD),
+        ("mismatch", "running", HOLD),
+        ("opened", "running", 1000),
+        ("opened", "running", 0),
+    ]
+    assert rows[3]["run_id"] == known_id
+    assert (rows[1]["spendable"], rows[2]["spendable"]) == (1000, 100)
+    kept = {run.id: run for run in Run.objects.filter(id__in=[step["id"] for step in steps])}
+    assert {steps.index(step) for step in steps if step["id"] in kept} == {0, 1, 5, 6}
+    refused = kept[steps[1]["id"]]
+    assert (refused.state, refused.error_code, refused.hold_micro_rub) == (
+        "refused",
+        "insufficient_balance",
+        0,
+    )
+    assert refused.finished_at is not None
+    assert refused.route["refused"] == {"needed_micro_rub": HOLD, "balance_micro_rub": 1000}
+    assert kept[steps[5]["id"]].hold_micro_rub == 1000
+    books.assert_right(rich.id, poor.id, busy.id)
+
+
+def test_twins_of_one_batch_are_one_run_with_one_hold() -> None:
+    customer = credited(factories.customer(), RUB)
+    key = str(uuid4())
+    steps = [open_step(customer.id, uuid7(), key) for _ in range(3)]
+
+    rows = call("run_open", *steps)
+
+    assert [row["outcome"] for row in rows] == ["opened", "known", "known"]
+    assert {row["run_id"] for row in rows} == {steps[0]["id"]}
+    assert Hold.objects.filter(customer_id=customer.id).count() == 1
+    assert books.reserved(customer.id) == [HOLD]
+
+
+def test_twin_of_a_run_that_could_not_be_kept_is_sent_again() -> None:
+    customer = credited(factories.customer(), HOLD)
+    opened(customer.id, HOLD)
+    key = str(uuid4())
+
+    rows = call("run_open", *(open_step(customer.id, uuid7(), key, amount=100) for _ in range(2)))
+
+    assert [row["outcome"] for row in rows] == ["reserved_in_flight", "again"]
+
+
+def test_settlements_of_a_batch_answer_each_by_itself() -> None:
+    one, other = (credited(factories.customer(), RUB) for _ in range(2))
+    first, second, third = (*opened(one.id, HOLD, HOLD), *opened(other.id, HOLD))
+    call("run_settle", settle_step(one.id, second))
+    steps = [
+        settle_step(other.id, third, amount=HOLD + 1),
+        settle_step(one.id, second),
+        settle_step(one.id, first, amount=300),
+        settle_step(other.id, first),
+        settle_step(one.id, uuid7()),
+    ]
+    steps[3]["run_id"] = uuid7()  # a run of nobody
+
+    rows = call("run_settle", *steps)
+
+    assert [(row["outcome"], row["charged"], row["released"]) for row in rows] == [
+        ("over_hold", 0, 0),
+        ("replayed", 700, HOLD - 700),
+        ("done", 300, HOLD - 300),
+        ("fenced", 0, 0),
+        ("fenced", 0, 0),
+    ]
+    assert rows[2]["spendable"] == RUB - 700 - 300
+    run = Run.objects.get(id=first)
+    assert (run.state, run.cost_micro_rub, run.ledger_entry_id) == ("done", 300, rows[2]["entry_id"])
+    failed = Run.objects.get(id=third)
+    assert (failed.state, failed.error_code, failed.cost_micro_rub) == ("failed", "settle_over_hold", 0)
+    assert failed.ledger_entry_id is None
+    assert LedgerEntry.objects.filter(customer_id=one.id, type="usage_debit").count() == 2
+    books.assert_right(one.id, other.id)
+
+
+def test_only_runs_that_end_now_get_attempts() -> None:
+    customer = credited(factories.customer(), RUB)
+    run_id, over = opened(customer.id, HOLD, HOLD)
+    call("run_settle", settle_step(customer.id, over))
+
+    call(
+        "run_settle",
+        *(settle_step(customer.id, each) | attempts(customer.id, each) for each in (over, run_id)),
+    )
+
+    assert list(Attempt.objects.filter(customer_id=customer.id).values_list("run_id", flat=True)) == [run_id]
+
+
+def attempts(customer_id: Any, run_id: Any) -> dict[str, Any]:
+    row = {
+        "id": uuid7(),
+        "run_id": run_id,
+        "customer_id": customer_id,
+        "stage": "final",
+        "number": 1,
+        "model": "sandbox/small",
+        "provider": "sandbox",
+        "key_fingerprint": "abc",
+        "status": "done",
+        "error_class": "",
+        "http_status": None,
+        "input_tokens": 1,
+        "output_tokens": 1,
+        "cost_micro_rub": 700,
+        "first_token_ms": 1,
+        "duration_ms": 2,
+        "started_at": "2026-11-20T12:00:00Z",
+    }
+    return {"attempts": [row]}
