@@ -1,6 +1,6 @@
 """What can go wrong with money."""
 
-from plyrum.errors import Conflict, InvalidRequest, PaymentRequired
+from plyrum.errors import Conflict, InvalidRequest, NotFound, PaymentRequired
 
 
 class InsufficientBalance(PaymentRequired):
@@ -20,6 +20,10 @@ class LedgerConflict(Conflict):
     """A key of the ledger was seen before with other content. A fault of ours, never of a customer."""
 
     code, title = "ledger_conflict", "This money step was recorded with other content"
+
+
+class ChargeNotFound(NotFound):
+    code, title = "charge_not_found", "There is no such charge of this customer"
 
 
 class IdempotencyMismatch(InvalidRequest):

@@ -11,11 +11,12 @@ from uuid import UUID
 
 import orjson
 from django.db import connection
+from django.db.models import DateTimeField, F, Func
 
-from billing.errors import LedgerConflict
-from billing.models import Account, EntryType, LotKind
+from billing.errors import ChargeNotFound, InsufficientBalance, LedgerConflict, ReservedInFlight
+from billing.models import Account, CreditLot, EntryType, LotKind, SystemEntryType, Wallet
 from billing.pricing import Price, Usage
-from billing.shapes import Credited
+from billing.shapes import Credited, Debited
 from plyrum.ids import uuid7
 from plyrum.transactions import require_transaction
 
@@ -66,6 +67,118 @@ def bonus(
         source_id=key,
         expires_at=expires_at,
     )
+
+
+def adjust(
+    *, entry_id: UUID, customer_id: UUID, amount_micro_rub: int, key: str, source_id: str
+) -> Credited | Debited:
+    """An operator's correction, once per key: above zero it gives, below zero it takes what is free.
+
+    Must run inside the caller's transaction. Raises InsufficientBalance or ReservedInFlight if less is free.
+    """
+    if amount_micro_rub > 0:
+        return _credit(
+            entry_id=entry_id,
+            customer_id=customer_id,
+            amount=amount_micro_rub,
+            type=EntryType.ADMIN_ADJUSTMENT,
+            debit_account=Account.ADJUSTMENTS,
+            lot_kind=LotKind.PURCHASED,  # what it replaces was paid for: it goes last and never expires
+            key=f"adjustment:{key}",
+            source_type="operator",
+            source_id=source_id,
+        )
+    return _debit(
+        entry_id=entry_id,
+        customer_id=customer_id,
+        amount=-amount_micro_rub,
+        type=EntryType.ADMIN_ADJUSTMENT,
+        credit_account=Account.ADJUSTMENTS,
+        key=f"adjustment:{key}",
+        source_type="operator",
+        source_id=source_id,
+    )
+
+
+def reverse(*, entry_id: UUID, customer_id: UUID, charge_id: UUID) -> Credited:
+    """Take a charge for an answer back, whole and once: its lots get what they gave.
+
+    Must run inside the caller's transaction. Raises ChargeNotFound unless it is a charge of this customer.
+    """
+    require_transaction()
+    step = {"entry_id": entry_id, "customer_id": customer_id, "reversed_id": charge_id}
+    (answer,) = _call("ledger_reverse", [step])
+    if answer["outcome"] == "unknown":
+        raise ChargeNotFound
+    return Credited(answer["entry_id"], answer["outcome"] == "done", answer["balance_after"])
+
+
+def book(
+    *,
+    entry_id: UUID,
+    type: SystemEntryType,
+    debit_account: Account,
+    credit_account: Account,
+    amount_micro_rub: int,
+    key: str,
+    source_type: str,
+    source_id: str,
+    effective_at: datetime,
+) -> bool:
+    """Move money between system accounts, once per key; False when the key was seen with the same content.
+
+    Must run inside the caller's transaction. Raises LedgerConflict for other content.
+    """
+    require_transaction()
+    step = {
+        "entry_id": entry_id,
+        "amount": amount_micro_rub,
+        "type": type,
+        "debit_account": debit_account,
+        "credit_account": credit_account,
+        "key": key,
+        "source_type": source_type,
+        "source_id": source_id,
+        "effective_at": effective_at,
+    }
+    (answer,) = _call("ledger_book", [step])
+    _refuse_mismatch(answer, key)
+    return bool(answer["outcome"] == "done")
+
+
+def expire_lots(*, most: int) -> int:
+    """Move what is free in lots whose time is over to the breakage, of at most `most` lots.
+
+    Returns how many gave something. What a running request holds stays for it; what it gives back goes with
+    the next sweep.
+    """
+    due = CreditLot.objects.filter(
+        is_spent=False,
+        expires_at__lte=Func(function="ledger_clock", output_field=DateTimeField()),
+        remaining_micro_rub__gt=F("reserved_micro_rub"),
+    ).order_by("expires_at", "pk")[:most]
+    wallets = {
+        row.customer_id: row.seq
+        for row in Wallet.objects.filter(customer_id__in=[lot.customer_id for lot in due])
+    }
+    steps = [
+        {
+            "entry_id": uuid7(),
+            "customer_id": lot.customer_id,
+            "amount": lot.remaining_micro_rub,
+            "type": EntryType.EXPIRY,
+            "credit_account": Account.BREAKAGE,
+            "lot_id": lot.pk,
+            "partial": True,
+            # With the wallet's number: after a reversal a lot may be left with the same rest a second time.
+            "key": f"expire:{lot.pk}:{lot.remaining_micro_rub}:{wallets[lot.customer_id]}",
+            "source_type": "lot",
+            "source_id": str(lot.pk),
+            "effective_at": lot.expires_at,
+        }
+        for lot in due
+    ]
+    return sum(answer["outcome"] == "done" for answer in _call("ledger_debit", steps)) if steps else 0
 
 
 def hold_step(
@@ -160,9 +273,31 @@ def _credit(*, lot_kind: LotKind, amount: int, key: str, **step: Any) -> Credite
         raise ValueError("A credit is a positive amount.")
     step |= {"lot_kind": lot_kind, "spend_class": SPEND_CLASS[lot_kind], "amount": amount, "key": key}
     (answer,) = _call("ledger_credit", [step])
+    _refuse_mismatch(answer, key)
+    return Credited(answer["entry_id"], answer["outcome"] == "done", answer["balance_after"])
+
+
+def _debit(*, amount: int, key: str, **step: Any) -> Debited:
+    require_transaction()
+    if amount <= 0:
+        raise ValueError("A debit is a positive amount.")
+    step |= {"amount": amount, "key": key, "lot_id": None, "partial": False}
+    (answer,) = _call("ledger_debit", [step])
+    _refuse_mismatch(answer, key)
+    short = {"insufficient_balance": InsufficientBalance, "reserved_in_flight": ReservedInFlight}
+    if answer["outcome"] in short:
+        raise short[answer["outcome"]](
+            "There is not enough free money in this wallet.",
+            needed_micro_rub=amount,
+            balance_micro_rub=answer["balance_after"] or 0,
+        )
+    is_new = answer["outcome"] == "done"
+    return Debited(answer["entry_id"], is_new, answer["taken"], answer["balance_after"])
+
+
+def _refuse_mismatch(answer: dict[str, Any], key: str) -> None:
     if answer["outcome"] == "mismatch":
         raise LedgerConflict(f"The key {key} was recorded with other content.")
-    return Credited(answer["entry_id"], answer["outcome"] == "done", answer["balance_after"])
 
 
 def _call(function: str, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -48,6 +48,13 @@ class EntryType(models.TextChoices):
     REVERSAL = "reversal", "отмена списания"
 
 
+class SystemEntryType(models.TextChoices):
+    """Movements between system accounts: no customer's, never on a statement."""
+
+    PROVIDER_FEE = "provider_fee", "комиссия платёжного сервиса"
+    PAYOUT = "payout", "выплата платёжного сервиса"
+
+
 class Account(models.TextChoices):
     """Sides of a movement. Only `wallet` has balance rows: a system balance is a sum (ledger guide 9)."""
 
@@ -57,6 +64,9 @@ class Account(models.TextChoices):
     PROMO = "promo", "расходы на бонусы"
     BREAKAGE = "breakage", "сгоревшие средства"
     ADJUSTMENTS = "adjustments", "корректировки"
+    PLAN_REVENUE = "plan_revenue", "выручка тарифов"
+    PROVIDER_FEE = "provider_fee", "комиссии платёжного сервиса"
+    BANK = "bank", "расчётный счёт"
 
 
 class LedgerEntry(models.Model):
@@ -65,7 +75,7 @@ class LedgerEntry(models.Model):
     id = models.UUIDField("номер", primary_key=True)
     customer_id = models.UUIDField("клиент", null=True)
     seq = models.BigIntegerField("номер", null=True)  # per wallet, from 1, without gaps
-    type = models.CharField("вид", max_length=20, choices=EntryType)
+    type = models.CharField("вид", max_length=20, choices=[*EntryType.choices, *SystemEntryType.choices])
     debit_account = models.CharField("дебет", max_length=20, choices=Account)
     credit_account = models.CharField("кредит", max_length=20, choices=Account)
     amount_micro_rub = models.BigIntegerField("сумма, мк₽")
@@ -131,7 +141,12 @@ class CreditLot(models.Model):
                 fields=["customer_id", "spend_class", "expires_at", "id"],
                 name="billing_lot_alive",
                 condition=Q(is_spent=False),
-            )
+            ),
+            models.Index(
+                fields=["expires_at"],
+                name="billing_lot_due",
+                condition=Q(is_spent=False, expires_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

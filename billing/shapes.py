@@ -37,3 +37,13 @@ class Credited:
     entry_id: UUID
     is_new: bool
     balance_after_micro_rub: int
+
+
+@dataclass(frozen=True)
+class Debited:
+    """The answer to a debit: `taken_micro_rub` is less than asked only for a partial one."""
+
+    entry_id: UUID
+    is_new: bool
+    taken_micro_rub: int
+    balance_after_micro_rub: int

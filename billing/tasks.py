@@ -1,4 +1,6 @@
-"""Periodic work about money: holds whose time is over go back, and the books are proved every night."""
+"""Periodic work about money: holds and lots whose time is over, and the proof of the books every night."""
+
+from collections.abc import Callable
 
 import structlog
 from celery import shared_task
@@ -12,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 MINUTE_SECONDS = 60
 DAY_SECONDS = 24 * 3600
-BATCH = 100  # holds in one transaction: their wallets are locked together
+BATCH = 100  # holds or lots in one transaction: their wallets are locked together
 MOST_BATCHES = 200  # then the next minute goes on
 MOST_LOGGED = 100
 # Above the ordinary limit of tasks, below the time after which auditlog.jobs takes the worker for dead.
@@ -28,6 +30,15 @@ def sweep_holds(slot: str = "", **_: object) -> str:
     )
 
 
+@shared_task
+def sweep_lots(slot: str = "", **_: object) -> str:
+    """Move to the breakage what is left in lots whose time is over."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.sweep_lots", slot=slot or jobs.slot_of(now, MINUTE_SECONDS), now=now, work=expire_lots
+    )
+
+
 @shared_task(time_limit=VERIFY_SECONDS)
 def verify_books(slot: str = "", **_: object) -> str:
     """Prove the books once a day; a finding is logged and fails the job, which the next hour tries again."""
@@ -38,14 +49,22 @@ def verify_books(slot: str = "", **_: object) -> str:
 
 
 def expire_holds() -> dict[str, int]:
-    """Batch after batch, each with a transaction of its own, until none is due."""
-    freed = 0
+    return {"holds": _in_batches(ledger.expire_holds)}
+
+
+def expire_lots() -> dict[str, int]:
+    return {"lots": _in_batches(ledger.expire_lots)}
+
+
+def _in_batches(expire: Callable[..., int]) -> int:
+    """Batch after batch, each with a transaction of its own, until none is due; answers how many."""
+    total = 0
     for _ in range(MOST_BATCHES):
-        count = ledger.expire_holds(most=BATCH)
-        freed += count
+        count = expire(most=BATCH)
+        total += count
         if count < BATCH:
             break
-    return {"holds": freed}
+    return total
 
 
 def prove() -> dict[str, int]:

@@ -5,7 +5,7 @@
 -- of tables), constraints and functions (those that must exist), role (the application's). Numbers are those of
 -- the ledger guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
 -- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
--- and V07 say them; V17, no entry points at another yet; V16 belongs to payments (setting LEDGER_CHECKS).
+-- and V07 say them; V16 belongs to payments (setting LEDGER_CHECKS).
 
 WITH wallet AS NOT MATERIALIZED (
     SELECT * FROM billing_wallet
@@ -23,8 +23,9 @@ WITH wallet AS NOT MATERIALIZED (
 ), work AS NOT MATERIALIZED (
     SELECT * FROM billing_usageevent
      WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
-), taken AS NOT MATERIALIZED (  -- what each debit took from which lot
-    SELECT e.id AS entry_id, e.customer_id, t.lot_id, t.amount
+), taken AS NOT MATERIALIZED (  -- what each debit took from which lot; a reversal gives it back
+    SELECT e.id AS entry_id, e.customer_id, t.lot_id,
+           CASE WHEN e.credit_account = 'wallet' THEN -t.amount ELSE t.amount END AS amount
       FROM entry e, LATERAL unnest(e.lot_ids, e.lot_amounts) AS t (lot_id, amount)
 ), share AS NOT MATERIALIZED (  -- what each hold set aside in which lot
     SELECT h.id AS hold_id, h.customer_id, h.status, t.lot_id, t.amount
@@ -92,14 +93,15 @@ SELECT l.id, l.remaining_micro_rub || ' remains of ' || l.amount_micro_rub || ',
   LEFT JOIN (SELECT lot_id, sum(amount) AS total FROM taken GROUP BY lot_id) t ON t.lot_id = l.id
  WHERE l.remaining_micro_rub <> l.amount_micro_rub - coalesce(t.total, 0)
 
--- check V10: a debit took exactly its amount, from lots of its own wallet; a credit took nothing
+-- check V10: a debit took exactly its amount, from lots of its own wallet; a credit but a reversal took nothing
 SELECT e.id, e.debit_account || ' ' || e.amount_micro_rub || ', taken ' || t.total
   FROM entry e,
        LATERAL (SELECT coalesce(sum(u.amount), 0) AS total,
                        bool_or(u.amount IS NULL OR u.amount < 0 OR l.id IS NULL) AS is_wrong
                   FROM unnest(e.lot_ids, e.lot_amounts) AS u (lot_id, amount)
                   LEFT JOIN billing_creditlot l ON l.id = u.lot_id AND l.customer_id = e.customer_id) t
- WHERE t.total <> CASE WHEN e.debit_account = 'wallet' THEN e.amount_micro_rub ELSE 0 END OR t.is_wrong
+ WHERE t.total <> CASE WHEN e.debit_account = 'wallet' OR e.type = 'reversal' THEN e.amount_micro_rub ELSE 0 END
+    OR t.is_wrong
 
 -- check V11: what a lot reserves is the shares of open holds
 SELECT l.id, l.reserved_micro_rub || ' reserved, ' || coalesce(s.total, 0) || ' in open holds'
@@ -139,6 +141,16 @@ SELECT id, 'open, over since ' || expires_at
 SELECT id, remaining_micro_rub - reserved_micro_rub || ' since ' || expires_at
   FROM lot
  WHERE remaining_micro_rub > reserved_micro_rub AND expires_at < ledger_clock() - interval '1 day'
+
+-- check V17: a reversal is a charge of the same customer turned round, lot by lot, once
+SELECT r.id, 'reverses ' || r.source_id || ' of ' || coalesce(e.amount_micro_rub::text, 'nothing')
+  FROM entry r
+  LEFT JOIN billing_ledgerentry e ON e.id::text = r.source_id AND r.source_type = 'entry'
+ WHERE r.type = 'reversal'
+   AND (e.id IS NULL OR e.type <> 'usage_debit' OR e.customer_id IS DISTINCT FROM r.customer_id
+        OR e.amount_micro_rub <> r.amount_micro_rub OR e.credit_account <> r.debit_account
+        OR e.debit_account <> r.credit_account OR e.lot_ids <> r.lot_ids OR e.lot_amounts <> r.lot_amounts
+        OR r.key <> 'reversal:' || r.source_id)
 
 -- check V20: the guards of the append-only tables are in place and hold for everybody
 SELECT t.name, g.name || coalesce(' is in state ' || tg.tgenabled::text, ' is missing or another one')
@@ -250,11 +262,11 @@ SELECT f.name, coalesce('owner ' || p.proowner::regrole || ', definer ' || p.pro
     OR p.proowner <> (SELECT relowner FROM pg_class WHERE oid = 'billing_wallet'::regclass)
     OR NOT coalesce('search_path=public, pg_temp' = ANY (p.proconfig), false)
 
--- check V40: every inflow made exactly one lot
+-- check V40: every inflow but a reversal made exactly one lot
 SELECT coalesce(e.id, l.source_entry_id),
        coalesce('inflow of ' || e.amount_micro_rub, 'no inflow') || ', lot of '
        || coalesce(l.amount_micro_rub::text, 'nothing')
-  FROM (SELECT * FROM entry WHERE credit_account = 'wallet') e
+  FROM (SELECT * FROM entry WHERE credit_account = 'wallet' AND type <> 'reversal') e
   FULL JOIN lot l ON l.source_entry_id = e.id
  WHERE e.amount_micro_rub IS DISTINCT FROM l.amount_micro_rub OR e.customer_id IS DISTINCT FROM l.customer_id
 

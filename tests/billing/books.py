@@ -67,6 +67,45 @@ def credit(customer: UUID, amount: int, **facts: Any) -> Row:
     return answer
 
 
+def debit_step(
+    customer: UUID,
+    amount: int,
+    *,
+    lot: int | None = None,
+    partial: bool = False,
+    type: EntryType = EntryType.ADMIN_ADJUSTMENT,
+    key: str = "",
+) -> Step:
+    """A step of `ledger_debit`; without a key it is a new fact."""
+    fact = key or f"test:{uuid7()}"
+    return {
+        "entry_id": uuid7(),
+        "customer_id": customer,
+        "amount": amount,
+        "type": type,
+        "credit_account": "adjustments",
+        "lot_id": lot,
+        "partial": partial,
+        "key": fact,
+        "source_type": "test",
+        "source_id": fact,
+        "effective_at": None,
+    }
+
+
+def debit(customer: UUID, amount: int, **facts: Any) -> Row:
+    """Take free money from a wallet; the answer of `ledger_debit`."""
+    (answer,) = call("ledger_debit", [debit_step(customer, amount, **facts)])
+    return answer
+
+
+def reverse(customer: UUID, charge: UUID) -> Row:
+    """Take a charge back; the answer of `ledger_reverse`."""
+    step = {"entry_id": uuid7(), "customer_id": customer, "reversed_id": charge}
+    (answer,) = call("ledger_reverse", [step])
+    return answer
+
+
 def funded(*amounts: int) -> UUID:
     """A new customer with one paid lot for each amount."""
     customer = uuid7()

@@ -32,6 +32,15 @@ VALUES (%(stranger)s, %(customer)s, 'refund', 'wallet', 'promo', 5, %(stranger)s
         ARRAY[5], now(), now());
 """
 
+REVERSAL = """
+INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
+            balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at,
+            created_at, hash)
+SELECT %(stranger)s, customer_id, seq + 1, 'reversal', 'revenue', 'wallet', 5, balance_micro_rub + 5,
+       'reversal:' || %(stranger)s, 'entry', %(stranger)s, ARRAY[%(paid)s], ARRAY[5], now(), now(), ''
+  FROM billing_wallet WHERE customer_id = %(customer)s;
+"""
+
 DAMAGE = {
     # The balance is told twice, by entries and by lots, so a false balance breaks with both.
     "balance raised": (WALLET.format("balance_micro_rub = balance_micro_rub + 1"), {"V01", "V08"}),
@@ -126,6 +135,13 @@ DAMAGE = {
         {"V13"},
     ),
     "forgotten hold": (HOLD.format("expires_at = now() - interval '6 minutes'", "open"), {"V14"}),
+    "reversal of nothing": (
+        REVERSAL
+        + WALLET.format("balance_micro_rub = balance_micro_rub + 5, seq = seq + 1")
+        + LOT.format("remaining_micro_rub = remaining_micro_rub + 5", "paid")
+        + "rehash",
+        {"V17"},
+    ),
     "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),
     "better lot passed over": (
         LOT.format("spend_class = 1, created_at = now() - interval '1 hour'", "untouched"),

@@ -56,6 +56,8 @@ class Model:
     wallets: dict[UUID, Wallet] = field(default_factory=dict)
     holds: dict[UUID, Hold] = field(default_factory=dict)
     credits: dict[str, tuple[UUID, int]] = field(default_factory=dict)
+    debits: dict[str, tuple[UUID, int]] = field(default_factory=dict)
+    reversed: set[UUID] = field(default_factory=set)
 
     def credit(self, customer: UUID, amount: int, kind: str, expires_at: datetime | None, key: str) -> str:
         """Answers the outcome."""
@@ -66,6 +68,53 @@ class Model:
         wallet.lots.append(Lot(kind, amount, len(wallet.lots), expires_at, remaining=amount))
         wallet.entries.append(amount)
         return "done"
+
+    def debit(
+        self, customer: UUID, amount: int, key: str, *, lot: int | None, partial: bool
+    ) -> tuple[str, int]:
+        """Answers the outcome and what is taken; `lot` is a place among the customer's lots."""
+        if key in self.debits:
+            owner, taken = self.debits[key]
+            is_same = owner == customer and (taken == amount or (partial and taken < amount))
+            return ("replayed", taken) if is_same else ("mismatch", 0)
+        lots = self._lots(customer)
+        chosen = [lots[lot]] if lot is not None else [each for each in lots if each.is_usable(self.now)]
+        free = sum(each.remaining - each.reserved for each in chosen)
+        if partial and free == 0:
+            return "nothing", 0
+        if free < amount and not partial:
+            there = sum(each.remaining for each in chosen)
+            return ("reserved_in_flight" if there >= amount else "insufficient_balance"), 0
+        rest = taken = min(amount, free)
+        for each in sorted(chosen, key=lambda each: each.order):
+            share = min(rest, each.remaining - each.reserved)
+            each.remaining -= share
+            rest -= share
+        self.debits[key] = (customer, taken)
+        self.wallets[customer].entries.append(-taken)
+        return "done", taken
+
+    def reverse(self, hold_id: UUID, customer: UUID) -> tuple[str, int]:
+        """Take the capture of a hold back; answers the outcome and what came back."""
+        hold = self.holds[hold_id]
+        if hold.captured == 0 or hold.customer != customer:
+            return "unknown", 0
+        if hold_id in self.reversed:
+            return "replayed", hold.captured
+        self.reversed.add(hold_id)
+        rest = hold.captured
+        for lot, share in hold.shares:
+            lot.remaining += min(rest, share)
+            rest -= min(rest, share)
+        self.wallets[customer].entries.append(hold.captured)
+        return "done", hold.captured
+
+    def expire_lots(self) -> None:
+        for wallet in self.wallets.values():
+            due = [lot for lot in wallet.lots if not lot.is_usable(self.now) and lot.remaining > lot.reserved]
+            for lot in sorted(due, key=lambda lot: lot.order[2] or self.now):
+                wallet.entries.append(lot.reserved - lot.remaining)
+                lot.remaining = lot.reserved
 
     def hold(
         self, hold_id: UUID, customer: UUID, amount: int, ttl_seconds: int, *, soft: bool

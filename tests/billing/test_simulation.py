@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from billing import ledger, queries
-from billing.models import Hold, LotKind
+from billing.models import Hold, LedgerEntry, LotKind
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing.fixtures import LedgerClock
@@ -61,8 +61,12 @@ class Simulation:
             self.settle,
             self.settle_many,
             self.repeat_settle,
+            self.debit,
+            self.repeat_debit,
+            self.reverse,
             self.pass_time,
             self.sweep,
+            self.expire_lots,
         ]
 
     def run(self) -> None:
@@ -168,6 +172,47 @@ class Simulation:
             expected = self.model.settle(step["hold_id"], step["customer_id"], step["amount"])
             assert (answer["outcome"], answer["charged"], answer["released"]) == expected
 
+    def debit(self) -> None:
+        customer = self.customer()
+        lots = books.lots(customer)
+        place = self.chance.randrange(len(lots)) if lots and self.chance.random() < 0.4 else None
+        self._debit(customer, self.chance.randint(1, 1500), f"sim:{uuid7()}", place)
+
+    def repeat_debit(self) -> None:
+        """The same fact again, or another one under its key."""
+        if not self.model.debits:
+            return
+        key = self.chance.choice(list(self.model.debits))
+        customer, amount = self.model.debits[key]
+        if self.chance.random() < 0.3:
+            customer = self.customer()
+        self._debit(customer, amount + self.chance.choice((0, 0, 1, -1)), key, None)
+
+    def _debit(self, customer: UUID, amount: int, key: str, place: int | None) -> None:
+        if amount < 1:
+            return
+        partial = self.chance.random() < 0.4
+        lot = books.lots(customer)[place].pk if place is not None else None
+        answer = books.debit(customer, amount, lot=lot, partial=partial, key=key)
+        expected = self.model.debit(customer, amount, key, lot=place, partial=partial)
+        assert (answer["outcome"], answer["taken"]) == expected
+
+    def reverse(self) -> None:
+        """A charge, once more a charge that was taken back, or one of somebody else."""
+        captured = [item for item in self.model.holds.items() if item[1].captured]
+        if not captured:
+            return
+        hold_id, hold = self.chance.choice(captured)
+        customer = hold.customer if self.chance.random() < 0.8 else self.customer()
+        charge = LedgerEntry.objects.get(hold_id=hold_id)
+        answer = books.reverse(customer, charge.pk)
+        assert (answer["outcome"], answer["returned"]) == self.model.reverse(hold_id, customer)
+
+    def expire_lots(self) -> None:
+        while ledger.expire_lots(most=500):
+            pass
+        self.model.expire_lots()
+
     def pass_time(self) -> None:
         self.model.now += timedelta(seconds=self.chance.choice((1, 30, 59, 60, 300)))
         self.clock.stand_at(self.model.now)
@@ -182,6 +227,7 @@ class Simulation:
         self.model.now += timedelta(hours=1)
         self.clock.stand_at(self.model.now)
         self.sweep()
+        self.expire_lots()  # what is left due here would be swept by a simulation whose clock stands earlier
         assert all(hold.status != "open" for hold in self.model.holds.values())
 
     def compare(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from auditlog.models import JobRun
 from billing import tasks
+from billing.models import LotKind
 from plyrum import clock as real_clock
 from plyrum import schedule
 from plyrum.ids import uuid7
@@ -27,6 +28,19 @@ def test_sweep_frees_what_is_due_and_leaves_the_rest(clock: LedgerClock) -> None
     run = JobRun.objects.get(name="billing.sweep_holds", slot=slot)
     assert run.outcome == "done"
     assert run.counts["holds"] >= 5
+    books.assert_right(customer)
+
+
+def test_lots_whose_time_is_over_are_swept_once_a_slot(clock: LedgerClock) -> None:
+    customer = books.funded(7)
+    books.credit(customer, 30, kind=LotKind.BONUS, expires_at=real_clock.now() + timedelta(minutes=30))
+    clock.stand_at(real_clock.now() + timedelta(hours=1))
+    slot = str(uuid7())
+
+    assert (tasks.sweep_lots(slot=slot), tasks.sweep_lots(slot=slot)) == ("done", "skipped")
+
+    assert books.wallet(customer).balance_micro_rub == 7
+    assert JobRun.objects.get(name="billing.sweep_lots", slot=slot).counts["lots"] >= 1
     books.assert_right(customer)
 
 

@@ -12,7 +12,8 @@ from billing import models
 from plyrum.ids import uuid7
 from tests.concurrency.connections import client
 
-SQL = Path(models.__file__).resolve().parent / "sql" / "0001_ledger.sql"
+SQL = Path(models.__file__).resolve().parent / "sql"
+FILES = ("0001_ledger.sql", "0002_movements.sql")
 TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
 
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
@@ -66,7 +67,9 @@ def ledger_copy(
 
 
 def _functions(schema: str, without: tuple[tuple[str, str], ...]) -> str:
-    text = SQL.read_text(encoding="utf-8").replace("search_path = public,", f"search_path = {schema},")
+    text = "\n".join((SQL / name).read_text(encoding="utf-8") for name in FILES).replace(
+        "search_path = public,", f"search_path = {schema},"
+    )
     for pattern, instead in without:
         text, count = re.subn(pattern, instead, text)
         assert count, f"{pattern} is not in the ledger any more: the control proves nothing"

@@ -1,0 +1,43 @@
+"""Movements beside top-ups and answers, from `billing/sql/0002_movements.sql`, and the index of expiring lots."""
+
+from pathlib import Path
+
+from django.db import migrations, models
+
+SQL = Path(__file__).resolve().parent.parent / "sql" / "0002_movements.sql"
+
+UNDO = """
+DROP FUNCTION ledger_debit(jsonb), ledger_reverse(jsonb), ledger_book(jsonb),
+              ledger_post(billing_wallet, uuid, text, text, text, bigint, text, text, text, bigint[], bigint[],
+                          timestamptz, timestamptz);
+"""
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('billing', '0002_ledger'),
+    ]
+
+    operations = [
+        migrations.RunSQL(SQL.read_text(encoding="utf-8"), UNDO),
+        migrations.AlterField(
+            model_name='ledgerentry',
+            name='credit_account',
+            field=models.CharField(choices=[('wallet', 'кошелёк'), ('provider_clearing', 'деньги у платёжного сервиса'), ('revenue', 'выручка'), ('promo', 'расходы на бонусы'), ('breakage', 'сгоревшие средства'), ('adjustments', 'корректировки'), ('plan_revenue', 'выручка тарифов'), ('provider_fee', 'комиссии платёжного сервиса'), ('bank', 'расчётный счёт')], max_length=20, verbose_name='кредит'),
+        ),
+        migrations.AlterField(
+            model_name='ledgerentry',
+            name='debit_account',
+            field=models.CharField(choices=[('wallet', 'кошелёк'), ('provider_clearing', 'деньги у платёжного сервиса'), ('revenue', 'выручка'), ('promo', 'расходы на бонусы'), ('breakage', 'сгоревшие средства'), ('adjustments', 'корректировки'), ('plan_revenue', 'выручка тарифов'), ('provider_fee', 'комиссии платёжного сервиса'), ('bank', 'расчётный счёт')], max_length=20, verbose_name='дебет'),
+        ),
+        migrations.AlterField(
+            model_name='ledgerentry',
+            name='type',
+            field=models.CharField(choices=[('topup', 'пополнение'), ('usage_debit', 'списание за ответ'), ('refund', 'возврат'), ('admin_adjustment', 'корректировка'), ('bonus', 'бонус'), ('plan_grant', 'начисление по тарифу'), ('plan_purchase', 'покупка тарифа'), ('rollover', 'перенос остатка'), ('expiry', 'сгорание'), ('chargeback', 'опротестование'), ('reversal', 'отмена списания'), ('provider_fee', 'комиссия платёжного сервиса'), ('payout', 'выплата платёжного сервиса')], max_length=20, verbose_name='вид'),
+        ),
+        migrations.AddIndex(
+            model_name='creditlot',
+            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('is_spent', False)), fields=['expires_at'], name='billing_lot_due'),
+        ),
+    ]

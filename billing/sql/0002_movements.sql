@@ -1,0 +1,216 @@
+-- The movements beside a top-up and an answer: money that leaves a wallet, that comes back to it, and that
+-- never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallet by wallet in
+-- ascending order, locked before anything of them is read; keys make a repeat harmless.
+-- Published once, never edited: a new version is a new file.
+
+-- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, partial, key,
+-- source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from
+-- `lot_id` alone, also when its time is over (an expiry only then), or without it from the lots in spend order.
+-- `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance, reserved_in_flight, nothing (a
+-- partial step found no free money). Only `done` writes.
+CREATE FUNCTION ledger_debit(steps jsonb)
+RETURNS TABLE (entry_id uuid, outcome text, taken bigint, balance_after bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    ordered jsonb := ledger_ordered(steps);
+    step record;
+    lot record;
+    wallet billing_wallet%ROWTYPE;
+    known billing_ledgerentry%ROWTYPE;
+    moment timestamptz;
+    ids bigint[];
+    amounts bigint[];
+    missing bigint;
+    there bigint;
+BEGIN
+    FOR step IN
+        SELECT * FROM jsonb_to_recordset(ordered) AS s (
+               entry_id uuid, customer_id uuid, amount bigint, type text, credit_account text, lot_id bigint,
+               partial boolean, key text, source_type text, source_id text, effective_at timestamptz)
+    LOOP
+        entry_id := NULL;
+        taken := 0;
+        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
+        balance_after := wallet.balance_micro_rub;
+        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
+        IF FOUND THEN
+            outcome := CASE WHEN known.customer_id = step.customer_id AND known.type = step.type
+                             AND known.credit_account = step.credit_account AND known.source_id = step.source_id
+                             AND (known.amount_micro_rub = step.amount
+                                  OR step.partial AND known.amount_micro_rub < step.amount)
+                            THEN 'replayed' ELSE 'mismatch' END;
+            IF outcome = 'replayed' THEN
+                entry_id := known.id;
+                taken := known.amount_micro_rub;
+                balance_after := known.balance_after_micro_rub;
+            END IF;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        moment := ledger_clock();
+        ids := '{}';
+        amounts := '{}';
+        missing := step.amount;
+        there := 0;
+        FOR lot IN
+            SELECT l.id, l.remaining_micro_rub AS remaining, l.remaining_micro_rub - l.reserved_micro_rub AS free
+              FROM billing_creditlot l
+             WHERE l.customer_id = step.customer_id AND NOT l.is_spent
+               AND CASE WHEN step.lot_id IS NULL THEN l.expires_at IS NULL OR l.expires_at > moment
+                        ELSE l.id = step.lot_id AND (step.type <> 'expiry' OR l.expires_at <= moment) END
+             ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id
+        LOOP
+            EXIT WHEN missing = 0;
+            there := there + lot.remaining;
+            IF lot.free > 0 THEN
+                ids := ids || lot.id;
+                amounts := amounts || least(missing, lot.free);
+                missing := missing - least(missing, lot.free);
+            END IF;
+        END LOOP;
+        IF missing > 0 AND NOT step.partial OR missing = step.amount THEN
+            outcome := CASE WHEN step.partial THEN 'nothing' WHEN there >= step.amount THEN 'reserved_in_flight'
+                            ELSE 'insufficient_balance' END;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        entry_id := step.entry_id;
+        taken := step.amount - missing;
+        outcome := 'done';
+        FOR i IN 1 .. cardinality(ids) LOOP
+            UPDATE billing_creditlot l
+               SET remaining_micro_rub = l.remaining_micro_rub - amounts[i],
+                   is_spent = l.remaining_micro_rub = amounts[i]
+             WHERE l.id = ids[i];
+        END LOOP;
+        balance_after := ledger_post(
+            wallet, step.entry_id, step.type, 'wallet', step.credit_account, taken, step.key, step.source_type,
+            step.source_id, ids, amounts, coalesce(step.effective_at, moment), moment);
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- A charge for an answer is taken back, whole and once: the lots get what they gave. What comes back to a lot
+-- whose time is over goes to the breakage with the next sweep, as it would have gone unspent.
+-- Step: {entry_id, customer_id, reversed_id}. Outcomes: done, replayed, unknown (no such charge of this customer).
+CREATE FUNCTION ledger_reverse(steps jsonb)
+RETURNS TABLE (entry_id uuid, reversed_id uuid, outcome text, returned bigint, balance_after bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    ordered jsonb := ledger_ordered(steps);
+    step record;
+    wallet billing_wallet%ROWTYPE;
+    charge billing_ledgerentry%ROWTYPE;
+    known billing_ledgerentry%ROWTYPE;
+    moment timestamptz;
+BEGIN
+    FOR step IN
+        SELECT * FROM jsonb_to_recordset(ordered) AS s (entry_id uuid, customer_id uuid, reversed_id uuid)
+    LOOP
+        entry_id := NULL;
+        reversed_id := step.reversed_id;
+        returned := 0;
+        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
+        balance_after := wallet.balance_micro_rub;
+        SELECT * INTO charge FROM billing_ledgerentry e
+         WHERE e.id = step.reversed_id AND e.customer_id = step.customer_id AND e.type = 'usage_debit';
+        IF NOT FOUND THEN
+            outcome := 'unknown';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = 'reversal:' || step.reversed_id;
+        IF FOUND THEN
+            entry_id := known.id;
+            outcome := 'replayed';
+            returned := known.amount_micro_rub;
+            balance_after := known.balance_after_micro_rub;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        moment := ledger_clock();
+        FOR i IN 1 .. cardinality(charge.lot_ids) LOOP
+            UPDATE billing_creditlot l
+               SET remaining_micro_rub = l.remaining_micro_rub + charge.lot_amounts[i],
+                   is_spent = l.remaining_micro_rub + charge.lot_amounts[i] = 0
+             WHERE l.id = charge.lot_ids[i];
+        END LOOP;
+        entry_id := step.entry_id;
+        outcome := 'done';
+        returned := charge.amount_micro_rub;
+        balance_after := ledger_post(
+            wallet, step.entry_id, 'reversal', charge.credit_account, 'wallet', returned,
+            'reversal:' || step.reversed_id, 'entry', step.reversed_id::text, charge.lot_ids, charge.lot_amounts,
+            moment, moment);
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- The next line of a wallet that the caller has locked and read; answers the balance after it. For the functions
+-- here only: whoever could call it could write any line.
+CREATE FUNCTION ledger_post(
+    wallet billing_wallet, entry uuid, type text, debit text, credit text, amount bigint, key text,
+    source_type text, source_id text, lots bigint[], lot_shares bigint[], happened timestamptz, moment timestamptz
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    balance bigint := wallet.balance_micro_rub + CASE WHEN credit = 'wallet' THEN amount ELSE -amount END;
+    next_hash bytea := ledger_hash(wallet.head_hash, wallet.customer_id, wallet.seq + 1, entry, debit, credit,
+                                   amount, balance, key);
+BEGIN
+    INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
+                amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts,
+                effective_at, created_at, hash)
+    VALUES (entry, wallet.customer_id, wallet.seq + 1, type, debit, credit, amount, balance, key, source_type,
+            source_id, lots, lot_shares, happened, moment, next_hash);
+    UPDATE billing_wallet w SET balance_micro_rub = balance, seq = w.seq + 1, head_hash = next_hash
+     WHERE w.customer_id = wallet.customer_id;
+    RETURN balance;
+END $$;
+REVOKE EXECUTE ON FUNCTION ledger_post FROM PUBLIC;
+
+-- Money moves between system accounts, past every wallet: a provider's fee, a payout. Step: {entry_id, amount, type,
+-- debit_account, credit_account, key, source_type, source_id, effective_at}. Outcomes: done, replayed, mismatch.
+CREATE FUNCTION ledger_book(steps jsonb)
+RETURNS TABLE (entry_id uuid, outcome text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    step record;
+    known billing_ledgerentry%ROWTYPE;
+    moment timestamptz := ledger_clock();
+BEGIN
+    FOR step IN
+        SELECT * FROM jsonb_to_recordset(steps) AS s (
+               entry_id uuid, amount bigint, type text, debit_account text, credit_account text, key text,
+               source_type text, source_id text, effective_at timestamptz)
+         ORDER BY s.key  -- two calls with the same keys wait in one direction
+    LOOP
+        IF 'wallet' IN (step.debit_account, step.credit_account) THEN
+            RAISE EXCEPTION 'a wallet moves by its own functions' USING ERRCODE = 'restrict_violation';
+        END IF;
+        entry_id := step.entry_id;
+        outcome := 'done';
+        INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key,
+                    source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)
+        VALUES (step.entry_id, step.type, step.debit_account, step.credit_account, step.amount, step.key,
+                step.source_type, step.source_id, '{}', '{}', coalesce(step.effective_at, moment), moment)
+        ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
+            entry_id := known.id;
+            outcome := CASE WHEN known.type = step.type AND known.debit_account = step.debit_account
+                             AND known.credit_account = step.credit_account AND known.source_id = step.source_id
+                             AND known.amount_micro_rub = step.amount
+                            THEN 'replayed' ELSE 'mismatch' END;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END $$;
