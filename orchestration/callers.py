@@ -28,7 +28,7 @@ class Known:
     """A genuine token: whom it names, and the answer to "is the session alive", given or under way."""
 
     claims: Claims
-    answer: "asyncio.Future[Credential] | None" = None
+    answer: asyncio.Task[Credential] | None = None
     fresh_until: float = 0.0  # by the loop's clock
 
 
@@ -50,7 +50,7 @@ class Callers:
             known = self._learn(digest, token)
         now = asyncio.get_running_loop().time()
         if known.answer is None or (known.answer.done() and known.fresh_until <= now):
-            known.answer = asyncio.ensure_future(self._ask(known.claims))
+            known.answer = asyncio.create_task(self._ask(known.claims))
             known.fresh_until = now + ALIVE_SECONDS
             known.answer.add_done_callback(lambda answer: self._forget_failure(digest, answer))
         return await asyncio.shield(known.answer)  # one request that leaves must not answer the others
@@ -68,7 +68,7 @@ class Callers:
         )
         return credentials.from_row(row, token_version=claims.token_version, now=clock.now())
 
-    def _forget_failure(self, digest: bytes, answer: "asyncio.Future[Credential]") -> None:
+    def _forget_failure(self, digest: bytes, answer: asyncio.Task[Credential]) -> None:
         """A refusal or a database that was away is not remembered."""
         if answer.cancelled() or answer.exception() is not None:
             self._known.pop(digest, None)

@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH = 128  # larger arrays hold their wallets' locks longer than they save commits
 RETRY_PAUSE_SECONDS = 0.05
+LOOK_UP_SECONDS = 10
 
 Step = dict[str, Any]
 Row = dict[str, Any]
@@ -139,12 +140,19 @@ class Reader:
         self._connection: psycopg.AsyncConnection[Row] | None = None
 
     async def one(self, query: LiteralString, parameters: Parameters) -> Row | None:
-        """The first row, or None. Raises psycopg's errors when the database is away."""
+        """The first row, or None. Raises psycopg's errors when the database is away or does not answer."""
         async with self._lock:
             try:
-                return await self._one(query, parameters)
-            except psycopg.OperationalError:  # the server was restarted since the last look-up: once more
-                return await self._one(query, parameters)
+                async with asyncio.timeout(LOOK_UP_SECONDS):
+                    try:
+                        return await self._one(query, parameters)
+                    except (
+                        psycopg.OperationalError
+                    ):  # the server was restarted since the last look-up: once more
+                        return await self._one(query, parameters)
+            except TimeoutError as error:
+                await self.close()
+                raise psycopg.OperationalError("The database does not answer.") from error
 
     async def _one(self, query: LiteralString, parameters: Parameters) -> Row | None:
         if self._connection is None or self._connection.closed:

@@ -145,7 +145,7 @@ async def _result(served_by: Engine, opened: Opened) -> dict[str, Any]:
     failed = by_type.get("error")
     if failed is not None:
         raise _failure(opened.run_id, failed)
-    if "run.finished" not in by_type:
+    if not {"route", "usage", "settled", "run.finished"} <= by_type.keys():
         raise FramesGone("The frames of this run are no longer kept.")
     settled = by_type["settled"]
     return {

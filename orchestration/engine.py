@@ -45,9 +45,8 @@ LEASE_RENEWAL_SECONDS = 10
 SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
 CONTROL_CHANNEL = "orchestration:control"
-OPEN_RETRIES = 20
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
-ARCHIVE_LINGER_SECONDS = 0.1
+ARCHIVE_LINGER_SECONDS = 0.02
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 INTERNAL = ErrorClass("internal_error")
@@ -73,7 +72,8 @@ class Engine:
         self.runs: dict[UUID, RunTask] = {}
         self._reads = Reader(self.conninfo)
         self._leases = Reader(self.conninfo)  # never waits behind a look-up
-        self.callers = Callers(self._reads)
+        self._sign_ins = Reader(self.conninfo)  # nor does who is calling
+        self.callers = Callers(self._sign_ins)
         self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
         self._settles = Coalescer(
             self.conninfo,
@@ -87,6 +87,7 @@ class Engine:
             "run_archive",
             step_key="run_id",
             row_key="run_id",
+            patience_seconds=SETTLE_PATIENCE_SECONDS,
             linger_seconds=ARCHIVE_LINGER_SECONDS,
         )
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -109,6 +110,7 @@ class Engine:
                 await self._settles.close()
                 await self._reads.close()
                 await self._leases.close()
+                await self._sign_ins.close()
         await self.session.close()
         await self.redis.aclose()
 
@@ -127,7 +129,7 @@ class Engine:
                 raise
             return known
         run_id = uuid7()
-        row = await self._open(_open_step(run_id, request, plan))
+        row = await self._opens.submit(_open_step(run_id, request, plan))
         match row["outcome"]:
             case "known":
                 return await self._opened_before(row["run_id"], row["state"])
@@ -177,19 +179,12 @@ class Engine:
             raise error
         return Opened(run_id, True, state)
 
-    async def _open(self, step: dict[str, Any]) -> Row:
-        for _ in range(OPEN_RETRIES):
-            row = await self._opens.submit(step)
-            if row["outcome"] != "again":  # a twin in the same batch went first: now it is known
-                return row
-        raise Unavailable("The request could not be accepted. Try again.")
-
     async def _execute(self, run: RunTask) -> None:
         run.has_begun = True
         try:
             outcome = await self._carry_out(run)
             run.is_ending = True  # a stop that comes now is too late: the settlement may not be cut
-            run.story.keep()  # the answer is on record before it is charged
+            run.story.keep()
             counted = bill(run, outcome)
             row = await self._settles.submit(settle_step(run, outcome, counted))
             if row["outcome"] == "fenced":  # the sweep has ended this run and tells the end

@@ -351,7 +351,6 @@ def _is_believable(told: Usage, answer: Answer, input_bound: int, max_output: in
 def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]:
     """The step of `run_settle` for this outcome: money, usage rows, attempts and the run's last state."""
     candidate = outcome.candidate or run.plan.candidates[0]
-    entry_id = uuid7()
     attempts = []
     for record in run.attempts:
         row = {name: value for name, value in record.items() if name not in ("answer", "candidate")}
@@ -388,8 +387,6 @@ def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]
         "error_code": outcome.error.name if outcome.error is not None else "",
         "model": candidate.offer.id,
         "provider": candidate.offer.provider,
-        "cost_micro_rub": counted.charged_micro_rub,
-        "ledger_entry_id": entry_id if counted.charged_micro_rub else None,
         "input_tokens": counted.usage.input_tokens,
         "output_tokens": counted.usage.output_tokens,
         "estimated": counted.estimated,
@@ -398,7 +395,7 @@ def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]
             hold_id=None if run.request.unlimited else run.id,
             customer_id=run.request.customer_id,
             amount=counted.charged_micro_rub,
-            entry_id=entry_id,
+            entry_id=uuid7(),
             usage=usage,
         ),
     }

@@ -15,7 +15,7 @@ import orjson
 import structlog
 from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from plyrum.clock import rfc3339_now
 
@@ -32,10 +32,11 @@ def stream_key(run_id: UUID | str) -> str:
 
 
 class Story:
-    """The frames of one run in the process that executes it. `shown` frames are safe in Redis.
+    """The frames of one run in the process that executes it. `shown` frames were written to Redis.
 
     A story that is not `is_live` (the provider answers all at once) is written once, by `keep`: before that
-    there is nothing to lose, and what comes after is in the archive a moment later, or told by the sweep.
+    there is nothing to lose. What comes after, the account of a settlement, is shown unwritten: the archive
+    has it a moment later, and if that moment never comes the sweep tells it from the database.
     `on_end` is called once, when the last frame is shown.
     """
 
@@ -52,9 +53,8 @@ class Story:
         self.shown: list[bytes] = []
         self.is_over = False  # the terminal frame is appended
         self._is_under_way = False  # to Redis
-        self.limited_in = (
-            -1
-        )  # the connection of the log by which Redis learned to forget the frames by itself
+        # The connection of the log by which Redis learned to forget the frames by itself.
+        self.limited_in = -1
         self.last_append = time.monotonic()
         self._moved = asyncio.Event()
 
@@ -71,11 +71,11 @@ class Story:
             self.is_over = True
         if self._is_live:
             self._log.has_work(self)
-        elif self.is_over and not self._is_under_way:
+        elif self.is_over and self.shown and not self._is_under_way:
             self.show(len(self.pending))
 
     def keep(self) -> None:
-        """Write what there is: the answer is on record before it is charged."""
+        """Hand what there is to the writer, before it is charged."""
         self._log.has_work(self)
 
     @property
@@ -160,7 +160,7 @@ class FrameLog:
             self._is_writing = True
             try:
                 await self._send(counts)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the writer serves every run of this process: it goes on
                 # Redis is speed, not truth: readers of this process go on, a crash would lose these frames.
                 log.warning("frames_not_kept", error=type(error).__name__)
             for story, count in counts:
@@ -172,6 +172,8 @@ class FrameLog:
         try:
             try:
                 await self._talk(self._commands(counts))
+            except TimeoutError:  # it hangs, and asking again would only wait as long
+                raise
             except (ConnectionError, OSError):  # Redis was restarted since the last trip: once more
                 await self._lose_connection()
                 await self._talk(self._commands(counts))
@@ -202,7 +204,7 @@ class FrameLog:
         async with asyncio.timeout(TRIP_SECONDS):
             for _ in commands:
                 try:
-                    await self._connection.read_response(timeout=math.inf)
+                    await self._connection.read_response(timeout=math.inf)  # the trip has a limit of its own
                 except ResponseError as error:
                     if "equal or smaller" not in str(error):  # it is there already
                         raise

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from billing import ledger, prices, pricing
-from billing.models import FxRate, PriceVersion
+from billing.models import FxRate, PriceVersion, UsageEvent
 from billing.pricing import Price, Usage
 from orchestration.execution import USEFUL_TOKENS, estimated_usage
 from orchestration.frames import KEEP_SECONDS, is_terminal, lines, stream_key
@@ -30,6 +30,15 @@ log = structlog.get_logger(__name__)
 
 BATCH = 50
 TAKE_OVER_SECONDS = 60
+USAGE_FACTS = (
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "images",
+    "estimated",
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,6 @@ def _stored_frames(run: Run) -> list[bytes]:
 
 def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
     """Charge the input and the delivered part if it is of use, by the prices frozen with the run."""
-    entry_id = uuid7()
     candidate = next((c for c in run.route["candidates"] if c["model"] == delivered.model), None)
     bound = run.route["input_bound_tokens"]
     usage = estimated_usage(delivered.text_bytes + delivered.thought_bytes, bound)
@@ -143,8 +151,6 @@ def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
         "error_code": "worker_lost",
         "model": delivered.model,
         "provider": candidate["provider"] if candidate is not None else run.provider,
-        "cost_micro_rub": charged,
-        "ledger_entry_id": entry_id if charged else None,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "estimated": bool(rows),
@@ -153,7 +159,7 @@ def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
             hold_id=run.id if _has_hold(run) else None,
             customer_id=run.customer_id,
             amount=charged,
-            entry_id=entry_id,
+            entry_id=uuid7(),
             usage=rows,
         ),
     }
@@ -178,7 +184,7 @@ def _archive(run: Run, delivered: Delivered, answer: dict[str, Any], now: dateti
     """Finish the story with what the settlement did, for those who come back to it."""
     frames = list(delivered.frames)
     if not frames or not is_terminal(frames[-1]):
-        frames += _last_frames(run, len(frames), answer, now)
+        frames += _last_frames(run, frames, answer, now)
         with Redis.from_url(settings.REDIS_URL) as redis:
             last = f"{len(frames)}-0"
             with contextlib.suppress(ResponseError):  # the owner's own end came first
@@ -187,7 +193,12 @@ def _archive(run: Run, delivered: Delivered, answer: dict[str, Any], now: dateti
     _keep(run, frames)
 
 
-def _last_frames(run: Run, count: int, answer: dict[str, Any], now: datetime) -> list[bytes]:
+def _last_frames(run: Run, told: list[bytes], answer: dict[str, Any], now: datetime) -> list[bytes]:
+    """What a story still lacks: what was used, if anything was, the money, and the end."""
+    rest = []
+    used = UsageEvent.objects.filter(run_id=run.id).first()
+    if used is not None and not any(b'"type":"usage"' in line[:160] for line in told):
+        rest.append({"type": "usage", "usage": {name: getattr(used, name) for name in USAGE_FACTS}})
     settled = {
         "type": "settled",
         "cost_micro_rub": answer["charged"],
@@ -195,9 +206,10 @@ def _last_frames(run: Run, count: int, answer: dict[str, Any], now: datetime) ->
         "balance_micro_rub": answer["spendable"],
         "ledger_entry_id": str(answer["entry_id"]) if answer["entry_id"] else None,
     }
+    rest += [settled, _terminal(run, answer)]
     return [
-        orjson.dumps({"run_id": str(run.id), "seq": count + place, "ts": rfc3339(now), **facts}) + b"\n"
-        for place, facts in enumerate((settled, _terminal(run, answer)), start=1)
+        orjson.dumps({"run_id": str(run.id), "seq": seq, "ts": rfc3339(now), **facts}) + b"\n"
+        for seq, facts in enumerate(rest, start=len(told) + 1)
     ]
 
 

@@ -8,15 +8,14 @@
 -- Open runs with their holds. Step: the run's columns and `hold` (a step of ledger_hold, or null for an
 -- account that is never charged). Outcomes: opened, known (this key has a run: see run_id, state),
 -- mismatch (the key has a run with another body), insufficient_balance (the refused run is kept: a refusal
--- is final for its key), reserved_in_flight (nothing is kept), again (the run that had this key is gone: send
--- the step once more).
+-- is final for its key), reserved_in_flight (nothing is kept, also for a twin in the same call).
 CREATE FUNCTION run_open(steps jsonb)
 RETURNS TABLE (given_id uuid, run_id uuid, outcome text, state text, held bigint, spendable bigint)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    ordered jsonb := ledger_ordered(steps);  -- two calls with the same keys wait in one direction
-    moment timestamptz := ledger_clock();
+    ordered jsonb := ledger_ordered(steps);
+    moment timestamptz := ledger_clock();  -- before the wallets' locks: for rows of runs only, never of money
     opened uuid[];
     holds jsonb;
     reserved record;
@@ -36,6 +35,7 @@ BEGIN
                id uuid, customer_id uuid, idempotency_key text, fingerprint text, surface text, mode text,
                profile text, model text, provider text, route jsonb, estimate_micro_rub bigint, api_key_id uuid,
                lease_seconds int, hold jsonb)
+         ORDER BY s.customer_id, s.idempotency_key  -- two calls with the same keys wait in one direction
         ON CONFLICT DO NOTHING RETURNING r.id
     )
     SELECT coalesce(array_agg(m.id), '{}') INTO opened FROM made m;
@@ -92,22 +92,28 @@ BEGIN
         SELECT r.id, r.state, r.hold_micro_rub, r.fingerprint = step.fingerprint AS is_same INTO known
           FROM orchestration_run r
          WHERE r.customer_id = step.customer_id AND r.idempotency_key = step.idempotency_key;
-        run_id := known.id;
-        state := known.state;
-        held := known.hold_micro_rub;
-        spendable := NULL;
-        -- A caller that lost the first answer finds its own run here: "opened" again, with its hold.
-        outcome := CASE WHEN known.id IS NULL THEN 'again'
-                        WHEN known.id = step.id AND known.state = 'running' THEN 'opened'
-                        WHEN known.is_same THEN 'known' ELSE 'mismatch' END;
+        IF FOUND THEN
+            run_id := known.id;
+            state := known.state;
+            held := known.hold_micro_rub;
+            spendable := NULL;
+            -- A caller that lost the first answer finds its own run here: "opened" again, with its hold.
+            outcome := CASE WHEN known.id = step.id AND known.state = 'running' THEN 'opened'
+                            WHEN known.is_same THEN 'known' ELSE 'mismatch' END;
+        ELSE  -- its twin in this call was not kept
+            run_id := step.id;
+            state := 'refused';
+            held := 0;
+            spendable := (ledger_spendable(ARRAY [step.customer_id]))[1];
+            outcome := 'reserved_in_flight';
+        END IF;
         RETURN NEXT;
     END LOOP;
 END $$;
 
 -- End runs and move their money: capture, release, usage rows, attempts, the run's last state.
--- Step: {run_id, customer_id, fence, state, finish_reason, error_code, model, provider, cost_micro_rub,
--- ledger_entry_id (null when nothing is taken), input_tokens, output_tokens, estimated, attempts: [rows, each
--- with its run and customer], money: a step of ledger_settle}.
+-- Step: {run_id, customer_id, fence, state, finish_reason, error_code, model, provider, input_tokens,
+-- output_tokens, estimated, attempts: [rows, each with its run and customer], money: a step of ledger_settle}.
 -- Outcomes: those of ledger_settle, and fenced (somebody else has ended or taken over the run). A step that
 -- was applied before (its answer was lost) is answered from the run: "replayed".
 CREATE FUNCTION run_settle(steps jsonb)
@@ -116,7 +122,7 @@ LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_pl
 AS $$
 DECLARE
     ordered jsonb := ledger_ordered(steps);  -- wallet by wallet, as the ledger applies and answers its steps
-    moment timestamptz := ledger_clock();
+    moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
     ended uuid[];
     spendables bigint[];
     paid record;
@@ -127,13 +133,14 @@ BEGIN
     WITH mine AS (
         UPDATE orchestration_run r
            SET state = s.state, error_code = s.error_code, finish_reason = s.finish_reason, model = s.model,
-               provider = s.provider, cost_micro_rub = s.cost_micro_rub, input_tokens = s.input_tokens,
-               output_tokens = s.output_tokens, estimated = s.estimated, ledger_entry_id = s.ledger_entry_id,
-               finished_at = moment
+               provider = s.provider, input_tokens = s.input_tokens, output_tokens = s.output_tokens,
+               estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint,
+               ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0
+                                      THEN (s.money ->> 'entry_id')::uuid END
           FROM jsonb_to_recordset(ordered) AS s (
                run_id uuid, customer_id uuid, fence int, state text, finish_reason text, error_code text,
-               model text, provider text, cost_micro_rub bigint, input_tokens bigint, output_tokens bigint,
-               estimated boolean, ledger_entry_id uuid)
+               model text, provider text, input_tokens bigint, output_tokens bigint, estimated boolean,
+               money jsonb)
          WHERE r.id = ANY (ARRAY (SELECT (s ->> 'run_id')::uuid FROM jsonb_array_elements(ordered) s))
            AND r.id = s.run_id AND r.customer_id = s.customer_id AND r.state = 'running' AND r.fence = s.fence
         RETURNING r.id

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection
 
 from billing import ledger, queries
 from billing.models import Hold, LedgerEntry, LotKind
@@ -234,6 +235,7 @@ class Simulation:
         for customer in self.model.wallets:
             expected = self.model.state(customer)
             assert stored(customer) == expected
+            assert spendable(customer) == self.model.spendable(customer)
             balance = queries.balance(customer, now=self.model.now)
             assert balance.balance_micro_rub == self.model.spendable(customer)
             assert balance.reserved_micro_rub == sum(reserved for *_, reserved in expected["lots"])
@@ -241,6 +243,13 @@ class Simulation:
 
     def customer(self) -> UUID:
         return self.chance.choice(self.customers)
+
+
+def spendable(customer: UUID) -> int:
+    """As a settlement tells it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_spendable(ARRAY[%s]::uuid[])", [customer])
+        return int(cursor.fetchone()[0][0])
 
 
 def in_order(steps: list[Row]) -> list[Row]:

@@ -49,7 +49,6 @@ def open_step(
 
 
 def settle_step(customer_id: UUID, run_id: UUID, *, fence: int = 1, amount: int = 700) -> Row:
-    entry_id = uuid7()
     return {
         "run_id": run_id,
         "customer_id": customer_id,
@@ -59,8 +58,6 @@ def settle_step(customer_id: UUID, run_id: UUID, *, fence: int = 1, amount: int 
         "error_code": "",
         "model": "sandbox/small",
         "provider": "sandbox",
-        "cost_micro_rub": amount,
-        "ledger_entry_id": entry_id if amount else None,
         "input_tokens": 1,
         "output_tokens": 1,
         "estimated": False,
@@ -69,7 +66,7 @@ def settle_step(customer_id: UUID, run_id: UUID, *, fence: int = 1, amount: int 
             hold_id=run_id,
             customer_id=customer_id,
             amount=amount,
-            entry_id=entry_id,
+            entry_id=uuid7(),
             usage=[],
             source_type="test",
         ),

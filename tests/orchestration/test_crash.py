@@ -63,7 +63,7 @@ def test_killed_worker_is_settled_once_for_what_it_delivered(
     reader = make_client(url=server.url, user=client.user)
     frames = parsed(reader.http.get(f"/api/runs/{run_id}/frames"))
     assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
-    assert types(frames)[-3:] == ["delta", "settled", "error"]
+    assert types(frames)[-4:] == ["delta", "usage", "settled", "error"]
     assert frames[-1]["charged_micro_rub"] == one(frames, "settled")["cost_micro_rub"] == run.cost_micro_rub
 
 

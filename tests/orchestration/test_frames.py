@@ -222,6 +222,19 @@ async def test_end_of_a_plain_story_waits_for_the_writing_under_way(
     assert ended.stories == [story]
 
 
+async def test_story_that_ends_before_its_writing_began_is_written_whole(
+    log: FrameLog, redis: Redis, ended: Ended
+) -> None:
+    story = Story(uuid7(), log, ended, is_live=False)
+    tell(story, 3, ends=False)
+    story.keep()
+    tell(story, 0)
+
+    assert len(await all_of(story.follow())) == 4
+    assert len(await log.stored(story.run_id)) == 4
+    assert ended.stories == [story]
+
+
 async def test_plain_story_that_is_abandoned_unwritten_is_written_for_the_sweep(
     log: FrameLog, redis: Redis, ended: Ended
 ) -> None:

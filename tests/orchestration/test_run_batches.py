@@ -75,14 +75,17 @@ def test_twins_of_one_batch_are_one_run_with_one_hold() -> None:
     assert books.reserved(customer.id) == [HOLD]
 
 
-def test_twin_of_a_run_that_could_not_be_kept_is_sent_again() -> None:
-    customer = credited(factories.customer(), HOLD)
+def test_twins_of_a_run_that_could_not_be_kept_are_refused_as_it_is() -> None:
+    customer = credited(factories.customer(), HOLD + 20)
     opened(customer.id, HOLD)
     key = str(uuid4())
 
-    rows = call("run_open", *(open_step(customer.id, uuid7(), key, amount=100) for _ in range(2)))
+    rows = call("run_open", *(open_step(customer.id, uuid7(), key, amount=100) for _ in range(30)))
 
-    assert [row["outcome"] for row in rows] == ["reserved_in_flight", "again"]
+    assert [(row["outcome"], row["held"], row["spendable"]) for row in rows] == [
+        ("reserved_in_flight", 0, 20)
+    ] * 30
+    assert not Run.objects.filter(idempotency_key=key).exists()
 
 
 def test_settlements_of_a_batch_answer_each_by_itself() -> None:

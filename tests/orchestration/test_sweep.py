@@ -67,6 +67,20 @@ def test_forgotten_story_is_archived_as_it_was_told(client: Client) -> None:
     assert RunFrames.objects.filter(run_id=run_id).count() == 1
 
 
+def test_forgotten_plain_run_is_answered_again_as_before(client: Client) -> None:
+    """Its process died after the charge: the frames that told the money were nowhere but in its memory."""
+    key = str(uuid7())
+    first = client.run(stream=False, idempotency_key=key)
+    assert first.status_code == 200
+    forget(first.headers["x-plyrum-run"])
+
+    sweep.sweep(now=clock.now())
+    again = client.run(stream=False, idempotency_key=key)
+
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
+    assert again.json() == first.json() | {"balance_micro_rub": None}
+
+
 @pytest.mark.parametrize(("model", "end"), [("sandbox/small", "run.finished"), ("fault/400", "error")])
 def test_story_that_redis_lost_still_tells_its_true_end(client: Client, model: str, end: str) -> None:
     frames = client.frames(model)
@@ -78,12 +92,16 @@ def test_story_that_redis_lost_still_tells_its_true_end(client: Client, model: s
     sweep.sweep(now=clock.now())
 
     told = parsed(client.http.get(f"/api/runs/{run_id}/frames"))
-    assert [(frame["seq"], frame["type"]) for frame in told] == [(1, "settled"), (2, end)]
-    settled = next(frame for frame in frames if frame["type"] == "settled")
-    assert told[0]["cost_micro_rub"] == settled["cost_micro_rub"]
-    assert told[0]["ledger_entry_id"] == settled["ledger_entry_id"]
+    types = ["settled", "error"] if end == "error" else ["usage", "settled", "run.finished"]
+    assert [(frame["seq"], frame["type"]) for frame in told] == list(enumerate(types, start=1))
+    known = {frame["type"]: frame for frame in frames}
+    settled = told[types.index("settled")]
+    assert settled["cost_micro_rub"] == known["settled"]["cost_micro_rub"]
+    assert settled["ledger_entry_id"] == known["settled"]["ledger_entry_id"]
     if end == "error":
-        assert told[1]["code"] == Run.objects.get(id=run_id).error_code
+        assert told[-1]["code"] == Run.objects.get(id=run_id).error_code
+    else:
+        assert told[0]["usage"] == known["usage"]["usage"]
 
 
 @pytest.mark.parametrize("minutes", [0, 60])
