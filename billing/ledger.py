@@ -11,16 +11,20 @@ from uuid import UUID
 
 import orjson
 from django.db import connection
-from django.db.models import DateTimeField, F, Func
+from django.db.models import DateTimeField, F, Func, Sum
 
 from billing.errors import ChargeNotFound, InsufficientBalance, LedgerConflict, ReservedInFlight
-from billing.models import Account, CreditLot, EntryType, LotKind, SystemEntryType, Wallet
+from billing.models import Account, CreditLot, EntryType, LedgerEntry, LotKind, SystemEntryType, Wallet
 from billing.pricing import Price, Usage
-from billing.shapes import Credited, Debited
+from billing.shapes import ChargedBack, Credited, Debited
 from plyrum.ids import uuid7
 from plyrum.transactions import require_transaction
 
-SPEND_CLASS = {LotKind.MONTHLY: 1, LotKind.BONUS: 2, LotKind.ROLLOVER: 3, LotKind.PURCHASED: 4}
+# Source: docs/decisions/0014-paid-money-before-bonuses.md, which is what the offer promises.
+SPEND_CLASS = {LotKind.MONTHLY: 1, LotKind.ROLLOVER: 2, LotKind.PURCHASED: 3, LotKind.BONUS: 4}
+
+
+NO_LOT = 0  # the number of no lot: a payment that was never credited has no money to give
 
 
 def open_wallet(*, customer_id: UUID) -> None:
@@ -98,6 +102,96 @@ def adjust(
         source_type="operator",
         source_id=source_id,
     )
+
+
+def refund(
+    *,
+    entry_id: UUID,
+    customer_id: UUID,
+    payment_id: UUID,
+    refund_id: UUID,
+    amount_micro_rub: int,
+    effective_at: datetime,
+) -> Debited:
+    """Money of a top-up goes back to who paid it, once per refund, out of that top-up's own lot.
+
+    Must run inside the caller's transaction. Raises InsufficientBalance or ReservedInFlight when less of that
+    top-up is free (`queries.refundable`).
+    """
+    return _debit(
+        entry_id=entry_id,
+        customer_id=customer_id,
+        amount=amount_micro_rub,
+        type=EntryType.REFUND,
+        credit_account=Account.PROVIDER_CLEARING,
+        key=f"refund:{refund_id}",
+        source_type="refund",
+        source_id=str(refund_id),
+        effective_at=effective_at,
+        lot_id=_lot_of(payment_id) or NO_LOT,
+    )
+
+
+def charge_back(
+    *, customer_id: UUID, payment_id: UUID, dispute_id: str, amount_micro_rub: int, effective_at: datetime
+) -> ChargedBack:
+    """The bank took a payment back: not in our hands, so it always books, once per dispute.
+
+    Free money covers it, that of the payment first; the rest is a debt that whatever comes in repays first.
+    Must run inside the caller's transaction. Raises LedgerConflict for a known dispute of another amount.
+    """
+    require_transaction()
+    lock([customer_id])
+    own, others, owed = (f"chargeback:{dispute_id}:{part}" for part in ("own", "rest", "debt"))
+    known = {
+        entry.key: entry.amount_micro_rub for entry in LedgerEntry.objects.filter(key__in=(own, others, owed))
+    }
+    if known:
+        if sum(known.values()) != amount_micro_rub:
+            raise LedgerConflict(f"The dispute {dispute_id} was recorded with another amount.")
+        return ChargedBack(False, amount_micro_rub - known.get(owed, 0), known.get(owed, 0))
+    rest = amount_micro_rub
+    for key, lot_id in ((own, _lot_of(payment_id) or NO_LOT), (others, None)):
+        if rest:
+            rest -= _take(
+                customer_id=customer_id,
+                amount=rest,
+                credit_account=Account.PROVIDER_CLEARING,
+                lot_id=lot_id,
+                key=key,
+                source_type="payment",
+                source_id=str(payment_id),
+                effective_at=effective_at,
+            )
+    if rest:
+        book(
+            entry_id=uuid7(),
+            type=SystemEntryType.DEBT,
+            debit_account=Account.RECEIVABLE,
+            credit_account=Account.PROVIDER_CLEARING,
+            amount_micro_rub=rest,
+            key=owed,
+            source_type="debt",
+            source_id=str(customer_id),
+            effective_at=effective_at,
+        )
+    return ChargedBack(True, amount_micro_rub - rest, rest)
+
+
+def debt(customer_id: UUID) -> int:
+    """What the customer still owes after disputed payments, in micro-RUB."""
+    rows = LedgerEntry.objects.filter(source_id=str(customer_id))
+    owed = rows.filter(debit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
+    if not owed:
+        return 0
+    repaid = rows.filter(credit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
+    return int(owed - (repaid or 0))
+
+
+def lock(customers: list[UUID]) -> None:
+    """Take the wallets' locks, in their order: before more than one step in a transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_lock(%s::uuid[])", [customers])
 
 
 def reverse(*, entry_id: UUID, customer_id: UUID, charge_id: UUID) -> Credited:
@@ -274,14 +368,44 @@ def _credit(*, lot_kind: LotKind, amount: int, key: str, **step: Any) -> Credite
     step |= {"lot_kind": lot_kind, "spend_class": SPEND_CLASS[lot_kind], "amount": amount, "key": key}
     (answer,) = _call("ledger_credit", [step])
     _refuse_mismatch(answer, key)
-    return Credited(answer["entry_id"], answer["outcome"] == "done", answer["balance_after"])
+    is_new = answer["outcome"] == "done"
+    if is_new:
+        _repay(step["customer_id"], inflow_id=step["entry_id"])
+    return Credited(answer["entry_id"], is_new, answer["balance_after"])
+
+
+def _repay(customer_id: UUID, *, inflow_id: UUID) -> None:
+    """What came in repays the customer's debt first. The wallet is locked by the inflow."""
+    if owed := debt(customer_id):
+        _take(
+            customer_id=customer_id,
+            amount=owed,
+            credit_account=Account.RECEIVABLE,
+            lot_id=None,
+            key=f"repay:{inflow_id}",
+            source_type="debt",
+            source_id=str(customer_id),
+        )
+
+
+def _take(**step: Any) -> int:
+    """Take what is free, up to `amount`, for a dispute; returns how much that was."""
+    step |= {"entry_id": uuid7(), "type": EntryType.CHARGEBACK, "partial": True}
+    (answer,) = _call("ledger_debit", [step])
+    return int(answer["taken"])
+
+
+def _lot_of(payment_id: UUID) -> int | None:
+    """The lot that a payment's top-up made."""
+    entry = LedgerEntry.objects.filter(key=f"topup:{payment_id}").values("pk")
+    return CreditLot.objects.filter(source_entry_id__in=entry).values_list("pk", flat=True).first()
 
 
 def _debit(*, amount: int, key: str, **step: Any) -> Debited:
     require_transaction()
     if amount <= 0:
         raise ValueError("A debit is a positive amount.")
-    step |= {"amount": amount, "key": key, "lot_id": None, "partial": False}
+    step = {"lot_id": None, **step, "amount": amount, "key": key, "partial": False}
     (answer,) = _call("ledger_debit", [step])
     _refuse_mismatch(answer, key)
     short = {"insufficient_balance": InsufficientBalance, "reserved_in_flight": ReservedInFlight}

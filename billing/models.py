@@ -53,6 +53,7 @@ class SystemEntryType(models.TextChoices):
 
     PROVIDER_FEE = "provider_fee", "комиссия платёжного сервиса"
     PAYOUT = "payout", "выплата платёжного сервиса"
+    DEBT = "debt", "долг клиента"
 
 
 class Account(models.TextChoices):
@@ -67,6 +68,7 @@ class Account(models.TextChoices):
     PLAN_REVENUE = "plan_revenue", "выручка тарифов"
     PROVIDER_FEE = "provider_fee", "комиссии платёжного сервиса"
     BANK = "bank", "расчётный счёт"
+    RECEIVABLE = "receivable", "долги клиентов"
 
 
 class LedgerEntry(models.Model):
@@ -98,6 +100,13 @@ class LedgerEntry(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["customer_id", "seq"], name="billing_entry_one_per_seq"),
         ]
+        indexes = [
+            models.Index(  # `source_id` is the debtor
+                fields=["source_id"],
+                name="billing_entry_debts",
+                condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
@@ -109,12 +118,12 @@ class LedgerEntry(models.Model):
 
 
 class LotKind(models.TextChoices):
-    """In spend order: what expires goes first, paid money last."""
+    """In spend order: what a plan gave for a time, then paid money, bonuses last."""
 
     MONTHLY = "monthly", "месячные"
-    BONUS = "bonus", "бонусы"
     ROLLOVER = "rollover", "перенесённые"
     PURCHASED = "purchased", "оплаченные"
+    BONUS = "bonus", "бонусы"
 
 
 class CreditLot(models.Model):

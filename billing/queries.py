@@ -36,6 +36,13 @@ def open_lots(customer_id: UUID) -> QuerySet[CreditLot]:
     return lots.order_by("spend_class", F("expires_at").asc(nulls_last=True), "id")
 
 
+def refundable(payment_id: UUID) -> int:
+    """What is free in the lot of this top-up, in micro-RUB; 0 for a payment that was never credited."""
+    entry = LedgerEntry.objects.filter(key=f"topup:{payment_id}").values("pk")
+    lot = CreditLot.objects.filter(source_entry_id__in=entry).first()
+    return lot.remaining_micro_rub - lot.reserved_micro_rub if lot is not None else 0
+
+
 def statement(
     customer_id: UUID,
     *,

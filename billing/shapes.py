@@ -40,6 +40,15 @@ class Credited:
 
 
 @dataclass(frozen=True)
+class ChargedBack:
+    """What a disputed payment took back: from the wallet, and as a debt that the next inflow repays."""
+
+    is_new: bool
+    covered_micro_rub: int
+    owed_micro_rub: int
+
+
+@dataclass(frozen=True)
 class Debited:
     """The answer to a debit: `taken_micro_rub` is less than asked only for a partial one."""
 

@@ -287,3 +287,13 @@ SELECT e.id, 'took ' || e.lot_amounts::text || ' of ' || e.lot_ids::text || ', s
  WHERE e.lot_ids <> h.lot_ids
     OR e.lot_amounts <> h.lot_amounts
        AND EXISTS (SELECT FROM unnest(e.lot_amounts, h.lot_amounts) AS t (taken, share) WHERE taken > share)
+
+-- check V44: nobody has repaid more than they owed
+SELECT source_id, 'repaid ' || -sum(owed) || ' too much'
+  FROM (SELECT source_id, CASE WHEN debit_account = 'receivable' THEN amount_micro_rub
+                               ELSE -amount_micro_rub END AS owed
+          FROM billing_ledgerentry
+         WHERE (debit_account = 'receivable' OR credit_account = 'receivable')
+           AND (%(wallets)s::uuid[] IS NULL OR source_id = ANY (%(wallets)s::uuid[]::text[]))) d
+ GROUP BY source_id
+HAVING sum(owed) < 0

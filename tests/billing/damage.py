@@ -1,6 +1,6 @@
 """Kinds of damage to the books, as an owner with the guards lifted can do, and the checks that tell each.
 
-Names in statements: customer, captured, released, open (holds), bonus, paid, untouched (lots), first, last
+Names in statements: customer, captured, released, open (holds), monthly, paid, untouched (lots), first, last
 (entries), stranger (an id that nobody has). "rehash" computes the chain anew, as a knowing forger does.
 """
 
@@ -91,7 +91,7 @@ DAMAGE = {
         {"V08", "V09", "V42"},
     ),
     "capture from a lot that was not set aside": (
-        HOLD.format("lot_ids = ARRAY[%(bonus)s, %(untouched)s]", "captured"),
+        HOLD.format("lot_ids = ARRAY[%(monthly)s, %(untouched)s]", "captured"),
         {"V43"},
     ),
     "captured more than held": (
@@ -106,7 +106,7 @@ DAMAGE = {
     "money taken from a lot": (LOT.format("remaining_micro_rub = 69", "untouched"), {"V08", "V09"}),
     "negative use of a lot": (
         ENTRY.format(
-            "lot_ids = ARRAY[%(bonus)s, %(paid)s, %(paid)s], lot_amounts = ARRAY[100, 25, -5]", "last"
+            "lot_ids = ARRAY[%(monthly)s, %(paid)s, %(paid)s], lot_amounts = ARRAY[100, 25, -5]", "last"
         ),
         {"V10", "V43"},
     ),
@@ -123,7 +123,7 @@ DAMAGE = {
     "reserve lost": (LOT.format("reserved_micro_rub = reserved_micro_rub - 1", "paid"), {"V11"}),
     "open hold is larger than its shares": (HOLD.format("amount_micro_rub = 61", "open"), {"V12"}),
     "share in a lot of somebody else": (
-        LOT.format("customer_id = %(stranger)s, source_entry_id = source_entry_id", "bonus"),
+        LOT.format("customer_id = %(stranger)s, source_entry_id = source_entry_id", "monthly"),
         {"V10", "V12", "V40"},
     ),
     "captured amount changed": (HOLD.format("captured_micro_rub = 121", "captured"), {"V13"}),
@@ -141,6 +141,12 @@ DAMAGE = {
         + LOT.format("remaining_micro_rub = remaining_micro_rub + 5", "paid")
         + "rehash",
         {"V17"},
+    ),
+    "debt repaid that nobody owed": (
+        "INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key,"
+        " source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)"
+        " VALUES (%(stranger)s, 'debt', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s, '{}', '{}', now(), now())",
+        {"V44"},
     ),
     "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),
     "better lot passed over": (

@@ -26,14 +26,14 @@ class Books:
 
     @property
     def names(self) -> dict[str, object]:
-        bonus, paid, untouched = books.lots(self.customer)
+        monthly, paid, untouched = books.lots(self.customer)
         first, *_, last = books.entries(self.customer)
         return {
             "customer": self.customer,
             "captured": self.captured,
             "released": self.released,
             "open": self.open,
-            "bonus": bonus.pk,
+            "monthly": monthly.pk,
             "paid": paid.pk,
             "untouched": untouched.pk,
             "first": first.pk,
@@ -45,7 +45,7 @@ class Books:
 @pytest.fixture
 def kept() -> Books:
     customer = uuid7()
-    books.credit(customer, 100, kind=LotKind.BONUS, expires_at=books.in_seconds(36_000))
+    books.credit(customer, 100, kind=LotKind.MONTHLY, expires_at=books.in_seconds(36_000))
     books.credit(customer, 500)
     books.credit(customer, 70)
     captured, released, still_open = (books.held(customer, amount) for amount in (150, 40, 60))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-SPEND_CLASS = {"monthly": 1, "bonus": 2, "rollover": 3, "purchased": 4}
+SPEND_CLASS = {"monthly": 1, "rollover": 2, "purchased": 3, "bonus": 4}
 
 
 @dataclass

@@ -86,8 +86,8 @@ def test_balance_tells_what_is_free_what_is_held_and_from_which_lots(api: Api, c
         30 * RUB,
     )
     assert got["lots"] == [
-        {"kind": "bonus", "remaining_micro_rub": 20 * RUB, "expires_at": clock.rfc3339(expires_at)},
         {"kind": "purchased", "remaining_micro_rub": 500 * RUB, "expires_at": None},
+        {"kind": "bonus", "remaining_micro_rub": 20 * RUB, "expires_at": clock.rfc3339(expires_at)},
     ]
 
 

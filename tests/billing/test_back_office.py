@@ -113,8 +113,8 @@ def test_wallet_shows_balance_reserve_and_lots_in_spend_order(client: Client, st
     assert "519,00 ₽" in shown
     assert "4,00 ₽" in shown
     assert f"/admin/accounts/user/{story.customer_id}/change/" in shown
-    assert shown.index(f"/admin/billing/creditlot/{bonus.pk}/") < shown.index(
-        f"/admin/billing/creditlot/{paid.pk}/"
+    assert shown.index(f"/admin/billing/creditlot/{paid.pk}/") < shown.index(
+        f"/admin/billing/creditlot/{bonus.pk}/"
     )
     assert f"/admin/billing/ledgerentry/?q={story.customer_id}" in shown
     assert f"/admin/billing/hold/?q={story.customer_id}" in shown

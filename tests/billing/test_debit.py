@@ -20,18 +20,18 @@ def test_debit_takes_in_spend_order_and_writes_one_line() -> None:
     customer = books.funded(50)
     books.credit(customer, 30, kind=LotKind.BONUS)
 
-    answer = books.debit(customer, 40)
+    answer = books.debit(customer, 60)
 
-    assert (answer["outcome"], answer["taken"], answer["balance_after"]) == ("done", 40, 40)
+    assert (answer["outcome"], answer["taken"], answer["balance_after"]) == ("done", 60, 20)
     entry = LedgerEntry.objects.get(pk=answer["entry_id"])
-    bonus, paid = CreditLot.objects.filter(customer_id=customer).order_by("spend_class")
+    paid, bonus = CreditLot.objects.filter(customer_id=customer).order_by("spend_class")
     assert (entry.debit_account, entry.credit_account, entry.amount_micro_rub) == (
         "wallet",
         "adjustments",
-        40,
+        60,
     )
-    assert (entry.lot_ids, entry.lot_amounts) == ([bonus.pk, paid.pk], [30, 10])
-    assert (bonus.is_spent, bonus.remaining_micro_rub, paid.remaining_micro_rub) == (True, 0, 40)
+    assert (entry.lot_ids, entry.lot_amounts) == ([paid.pk, bonus.pk], [50, 10])
+    assert (paid.is_spent, paid.remaining_micro_rub, bonus.remaining_micro_rub) == (True, 0, 20)
     books.assert_right(customer)
 
 

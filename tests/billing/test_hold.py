@@ -133,7 +133,7 @@ def test_lots_are_taken_by_class_then_expiry_then_age() -> None:
     paid, free, bonus_late, bonus_soon, bonus_soon_too, rollover, monthly = books.lots(customer)
     hold = Hold.objects.get(pk=hold_id)
     assert hold.lot_ids == [
-        lot.pk for lot in (monthly, bonus_soon, bonus_soon_too, bonus_late, free, rollover, paid)
+        lot.pk for lot in (monthly, rollover, paid, bonus_soon, bonus_soon_too, bonus_late, free)
     ]
     assert hold.lot_amounts == [10, 10, 10, 10, 10, 10, 5]
     books.assert_right(customer)

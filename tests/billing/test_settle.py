@@ -253,13 +253,13 @@ def test_numbers_and_hashes_run_on_over_one_batch() -> None:
     books.assert_right(customer)
 
 
-def test_capture_from_an_expiring_bonus_leaves_paid_money_alone() -> None:
+def test_capture_takes_paid_money_and_leaves_an_expiring_bonus_alone() -> None:
     customer = uuid7()
     books.credit(customer, 50, kind=LotKind.BONUS, expires_at=books.in_seconds(3600))
     books.credit(customer, 50)
 
     books.spend(customer, 50)
 
-    assert books.remaining(customer) == [0, 50]
+    assert books.remaining(customer) == [50, 0]
     assert not Hold.objects.filter(customer_id=customer, status="open").exists()
     books.assert_right(customer)

@@ -1,0 +1,174 @@
+"""Refunds out of a top-up's own lot; disputes, covered by what is free, owed for the rest, repaid first."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+
+from billing import ledger, queries
+from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
+from billing.models import LedgerEntry, LotKind
+from billing.shapes import ChargedBack, Credited, Debited
+from payments.models import Payment
+from plyrum.ids import uuid7
+from tests.billing import books
+
+NOON = datetime(2033, 6, 1, 12, 0, tzinfo=UTC)
+
+
+def topped_up(customer: UUID, amount: int) -> UUID:
+    """A paid payment, credited."""
+    payment = Payment.objects.create(
+        customer_id=customer,
+        provider="mock",
+        provider_payment_id=str(uuid7()),
+        status="succeeded",
+        amount_micro_rub=amount,
+        receipt_email="a@example.test",
+        acceptance_id=uuid7(),
+        created_at=NOON,
+        updated_at=NOON,
+        succeeded_at=NOON,
+    )
+    top_up(customer, amount, payment.pk)
+    return payment.pk
+
+
+def top_up(customer: UUID, amount: int, payment_id: UUID) -> Credited:
+    with transaction.atomic():
+        return ledger.topup(
+            entry_id=uuid7(),
+            customer_id=customer,
+            amount_micro_rub=amount,
+            payment_id=payment_id,
+            effective_at=NOON,
+        )
+
+
+def refund(customer: UUID, payment_id: UUID, amount: int, refund_id: UUID | None = None) -> Debited:
+    with transaction.atomic():
+        return ledger.refund(
+            entry_id=uuid7(),
+            customer_id=customer,
+            payment_id=payment_id,
+            refund_id=refund_id or uuid7(),
+            amount_micro_rub=amount,
+            effective_at=NOON,
+        )
+
+
+def charge_back(customer: UUID, payment_id: UUID, amount: int, dispute: str) -> ChargedBack:
+    with transaction.atomic():
+        return ledger.charge_back(
+            customer_id=customer,
+            payment_id=payment_id,
+            dispute_id=dispute,
+            amount_micro_rub=amount,
+            effective_at=NOON,
+        )
+
+
+def test_refund_takes_from_the_lot_of_its_own_top_up() -> None:
+    customer = uuid7()
+    older, newer = topped_up(customer, 100), topped_up(customer, 100)
+    books.spend(customer, 30)
+    assert (queries.refundable(older), queries.refundable(newer)) == (70, 100)
+    refund_id = uuid7()
+
+    first, again = refund(customer, newer, 90, refund_id), refund(customer, newer, 90, refund_id)
+
+    assert (first.is_new, first.taken_micro_rub, first.balance_after_micro_rub) == (True, 90, 80)
+    assert (again.is_new, again.entry_id) == (False, first.entry_id)
+    assert (queries.refundable(older), queries.refundable(newer)) == (70, 10)
+    assert LedgerEntry.objects.get(pk=first.entry_id).effective_at == NOON
+    books.assert_right(customer)
+
+
+def test_refund_is_refused_beyond_what_is_free_of_its_top_up() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 100)
+    topped_up(customer, 500)
+    hold_id = books.held(customer, 60)
+
+    assert queries.refundable(payment_id) == 40
+    with pytest.raises(ReservedInFlight):
+        refund(customer, payment_id, 41)
+    with pytest.raises(InsufficientBalance):
+        refund(customer, payment_id, 101)
+    books.settle(customer, hold_id, 60)
+    with pytest.raises(InsufficientBalance):
+        refund(customer, payment_id, 41)
+    refund(customer, payment_id, 40)
+    assert queries.refundable(payment_id) == 0
+    books.assert_right(customer)
+
+
+def test_payment_that_was_never_credited_has_nothing_to_give_back() -> None:
+    customer = books.funded(100)
+
+    assert queries.refundable(uuid7()) == 0
+    with pytest.raises(InsufficientBalance):
+        refund(customer, uuid7(), 1)
+    assert books.wallet(customer).balance_micro_rub == 100
+
+
+def test_dispute_is_covered_by_its_own_lot_first() -> None:
+    customer = uuid7()
+    older, newer = topped_up(customer, 100), topped_up(customer, 100)
+    books.spend(customer, 20)
+
+    assert charge_back(customer, newer, 100, "d1") == ChargedBack(True, 100, 0)
+
+    assert (queries.refundable(older), queries.refundable(newer)) == (80, 0)
+    assert ledger.debt(customer) == 0
+    books.assert_right(customer)
+
+
+def test_what_is_not_covered_is_owed_and_repaid_by_whatever_comes_in() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 100)
+    books.credit(customer, 10, kind=LotKind.BONUS)
+    books.spend(customer, 70)
+    dispute = str(uuid7())
+
+    first, again = (charge_back(customer, payment_id, 100, dispute) for _ in range(2))
+
+    assert (first, again) == (ChargedBack(True, 40, 60), ChargedBack(False, 40, 60))
+    assert (ledger.debt(customer), books.wallet(customer).balance_micro_rub) == (60, 0)
+    topped_up(customer, 25)
+    assert (ledger.debt(customer), books.wallet(customer).balance_micro_rub) == (35, 0)
+    with transaction.atomic():
+        ledger.bonus(
+            entry_id=uuid7(), customer_id=customer, amount_micro_rub=5, key=str(uuid7()), expires_at=None
+        )
+    assert ledger.debt(customer) == 30
+    later = topped_up(customer, 100)
+    assert not top_up(customer, 100, later).is_new
+    assert (ledger.debt(customer), books.wallet(customer).balance_micro_rub) == (0, 70)
+    books.assert_right(customer)
+
+
+def test_running_request_keeps_what_it_holds_in_a_dispute() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 100)
+    hold_id = books.held(customer, 30)
+
+    assert charge_back(customer, payment_id, 100, str(uuid7())) == ChargedBack(True, 70, 30)
+
+    assert books.settle(customer, hold_id, 30)["outcome"] == "done"
+    books.assert_right(customer)
+
+
+def test_dispute_seen_again_with_another_amount_is_a_conflict() -> None:
+    customer = uuid7()
+    payment_id, dispute = topped_up(customer, 100), str(uuid7())
+    charge_back(customer, payment_id, 100, dispute)
+
+    with pytest.raises(LedgerConflict):
+        charge_back(customer, payment_id, 99, dispute)
+    assert ledger.debt(customer) == 0
+
+
+def test_customers_without_a_debt_owe_nothing() -> None:
+    assert ledger.debt(books.funded(10)) == 0
