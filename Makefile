@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench simulate clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ lint: $(VENV)/.dev ## format check, lint, import contracts, types
 
 bench: $(VENV)/.dev ## measure speed as ratios in one run (PEER=litellm adds the peer)
 	@$(BIN)/python -m bench $(if $(PEER),--peer $(PEER))
+
+simulate: $(VENV)/.dev ## play the ledger against its model with N random seeds (N=1000)
+	@LEDGER_SEEDS=$(or $(N),1000) $(BIN)/python -m pytest -q tests/billing/test_simulation.py
 
 clean: ## remove the environment and caches; data under .plyrum stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage staticfiles

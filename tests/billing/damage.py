@@ -145,7 +145,8 @@ DAMAGE = {
     "debt repaid that nobody owed": (
         "INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key,"
         " source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)"
-        " VALUES (%(stranger)s, 'debt', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s, '{}', '{}', now(), now())",
+        " VALUES (%(stranger)s, 'debt', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s,"
+        " '{}', '{}', now(), now())",
         {"V44"},
     ),
     "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),

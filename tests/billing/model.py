@@ -58,6 +58,7 @@ class Model:
     credits: dict[str, tuple[UUID, int]] = field(default_factory=dict)
     debits: dict[str, tuple[UUID, int]] = field(default_factory=dict)
     reversed: set[UUID] = field(default_factory=set)
+    debts: dict[UUID, int] = field(default_factory=dict)
 
     def credit(self, customer: UUID, amount: int, kind: str, expires_at: datetime | None, key: str) -> str:
         """Answers the outcome."""
@@ -85,13 +86,9 @@ class Model:
         if free < amount and not partial:
             there = sum(each.remaining for each in chosen)
             return ("reserved_in_flight" if there >= amount else "insufficient_balance"), 0
-        rest = taken = min(amount, free)
-        for each in sorted(chosen, key=lambda each: each.order):
-            share = min(rest, each.remaining - each.reserved)
-            each.remaining -= share
-            rest -= share
+        taken = min(amount, free)
+        self._take(customer, chosen, taken)
         self.debits[key] = (customer, taken)
-        self.wallets[customer].entries.append(-taken)
         return "done", taken
 
     def reverse(self, hold_id: UUID, customer: UUID) -> tuple[str, int]:
@@ -108,6 +105,15 @@ class Model:
             rest -= min(rest, share)
         self.wallets[customer].entries.append(hold.captured)
         return "done", hold.captured
+
+    def charge_back(self, customer: UUID, amount: int) -> tuple[int, int]:
+        """Answers what free money covered and what is owed."""
+        covered = min(amount, self.spendable(customer))
+        if covered:
+            self._take(customer, [lot for lot in self._lots(customer) if lot.is_usable(self.now)], covered)
+        owed = amount - covered
+        self.debts[customer] = self.debts.get(customer, 0) + owed
+        return covered, owed
 
     def expire_lots(self) -> None:
         for wallet in self.wallets.values():
@@ -176,6 +182,13 @@ class Model:
                 if hold.customer == customer
             },
         }
+
+    def _take(self, customer: UUID, lots: list[Lot], amount: int) -> None:
+        self.wallets[customer].entries.append(-amount)
+        for lot in sorted(lots, key=lambda lot: lot.order):
+            share = min(amount, lot.remaining - lot.reserved)
+            lot.remaining -= share
+            amount -= share
 
     def _lots(self, customer: UUID) -> list[Lot]:
         return self.wallets[customer].lots if customer in self.wallets else []
