@@ -123,7 +123,7 @@ def test_money_is_never_a_float(app: str) -> None:
             is_name = isinstance(node, ast.Name) and node.id == "float"
             is_column = isinstance(node, ast.Attribute) and node.attr == "FloatField"
             if is_literal or is_name or is_column:
-                line = text.splitlines()[node.lineno - 1]
+                line = text.splitlines()[node.lineno - 1]  # type: ignore[attr-defined]
                 if not re.search(r"seconds|share|Progress", line, re.IGNORECASE):
                     found.append(f"{path.relative_to(ROOT)}: {line.strip()}")
     assert found == []
