@@ -1,7 +1,7 @@
 """The thin Python face of the ledger's database functions: the only module through which money moves.
 
-Nothing here opens a transaction: each call joins the caller's, so that balance, entry, work row and journal
-entry stand or fall together. The engine sends the steps built here through its own functions in the same
+Each call joins the caller's transaction, so that balance, entry, work row and journal entry stand or fall
+together; only the sweeps open their own, one for each batch or customer. The engine sends the steps built here through its own functions in the same
 database call (`orchestration/sql/`).
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import connection
-from django.db.models import DateTimeField, F, Func, Sum
+from django.db import connection, transaction
+from django.db.models import Case, DateTimeField, F, Func, Q, Sum, When
 
 from billing.errors import ChargeNotFound, InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import Account, CreditLot, EntryType, LedgerEntry, LotKind, SystemEntryType, Wallet
@@ -176,6 +176,28 @@ def charge_back(
             effective_at=effective_at,
         )
     return ChargedBack(True, amount_micro_rub - rest, rest)
+
+
+def collect_debts(*, most: int) -> int:
+    """Repay debts of at most `most` customers with what is free by now; returns how many repaid something.
+
+    A running request keeps what it holds in a dispute; what it gives back afterwards is collected here.
+    """
+    movements = LedgerEntry.objects.filter(
+        Q(debit_account=Account.RECEIVABLE) | Q(credit_account=Account.RECEIVABLE)
+    )
+    signed = Case(
+        When(debit_account=Account.RECEIVABLE, then=F("amount_micro_rub")), default=-F("amount_micro_rub")
+    )
+    owing = movements.values("source_id").annotate(owed=Sum(signed)).filter(owed__gt=0).order_by("source_id")
+    return sum(_collect(UUID(row["source_id"])) for row in owing[:most])
+
+
+@transaction.atomic
+def _collect(customer_id: UUID) -> bool:
+    lock([customer_id])
+    wallet = Wallet.objects.get(pk=customer_id)
+    return _repay(customer_id, key=f"repay:{customer_id}:{wallet.seq}") > 0
 
 
 def debt(customer_id: UUID) -> int:
@@ -370,22 +392,24 @@ def _credit(*, lot_kind: LotKind, amount: int, key: str, **step: Any) -> Credite
     _refuse_mismatch(answer, key)
     is_new = answer["outcome"] == "done"
     if is_new:
-        _repay(step["customer_id"], inflow_id=step["entry_id"])
+        _repay(step["customer_id"], key=f"repay:{step['entry_id']}")
     return Credited(answer["entry_id"], is_new, answer["balance_after"])
 
 
-def _repay(customer_id: UUID, *, inflow_id: UUID) -> None:
-    """What came in repays the customer's debt first. The wallet is locked by the inflow."""
-    if owed := debt(customer_id):
-        _take(
-            customer_id=customer_id,
-            amount=owed,
-            credit_account=Account.RECEIVABLE,
-            lot_id=None,
-            key=f"repay:{inflow_id}",
-            source_type="debt",
-            source_id=str(customer_id),
-        )
+def _repay(customer_id: UUID, *, key: str) -> int:
+    """Repay the customer's debt with what is free in their wallet, which is locked; returns how much."""
+    owed = debt(customer_id)
+    if not owed:
+        return 0
+    return _take(
+        customer_id=customer_id,
+        amount=owed,
+        credit_account=Account.RECEIVABLE,
+        lot_id=None,
+        key=key,
+        source_type="debt",
+        source_id=str(customer_id),
+    )
 
 
 def _take(**step: Any) -> int:

@@ -39,6 +39,18 @@ def sweep_lots(slot: str = "", **_: object) -> str:
     )
 
 
+@shared_task
+def collect_debts(slot: str = "", **_: object) -> str:
+    """Repay debts of disputed payments with what running requests have given back since."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.collect_debts",
+        slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
+        now=now,
+        work=lambda: {"customers": ledger.collect_debts(most=BATCH)},
+    )
+
+
 @shared_task(time_limit=VERIFY_SECONDS)
 def verify_books(slot: str = "", **_: object) -> str:
     """Prove the books once a day; a finding is logged and fails the job, which the next hour tries again."""

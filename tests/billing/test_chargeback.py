@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 
-from billing import ledger, queries
+from billing import ledger, queries, tasks
 from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import LedgerEntry, LotKind
 from billing.shapes import ChargedBack, Credited, Debited
@@ -157,6 +157,22 @@ def test_running_request_keeps_what_it_holds_in_a_dispute() -> None:
     assert charge_back(customer, payment_id, 100, str(uuid7())) == ChargedBack(True, 70, 30)
 
     assert books.settle(customer, hold_id, 30)["outcome"] == "done"
+    books.assert_right(customer)
+
+
+def test_what_a_running_request_gives_back_repays_the_debt() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 100)
+    hold_id = books.held(customer, 30)
+    charge_back(customer, payment_id, 100, str(uuid7()))
+    books.settle(customer, hold_id, 10)
+    assert books.wallet(customer).balance_micro_rub == 20
+    slot = str(uuid7())
+
+    assert (tasks.collect_debts(slot=slot), tasks.collect_debts(slot=slot)) == ("done", "skipped")
+    tasks.collect_debts(slot=str(uuid7()))
+
+    assert (ledger.debt(customer), books.wallet(customer).balance_micro_rub) == (10, 0)
     books.assert_right(customer)
 
 
