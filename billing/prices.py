@@ -36,10 +36,9 @@ def publish(*, sku: str, price: dict[str, Any], markup_bp: int, now: datetime) -
     return PriceVersion.objects.create(sku=sku, number=number, valid_from=now, **row)
 
 
-def add_rate(*, currency: str, rub: str, source: str, rate_date: date) -> bool:
-    """Add the roubles of one unit of `currency`; False when that day's rate of that source is known."""
-    micro_rub = money.micro_units(rub)
-    if micro_rub == 0:
+def add_rate(*, currency: str, micro_rub: int, source: str, rate_date: date) -> bool:
+    """Add the rate of one unit of `currency`; False when that day's rate of that source is known."""
+    if micro_rub <= 0:
         raise ValueError("A rate is above zero.")
     _, is_new = FxRate.objects.get_or_create(
         currency=currency, rate_date=rate_date, source=source, defaults={"micro_rub": micro_rub}

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 
 from auditlog import journal
 from auditlog.actors import Actor
-from billing import prices, queries
+from billing import money, prices, queries
 from legal import documents
 from legal.errors import DocumentNotPublished
 from legal.models import LegalDocument
@@ -95,7 +95,7 @@ def load_rates(path: Path) -> int:
         return sum(
             prices.add_rate(
                 currency=row["currency"],
-                rub=row["rub"],
+                micro_rub=money.micro_units(row["rub"]),
                 source=row["source"],
                 rate_date=date.fromisoformat(str(row["date"])),
             )

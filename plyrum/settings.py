@@ -285,6 +285,14 @@ PLYRUM_CATALOGUE_PATH = Path(
 PLYRUM_FX_SNAPSHOT_PATH = Path(
     env.str("PLYRUM_FX_SNAPSHOT_PATH", default=str(BASE_DIR / "billing" / "fx_snapshot.toml"))
 )
+# Where the day's official rates are read: the Bank of Russia's scripts.
+PLYRUM_FX_BASE_URL = env.str(
+    "PLYRUM_FX_BASE_URL",
+    default=f"{PLYRUM_SANDBOX_URL}/cbr/scripts" if PLYRUM_SANDBOX_URL else "https://www.cbr.ru/scripts",
+)
+PLYRUM_FX_CURRENCIES = env.list("PLYRUM_FX_CURRENCIES", default=["USD"])
+# A larger step from one list to the next is taken for an error and waits for an operator.
+PLYRUM_FX_MAX_JUMP_PERCENT = env.int("PLYRUM_FX_MAX_JUMP_PERCENT", default=10)
 # Plain http, loopback and private addresses are refused for providers unless a developer asks for them.
 PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS = env.bool(
     "PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS", default=not IS_PRODUCTION
