@@ -293,6 +293,8 @@ PLYRUM_FX_BASE_URL = env.str(
 PLYRUM_FX_CURRENCIES = env.list("PLYRUM_FX_CURRENCIES", default=["USD"])
 # A larger step from one list to the next is taken for an error and waits for an operator.
 PLYRUM_FX_MAX_JUMP_PERCENT = env.int("PLYRUM_FX_MAX_JUMP_PERCENT", default=10)
+# By an older rate nothing is sold: four days without an answer of the bank are no longer a mishap.
+PLYRUM_FX_MAX_AGE_DAYS = env.int("PLYRUM_FX_MAX_AGE_DAYS", default=4)
 # Plain http, loopback and private addresses are refused for providers unless a developer asks for them.
 PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS = env.bool(
     "PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS", default=not IS_PRODUCTION
