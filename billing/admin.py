@@ -416,15 +416,19 @@ class PriceVersionAdmin(MoneyAdmin):
 
 @admin.register(FxRate)
 class FxRateAdmin(MoneyAdmin):
-    list_display = ["currency", "rate_date", "rate", "source", "created_at"]
+    list_display = ["currency", "rate_date", "rate", "spread", "source", "created_at"]
     list_filter = ["currency", "source", "rate_date"]
     search_fields = ["currency", "source"]
     ordering = ["-rate_date", "currency", "-id"]
-    fields = ["currency", "rate_date", "rate", "source", "created_at"]
+    fields = ["currency", "rate_date", "rate", "spread", "source", "created_at"]
 
     @display(description=_("Рублей за единицу"), ordering="micro_rub")  # type: ignore[untyped-decorator]
     def rate(self, rate: FxRate) -> str:
         return money_exact(rate.micro_rub)
+
+    @display(description=_("Спред"), ordering="spread_bp")  # type: ignore[untyped-decorator]
+    def spread(self, rate: FxRate) -> str:
+        return f"{localize(rate.spread_bp / 100)} %"
 
 
 @cache

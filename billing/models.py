@@ -186,10 +186,11 @@ class Hold(models.Model):
 
 
 class FxRate(models.Model):
-    """Micro-RUB for one unit of a currency, as published; rows are added, never changed."""
+    """Micro-RUB for one unit of a currency, as published, and our spread; rows are added, never changed."""
 
     currency = models.CharField("валюта", max_length=3)
     micro_rub = models.BigIntegerField("мк₽ за единицу")
+    spread_bp = models.IntegerField("спред, б. п.", default=0)  # what we pay for exchange, on top of the rate
     source = models.CharField("источник", max_length=40)
     rate_date = models.DateField("дата курса")
     created_at = models.DateTimeField("создано", auto_now_add=True)
@@ -199,8 +200,9 @@ class FxRate(models.Model):
         verbose_name_plural = "курсы"
         constraints = [
             models.UniqueConstraint(
-                fields=["currency", "rate_date", "source"], name="billing_fxrate_one_a_day"
+                fields=["currency", "rate_date", "source", "spread_bp"], name="billing_fxrate_one_a_day"
             ),
+            models.CheckConstraint(condition=Q(spread_bp__gte=0), name="billing_fxrate_spread_not_negative"),
             models.CheckConstraint(condition=Q(micro_rub__gt=0), name="billing_fxrate_positive"),
         ]
 

@@ -3,6 +3,8 @@
 from datetime import date, datetime
 from typing import Any
 
+from django.conf import settings
+
 from billing import money
 from billing.models import FxRate, PriceVersion
 from billing.pricing import Price
@@ -37,11 +39,18 @@ def publish(*, sku: str, price: dict[str, Any], markup_bp: int, now: datetime) -
 
 
 def add_rate(*, currency: str, micro_rub: int, source: str, rate_date: date) -> bool:
-    """Add the rate of one unit of `currency`; False when that day's rate of that source is known."""
+    """Add the rate of one unit of `currency` with the spread of the settings.
+
+    Answers False when that day's rate of that source is known with this spread.
+    """
     if micro_rub <= 0:
         raise ValueError("A rate is above zero.")
     _, is_new = FxRate.objects.get_or_create(
-        currency=currency, rate_date=rate_date, source=source, defaults={"micro_rub": micro_rub}
+        currency=currency,
+        rate_date=rate_date,
+        source=source,
+        spread_bp=settings.PLYRUM_FX_SPREAD_BP,
+        defaults={"micro_rub": micro_rub},
     )
     return is_new
 
@@ -59,4 +68,5 @@ def price_of(version: PriceVersion, rate: FxRate | None) -> Price:
         markup_bp=version.markup_bp,
         fx_rate_id=rate.pk if rate is not None else None,
         fx_micro_rub=rate.micro_rub if rate is not None else MICRO_PER_RUB,
+        fx_spread_bp=rate.spread_bp if rate is not None else 0,
     )

@@ -227,8 +227,9 @@ SELECT u.id, u.model || ': cost ' || u.cost_micro_rub || ', by its price ' || co
                        + u.cache_write_tokens::numeric * v.cache_write
                        + u.output_tokens::numeric * v.output
                        + u.images::numeric * v.image * 1000000)
-                      * CASE WHEN v.currency = 'RUB' THEN 1000000 ELSE f.micro_rub END * v.markup_bp AS exact,
-                      1000000::numeric * 1000000 * 10000 AS unit
+                      * CASE WHEN v.currency = 'RUB' THEN 1000000::numeric * 10000
+                             ELSE f.micro_rub::numeric * (10000 + f.spread_bp) END * v.markup_bp AS exact,
+                      1000000::numeric * 1000000 * 10000 * 10000 AS unit
                  FROM billing_priceversion v
                  LEFT JOIN billing_fxrate f ON f.id = u.fx_rate_id AND f.currency = v.currency
                 WHERE v.id = u.price_version_id) s) p ON true

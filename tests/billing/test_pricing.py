@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pytest_django import Settings
 
 from billing import money, prices, pricing, queries, verification
 from billing.models import FxRate, PriceVersion, UsageEvent
@@ -21,7 +22,13 @@ FX = 95_000_000
 
 
 def usd(
-    input_price: int, cached: int = 0, output: int = 0, *, markup_bp: int = 10_000, cache_write: int = 0
+    input_price: int,
+    cached: int = 0,
+    output: int = 0,
+    *,
+    markup_bp: int = 10_000,
+    cache_write: int = 0,
+    spread_bp: int = 0,
 ) -> Price:
     """A price in micro-dollars per million tokens at 95 roubles."""
     return Price(
@@ -35,6 +42,7 @@ def usd(
         markup_bp=markup_bp,
         fx_rate_id=1,
         fx_micro_rub=FX,
+        fx_spread_bp=spread_bp,
     )
 
 
@@ -64,6 +72,14 @@ def test_markup_is_part_of_the_one_rounding() -> None:
     assert pricing.cost(Usage(input_tokens=2), usd(6_000, markup_bp=13_000)) == 2  # 1.482, not 1 and 1
 
 
+def test_spread_is_a_term_of_the_one_rounding() -> None:
+    price = usd(2_000_000, markup_bp=13_000, spread_bp=150)
+
+    assert pricing.cost(Usage(input_tokens=1_000), price) == 250_705  # 247 000 x 1.015
+    assert pricing.per_million(price.input, price) == 250_705_000
+    assert pricing.cost(Usage(input_tokens=1), usd(6_000, spread_bp=1)) == 1  # 0.570057
+
+
 def test_cache_write_has_its_own_price_and_reasoning_is_part_of_output() -> None:
     usage = Usage(100, 10, cached_input_tokens=20, cache_write_tokens=30, reasoning_tokens=10)
     price = usd(1_000_000, 100_000, 2_000_000, cache_write=1_250_000)
@@ -81,7 +97,7 @@ def test_parts_larger_than_the_input_give_no_discount() -> None:
 
 
 def test_image_is_priced_by_the_piece() -> None:
-    price = Price(1, "RUB", 0, 0, 0, 0, 2_500_000, 10_000, None, 1_000_000)
+    price = Price(1, "RUB", 0, 0, 0, 0, 2_500_000, 10_000, None, 1_000_000, 0)
 
     assert pricing.cost(Usage(images=3), price) == 7_500_000
 
@@ -109,6 +125,7 @@ def price_rows(draw: st.DrawFn) -> Price:
         markup_bp=draw(st.integers(1, 100_000)),
         fx_rate_id=1,
         fx_micro_rub=draw(st.integers(1, 10**9)),
+        fx_spread_bp=draw(st.integers(0, 10_000)),
     )
 
 
@@ -122,7 +139,8 @@ def exact(usage: Usage, price: Price) -> Fraction:
         + Fraction(usage.output_tokens * price.output, 10**12)
         + Fraction(usage.images * price.image, 10**6)
     )
-    return in_units * price.fx_micro_rub * Fraction(price.markup_bp, 10_000)
+    rate = price.fx_micro_rub * (1 + Fraction(price.fx_spread_bp, 10_000))
+    return in_units * rate * Fraction(price.markup_bp, 10_000)
 
 
 @given(usages(), price_rows())
@@ -180,7 +198,11 @@ def test_database_and_python_price_alike(usage: Usage, price: Price) -> None:
 def stored(price: Price) -> Price:
     """The same price with rows of its version and its rate."""
     rate = FxRate.objects.create(
-        currency="USD", micro_rub=price.fx_micro_rub, source=str(uuid7()), rate_date=clock.now().date()
+        currency="USD",
+        micro_rub=price.fx_micro_rub,
+        spread_bp=price.fx_spread_bp,
+        source=str(uuid7()),
+        rate_date=clock.now().date(),
     )
     version = PriceVersion.objects.create(
         sku=f"tests/{uuid7()}",
@@ -195,7 +217,7 @@ def stored(price: Price) -> Price:
         valid_from=clock.now(),
     )
     if price.currency == "RUB":
-        return replace(price, version_id=version.pk, fx_rate_id=None, fx_micro_rub=1_000_000)
+        return replace(price, version_id=version.pk, fx_rate_id=None, fx_micro_rub=1_000_000, fx_spread_bp=0)
     return replace(price, version_id=version.pk, fx_rate_id=rate.pk)
 
 
@@ -264,14 +286,14 @@ def test_price_that_sells_for_nothing_is_refused(change: dict[str, str], markup_
 
 
 def test_price_joins_its_version_with_its_rate() -> None:
-    rate = FxRate(pk=7, micro_rub=95_000_000)
+    rate = FxRate(pk=7, micro_rub=95_000_000, spread_bp=150)
     version = PriceVersion(
         pk=5, currency="USD", input=1, cached_input=2, cache_write=3, output=4, markup_bp=6
     )
 
-    assert prices.price_of(version, rate) == Price(5, "USD", 1, 2, 3, 4, 0, 6, 7, 95_000_000)
+    assert prices.price_of(version, rate) == Price(5, "USD", 1, 2, 3, 4, 0, 6, 7, 95_000_000, 150)
     version.currency = "RUB"
-    assert prices.price_of(version, None) == Price(5, "RUB", 1, 2, 3, 4, 0, 6, None, 1_000_000)
+    assert prices.price_of(version, None) == Price(5, "RUB", 1, 2, 3, 4, 0, 6, None, 1_000_000, 0)
 
 
 def test_free_price_says_so() -> None:
@@ -309,6 +331,23 @@ def test_rate_is_added_once_a_day_and_source() -> None:
 
     assert [add("95.1234", 20), add("96", 20), add("97", 19)] == [True, False, True]
     assert queries.current_rates()[currency].micro_rub == 95_123_400
+
+
+def test_changed_spread_is_a_row_of_its_own(settings: Settings) -> None:
+    currency = books.currency()
+
+    def add() -> bool:
+        return prices.add_rate(
+            currency=currency, micro_rub=80_000_000, source="spread", rate_date=date(2026, 11, 20)
+        )
+
+    first = [add(), add()]
+    settings.PLYRUM_FX_SPREAD_BP = 150
+    second = [add(), add()]
+
+    assert (first, second) == ([True, False], [True, False])
+    newest = queries.current_rates()[currency]
+    assert (newest.micro_rub, newest.spread_bp) == (80_000_000, 150)
 
 
 @pytest.mark.parametrize("micro_rub", [0, -1])

@@ -19,6 +19,7 @@ from plyrum.ids import uuid7
 PRICE = Price(
     version_id=7, currency="USD", input=2_000_000, cached_input=200_000, cache_write=2_500_000,
     output=10_000_000, image=0, markup_bp=13_000, fx_rate_id=3, fx_micro_rub=95_000_000,
+    fx_spread_bp=0,
 )  # fmt: skip
 # Any text that JSON can carry: no lone surrogates.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
