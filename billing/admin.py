@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from auditlog.admin import ReadOnlyAdmin
-from billing import queries
+from billing import prices, queries
 from billing.models import CreditLot, FxRate, Hold, LedgerEntry, PriceVersion, UsageEvent, Wallet
 from billing.templatetags.money import money_exact
 from plyrum import clock
@@ -383,6 +383,7 @@ class PriceVersionAdmin(MoneyAdmin):
         "write_price",
         "output_price",
         "image_price",
+        "tier",
         "markup",
         "is_free",
         "valid_from",
@@ -408,6 +409,22 @@ class PriceVersionAdmin(MoneyAdmin):
     @display(description=_("Выход, за млн"), ordering="output")  # type: ignore[untyped-decorator]
     def output_price(self, price: PriceVersion) -> str:
         return _units(price.output, price.currency)
+
+    @display(description=_("На длинный запрос"))  # type: ignore[untyped-decorator]
+    def tier(self, price: PriceVersion) -> str:
+        tier = prices.price_of(price, None).tier
+        if tier is None:
+            return "-"
+        words = gettext(
+            "от %(tokens)s токенов: вход %(input)s, из кэша %(cached)s, в кэш %(write)s, выход %(output)s"
+        )
+        return words % {
+            "tokens": localize(tier.above_tokens + 1),
+            "input": _units(tier.input, price.currency),
+            "cached": _units(tier.cached_input, price.currency),
+            "write": _units(tier.cache_write, price.currency),
+            "output": _units(tier.output, price.currency),
+        }
 
     @display(description=_("Наценка"), ordering="markup_bp")  # type: ignore[untyped-decorator]
     def markup(self, price: PriceVersion) -> str:

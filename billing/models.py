@@ -222,6 +222,12 @@ class PriceVersion(models.Model):
     output = models.BigIntegerField("ответ")
     image = models.BigIntegerField("картинка", default=0)
     markup_bp = models.IntegerField("наценка, б. п.")  # what the customer pays, in basis points of cost
+    # The prices of the whole request when its input is longer than so many tokens; all empty without a tier.
+    tier_above_tokens = models.BigIntegerField("порог длинного запроса", null=True)
+    tier_input = models.BigIntegerField("длинный запрос", null=True)
+    tier_cached_input = models.BigIntegerField("длинный запрос из кэша", null=True)
+    tier_cache_write = models.BigIntegerField("запись длинного в кэш", null=True)
+    tier_output = models.BigIntegerField("ответ на длинный запрос", null=True)
     is_free = models.BooleanField("бесплатно", default=False)
     valid_from = models.DateTimeField("действует с")
     created_at = models.DateTimeField("создано", auto_now_add=True)
@@ -234,6 +240,28 @@ class PriceVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(is_free=True) | Q(input__gt=0, output__gt=0, markup_bp__gt=0),
                 name="billing_price_sells_only_above_zero",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    tier_above_tokens=None,
+                    tier_input=None,
+                    tier_cached_input=None,
+                    tier_cache_write=None,
+                    tier_output=None,
+                )
+                | Q(  # a comparison with nothing would pass, hence the second half
+                    tier_above_tokens__gt=0,
+                    tier_input__gt=0,
+                    tier_cached_input__gte=0,
+                    tier_cache_write__gte=0,
+                    tier_output__gt=0,
+                    tier_above_tokens__isnull=False,
+                    tier_input__isnull=False,
+                    tier_cached_input__isnull=False,
+                    tier_cache_write__isnull=False,
+                    tier_output__isnull=False,
+                ),
+                name="billing_price_tier_whole_and_above_zero",
             ),
         ]
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -13,7 +14,7 @@ from pytest_django import Settings
 
 from billing import money, prices, pricing, queries, verification
 from billing.models import FxRate, PriceVersion, UsageEvent
-from billing.pricing import Price, Usage
+from billing.pricing import Price, Tier, Usage
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -89,6 +90,42 @@ def test_cache_write_has_its_own_price_and_reasoning_is_part_of_output() -> None
     assert pricing.cost(usage, price) == -(-exact // 1_000_000)
 
 
+# Source: provider guide 12.2 and 13 (gpt-6-sol above 272k: 4 / 0.4 / 5 / 15).
+LONG = replace(
+    usd(2_000_000, 200_000, 10_000_000, cache_write=2_500_000),
+    tier=Tier(272_000, 4_000_000, 400_000, 5_000_000, 15_000_000),
+)
+
+
+@pytest.mark.parametrize(
+    ("usage", "micro_rub"),
+    [
+        (Usage(272_000, 1_000), (272_000 * 2 + 1_000 * 10) * 95),
+        (Usage(272_001, 1_000), (272_001 * 4 + 1_000 * 15) * 95),
+        (Usage(272_001, 0, cached_input_tokens=272_000), (4 + 272_000 * 2 // 5) * 95),
+        (Usage(272_001, 0, cache_write_tokens=272_001), 272_001 * 5 * 95),
+        (Usage(100, 0, cached_input_tokens=272_001), 272_001 * 38),  # counted beside the input
+    ],
+)
+def test_long_input_makes_the_whole_request_dearer(usage: Usage, micro_rub: int) -> None:
+    assert pricing.cost(usage, LONG) == micro_rub
+
+
+def test_worst_case_counts_the_tier_only_where_it_can_be_reached() -> None:
+    assert pricing.worst_case(input_bound=272_000, max_output_tokens=10, price=LONG) == (
+        (272_000 * 25 // 10 + 100) * 95
+    )
+    assert pricing.worst_case(input_bound=272_001, max_output_tokens=10, price=LONG) == (
+        (272_001 * 5 + 150) * 95
+    )
+
+
+def test_worst_case_of_a_cheaper_tier_is_that_of_the_base() -> None:
+    cheaper = replace(LONG, tier=Tier(100, 1, 1, 1, 1))
+
+    assert pricing.worst_case(input_bound=101, max_output_tokens=0, price=cheaper) == -(-101 * 25 * 95 // 10)
+
+
 def test_parts_larger_than_the_input_give_no_discount() -> None:
     """A provider that counts cached tokens beside the input, not within it, is not paid back by us."""
     usage, price = Usage(100, 0, cached_input_tokens=150), usd(1_000_000, 100_000)
@@ -112,6 +149,9 @@ def usages(draw: st.DrawFn) -> Usage:
     return Usage(fresh + cached + written, draw(COUNTS), cached, written, 0, draw(st.integers(0, 100)))
 
 
+TIERS = st.none() | st.builds(Tier, COUNTS.filter(bool), PRICES, PRICES, PRICES, PRICES)
+
+
 @st.composite
 def price_rows(draw: st.DrawFn) -> Price:
     return Price(
@@ -126,17 +166,20 @@ def price_rows(draw: st.DrawFn) -> Price:
         fx_rate_id=1,
         fx_micro_rub=draw(st.integers(1, 10**9)),
         fx_spread_bp=draw(st.integers(0, 10_000)),
+        tier=draw(TIERS),
     )
 
 
 def exact(usage: Usage, price: Price) -> Fraction:
     """The cost without rounding, by the definition."""
     fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    is_long = price.tier is not None and usage.input_tokens > price.tier.above_tokens
+    row = price.tier if price.tier is not None and is_long else price
     in_units = (
-        Fraction(fresh * price.input, 10**12)
-        + Fraction(usage.cached_input_tokens * price.cached_input, 10**12)
-        + Fraction(usage.cache_write_tokens * price.cache_write, 10**12)
-        + Fraction(usage.output_tokens * price.output, 10**12)
+        Fraction(fresh * row.input, 10**12)
+        + Fraction(usage.cached_input_tokens * row.cached_input, 10**12)
+        + Fraction(usage.cache_write_tokens * row.cache_write, 10**12)
+        + Fraction(usage.output_tokens * row.output, 10**12)
         + Fraction(usage.images * price.image, 10**6)
     )
     rate = price.fx_micro_rub * (1 + Fraction(price.fx_spread_bp, 10_000))
@@ -160,6 +203,9 @@ def test_worst_case_covers_every_way_to_use_the_input(usage: Usage, price: Price
     """Cached input is cheaper than fresh; a cache write may be dearer."""
     usage = replace(usage, images=0)
     price = replace(price, cached_input=min(price.cached_input, price.input))
+    if price.tier is not None:
+        tier = price.tier
+        price = replace(price, tier=replace(tier, cached_input=min(tier.cached_input, tier.input)))
 
     bound = pricing.worst_case(
         input_bound=usage.input_tokens, max_output_tokens=usage.output_tokens, price=price
@@ -214,6 +260,11 @@ def stored(price: Price) -> Price:
         output=price.output,
         image=price.image,
         markup_bp=price.markup_bp,
+        tier_above_tokens=price.tier.above_tokens if price.tier else None,
+        tier_input=price.tier.input if price.tier else None,
+        tier_cached_input=price.tier.cached_input if price.tier else None,
+        tier_cache_write=price.tier.cache_write if price.tier else None,
+        tier_output=price.tier.output if price.tier else None,
         valid_from=clock.now(),
     )
     if price.currency == "RUB":
@@ -244,6 +295,9 @@ def used(usage: Usage, price: Price, cost: int) -> UsageEvent:
     )
 
 
+TIER = dict.fromkeys(
+    ("tier_above_tokens", "tier_input", "tier_cached_input", "tier_cache_write", "tier_output"), 1
+)
 PUBLISHED = {"currency": "USD", "input": "2.50", "cached_input": "1.25", "output": "10.00"}
 
 
@@ -266,6 +320,21 @@ def test_price_is_published_once_and_a_change_is_a_new_version() -> None:
     )
 
 
+def test_tier_is_published_with_its_version_and_taken_away_by_another() -> None:
+    sku, now = f"tests/{uuid7()}", clock.now()
+    tier = {"above_tokens": 200_000, "input": "5", "output": "15"}
+
+    with transaction.atomic():
+        plain = prices.publish(sku=sku, price=PUBLISHED, markup_bp=13_000, now=now)
+        tiered = prices.publish(sku=sku, price=PUBLISHED | {"tier": tier}, markup_bp=13_000, now=now)
+        again = prices.publish(sku=sku, price=PUBLISHED | {"tier": tier}, markup_bp=13_000, now=now)
+        back = prices.publish(sku=sku, price=PUBLISHED, markup_bp=13_000, now=now)
+
+    assert (plain.number, tiered.number, again.pk, back.number) == (1, 2, tiered.pk, 3)
+    assert prices.price_of(tiered, None).tier == Tier(200_000, 5_000_000, 5_000_000, 5_000_000, 15_000_000)
+    assert prices.price_of(back, None).tier is None
+
+
 @pytest.mark.parametrize(
     ("change", "markup_bp"),
     [
@@ -273,11 +342,13 @@ def test_price_is_published_once_and_a_change_is_a_new_version() -> None:
         ({"output": "0"}, 13_000),
         ({"input": "-1"}, 13_000),
         ({"input": "0.0000001"}, 13_000),
+        ({"tier": {"above_tokens": 1, "input": "0", "output": "1"}}, 13_000),
+        ({"tier": {"above_tokens": 1, "input": "1", "output": "0"}}, 13_000),
         ({}, 0),
         ({}, -1),
     ],
 )
-def test_price_that_sells_for_nothing_is_refused(change: dict[str, str], markup_bp: int) -> None:
+def test_price_that_sells_for_nothing_is_refused(change: dict[str, Any], markup_bp: int) -> None:
     sku = f"tests/{uuid7()}"
 
     with pytest.raises(ValueError), transaction.atomic():
@@ -331,6 +402,26 @@ def test_rate_is_added_once_a_day_and_source() -> None:
 
     assert [add("95.1234", 20), add("96", 20), add("97", 19)] == [True, False, True]
     assert queries.current_rates()[currency].micro_rub == 95_123_400
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"tier_above_tokens": 1},
+        {"tier_input": 1},
+        dict.fromkeys(("tier_above_tokens", "tier_input", "tier_cached_input", "tier_cache_write"), 1),
+        TIER | {"tier_above_tokens": 0},
+        TIER | {"tier_output": 0},
+        TIER | {"tier_cached_input": -1},
+    ],
+)
+def test_database_refuses_half_a_tier(columns: dict[str, int]) -> None:
+    facts: dict[str, Any] = {"currency": "RUB", "markup_bp": 10_000, "valid_from": clock.now(), "number": 1}
+    row = facts | dict.fromkeys(("input", "cached_input", "cache_write", "output"), 1)
+
+    with pytest.raises(IntegrityError, match="billing_price_tier_whole_and_above_zero"):
+        PriceVersion.objects.create(sku=f"tests/{uuid7()}", **row, **columns)
+    PriceVersion.objects.create(sku=f"tests/{uuid7()}", **row, **TIER)
 
 
 def test_changed_spread_is_a_row_of_its_own(settings: Settings) -> None:

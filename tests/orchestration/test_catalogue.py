@@ -219,6 +219,19 @@ def test_model_is_sold_by_a_rate_until_it_is_too_old(load: Load, own: str) -> No
     assert offer_of(own).price.fx_micro_rub == 82_000_000
 
 
+def test_price_may_have_a_tier_for_long_requests(load: Load, own: str) -> None:
+    tier = 'output = "96", tier = { above_tokens = 200000, input = "48", output = "144" }'
+    load(both(own).replace('output = "96"', tier))
+
+    price = offer_of(own).price
+    assert (price.output, price.tier.above_tokens, price.tier.cached_input, price.tier.output) == (
+        96_000_000,
+        200_000,
+        48_000_000,
+        144_000_000,
+    )
+
+
 def test_free_model_must_say_so(load: Load, own: str) -> None:
     free = both(own).replace('input = "24", output = "96"', 'input = "0", output = "0"')
     with pytest.raises(CatalogueError, match="is_free"):
@@ -276,6 +289,8 @@ WRONG_MODEL = {
     'input = "24",': ('input = "2,4",', "price"),
     'output = "96"': ('output = "-1"', "price"),
     ', output = "96"': ("", "price.output"),
+    'output = "96" }': ('output = "96", tier = { input = "1", output = "2" } }', "price.tier.above_tokens"),
+    '"96" }': ('"96", tier = { above_tokens = 1, input = "1", output = "0" } }', "tier"),
     '{ currency = "RUB", input = "24", output = "96" }': ('"free"', "price"),
 }
 WRONG_LINES = {
