@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from auditlog.admin import ReadOnlyAdmin
-from billing import queries
+from billing import prices, queries
 from billing.models import CreditLot, FxRate, Hold, LedgerEntry, PriceVersion, UsageEvent, Wallet
 from billing.templatetags.money import money_exact
 from plyrum import clock
@@ -383,6 +383,7 @@ class PriceVersionAdmin(MoneyAdmin):
         "write_price",
         "output_price",
         "image_price",
+        "tier",
         "markup",
         "is_free",
         "valid_from",
@@ -409,6 +410,22 @@ class PriceVersionAdmin(MoneyAdmin):
     def output_price(self, price: PriceVersion) -> str:
         return _units(price.output, price.currency)
 
+    @display(description=_("На длинный запрос"))  # type: ignore[untyped-decorator]
+    def tier(self, price: PriceVersion) -> str:
+        tier = prices.price_of(price, None).tier
+        if tier is None:
+            return "-"
+        words = gettext(
+            "от %(tokens)s токенов: вход %(input)s, из кэша %(cached)s, в кэш %(write)s, выход %(output)s"
+        )
+        return words % {
+            "tokens": localize(tier.above_tokens + 1),
+            "input": _units(tier.input, price.currency),
+            "cached": _units(tier.cached_input, price.currency),
+            "write": _units(tier.cache_write, price.currency),
+            "output": _units(tier.output, price.currency),
+        }
+
     @display(description=_("Наценка"), ordering="markup_bp")  # type: ignore[untyped-decorator]
     def markup(self, price: PriceVersion) -> str:
         return f"× {localize(price.markup_bp / 10_000)}"
@@ -416,15 +433,19 @@ class PriceVersionAdmin(MoneyAdmin):
 
 @admin.register(FxRate)
 class FxRateAdmin(MoneyAdmin):
-    list_display = ["currency", "rate_date", "rate", "source", "created_at"]
+    list_display = ["currency", "rate_date", "rate", "spread", "source", "created_at"]
     list_filter = ["currency", "source", "rate_date"]
     search_fields = ["currency", "source"]
     ordering = ["-rate_date", "currency", "-id"]
-    fields = ["currency", "rate_date", "rate", "source", "created_at"]
+    fields = ["currency", "rate_date", "rate", "spread", "source", "created_at"]
 
     @display(description=_("Рублей за единицу"), ordering="micro_rub")  # type: ignore[untyped-decorator]
     def rate(self, rate: FxRate) -> str:
         return money_exact(rate.micro_rub)
+
+    @display(description=_("Спред"), ordering="spread_bp")  # type: ignore[untyped-decorator]
+    def spread(self, rate: FxRate) -> str:
+        return f"{localize(rate.spread_bp / 100)} %"
 
 
 @cache

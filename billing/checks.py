@@ -4,18 +4,16 @@ Those that read rows run when databases are named: `check --deploy --database de
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, register
 
 from billing import queries, verification
 from billing.models import PriceVersion
 from plyrum import clock
 
 TAG = "launch"
-RATE_IS_OLD = timedelta(days=4)  # none is published at weekends
 # Checks of the verification that say whether the database itself refuses wrong money.
 GUARDS = ("V20", "V21", "V22", "V37")
 
@@ -50,10 +48,10 @@ def database_guards_money(databases: Sequence[str] | None = None, **_: Any) -> l
 
 @register(TAG, deploy=True)
 def prices_can_be_computed(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """A currency without a rate makes its models unsellable; an old rate may sell below cost."""
+    """A currency without a rate, or with an old one, makes its models unsellable."""
     if not databases:
         return []
-    rates, now = queries.current_rates(), clock.now()
+    rates, fresh = queries.current_rates(), queries.fresh_rates(now=clock.now())
     found: list[CheckMessage] = []
     prices = PriceVersion.objects.exclude(currency="RUB").order_by("currency")
     for currency in prices.values_list("currency", flat=True).distinct():
@@ -61,15 +59,17 @@ def prices_can_be_computed(databases: Sequence[str] | None = None, **_: Any) -> 
         if rate is None:
             found.append(
                 Error(
-                    f"{currency} has no rate.", hint="Load it by PLYRUM_FX_SNAPSHOT_PATH.", id="billing.E003"
+                    f"{currency} has no rate.",
+                    hint="Name it in PLYRUM_FX_CURRENCIES and let the worker run billing.refresh_rates.",
+                    id="billing.E003",
                 )
             )
-        elif now.date() - rate.rate_date > RATE_IS_OLD:
+        elif currency not in fresh:
             found.append(
-                Warning(
-                    f"The rate of {currency} is of {rate.rate_date}.",
-                    hint="Put a newer rate into the file of PLYRUM_FX_SNAPSHOT_PATH and load the catalogue.",
-                    id="billing.W001",
+                Error(
+                    f"The rate of {currency} is of {rate.rate_date}: nothing is sold by it.",
+                    hint="See why billing.refresh_rates fails, or load a rate by PLYRUM_FX_SNAPSHOT_PATH.",
+                    id="billing.E004",
                 )
             )
     return found

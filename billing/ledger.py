@@ -1,8 +1,8 @@
 """The thin Python face of the ledger's database functions: the only module through which money moves.
 
 Each call joins the caller's transaction, so that balance, entry, work row and journal entry stand or fall
-together; only the sweeps open their own, one for each batch or customer. The engine sends the steps built here
-through its own functions in the same database call (`orchestration/sql/`).
+together; only the sweeps open their own, one for each batch or customer. The engine sends the steps built
+here through its own functions in the same database call (`orchestration/sql/`).
 """
 
 from datetime import datetime

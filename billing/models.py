@@ -195,10 +195,11 @@ class Hold(models.Model):
 
 
 class FxRate(models.Model):
-    """Micro-RUB for one unit of a currency, as published; rows are added, never changed."""
+    """Micro-RUB for one unit of a currency, as published, and our spread; rows are added, never changed."""
 
     currency = models.CharField("валюта", max_length=3)
     micro_rub = models.BigIntegerField("мк₽ за единицу")
+    spread_bp = models.IntegerField("спред, б. п.", default=0)  # what we pay for exchange, on top of the rate
     source = models.CharField("источник", max_length=40)
     rate_date = models.DateField("дата курса")
     created_at = models.DateTimeField("создано", auto_now_add=True)
@@ -208,8 +209,9 @@ class FxRate(models.Model):
         verbose_name_plural = "курсы"
         constraints = [
             models.UniqueConstraint(
-                fields=["currency", "rate_date", "source"], name="billing_fxrate_one_a_day"
+                fields=["currency", "rate_date", "source", "spread_bp"], name="billing_fxrate_one_a_day"
             ),
+            models.CheckConstraint(condition=Q(spread_bp__gte=0), name="billing_fxrate_spread_not_negative"),
             models.CheckConstraint(condition=Q(micro_rub__gt=0), name="billing_fxrate_positive"),
         ]
 
@@ -229,6 +231,12 @@ class PriceVersion(models.Model):
     output = models.BigIntegerField("ответ")
     image = models.BigIntegerField("картинка", default=0)
     markup_bp = models.IntegerField("наценка, б. п.")  # what the customer pays, in basis points of cost
+    # The prices of the whole request when its input is longer than so many tokens; all empty without a tier.
+    tier_above_tokens = models.BigIntegerField("порог длинного запроса", null=True)
+    tier_input = models.BigIntegerField("длинный запрос", null=True)
+    tier_cached_input = models.BigIntegerField("длинный запрос из кэша", null=True)
+    tier_cache_write = models.BigIntegerField("запись длинного в кэш", null=True)
+    tier_output = models.BigIntegerField("ответ на длинный запрос", null=True)
     is_free = models.BooleanField("бесплатно", default=False)
     valid_from = models.DateTimeField("действует с")
     created_at = models.DateTimeField("создано", auto_now_add=True)
@@ -241,6 +249,28 @@ class PriceVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(is_free=True) | Q(input__gt=0, output__gt=0, markup_bp__gt=0),
                 name="billing_price_sells_only_above_zero",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    tier_above_tokens=None,
+                    tier_input=None,
+                    tier_cached_input=None,
+                    tier_cache_write=None,
+                    tier_output=None,
+                )
+                | Q(  # a comparison with nothing would pass, hence the second half
+                    tier_above_tokens__gt=0,
+                    tier_input__gt=0,
+                    tier_cached_input__gte=0,
+                    tier_cache_write__gte=0,
+                    tier_output__gt=0,
+                    tier_above_tokens__isnull=False,
+                    tier_input__isnull=False,
+                    tier_cached_input__isnull=False,
+                    tier_cache_write__isnull=False,
+                    tier_output__isnull=False,
+                ),
+                name="billing_price_tier_whole_and_above_zero",
             ),
         ]
 

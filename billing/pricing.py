@@ -24,6 +24,17 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Tier:
+    """Prices of a whole request, its answer included, when its input is longer than `above_tokens`."""
+
+    above_tokens: int
+    input: int
+    cached_input: int
+    cache_write: int
+    output: int
+
+
+@dataclass(frozen=True)
 class Price:
     """A price version with its rate, frozen on a run: micro-units of `currency` per million tokens."""
 
@@ -37,43 +48,63 @@ class Price:
     markup_bp: int
     fx_rate_id: int | None
     fx_micro_rub: int  # micro-RUB for one unit of the currency; 1 000 000 for roubles
+    fx_spread_bp: int  # what exchange costs on top of the rate; 0 for roubles
+    tier: Tier | None = None
 
 
 def cost(usage: Usage, price: Price) -> int:
     """Micro-RUB for `usage`, rounded up once at the end.
 
-    Source: provider guide 12.2: ceil(sum(tokens x price) x fx x markup / (10^12 x 10^4)).
+    Source: provider guide 12.2, with the spread as a term of its own (ledger guide 2):
+    ceil(sum(tokens x price) x fx x (1 + spread) x markup).
     """
-    uncached = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
+    parts = usage.cached_input_tokens + usage.cache_write_tokens
+    uncached = max(0, usage.input_tokens - parts)
+    tier = _tier_of(uncached + parts, price)
     exact = (
-        uncached * price.input
-        + usage.cached_input_tokens * price.cached_input
-        + usage.cache_write_tokens * price.cache_write
-        + usage.output_tokens * price.output
+        uncached * tier.input
+        + usage.cached_input_tokens * tier.cached_input
+        + usage.cache_write_tokens * tier.cache_write
+        + usage.output_tokens * tier.output
         + usage.images * price.image * TOKENS_PER_PRICE
     )
-    return _ceil(
-        exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS
-    )
+    return _in_rub(exact, TOKENS_PER_PRICE, price)
 
 
 def per_million(units_price: int, price: Price) -> int:
     """What the customer pays for a million tokens of one direction, in micro-RUB, rounded up."""
-    return _ceil(units_price * price.fx_micro_rub * price.markup_bp, MICRO_PER_RUB * BASIS_POINTS)
+    return _in_rub(units_price, 1, price)
 
 
 def worst_case(*, input_bound: int, max_output_tokens: int, price: Price) -> int:
-    """The most a call can cost: every input token at the dearest input price, all of the output limit."""
-    dearest = max(price.input, price.cache_write)
-    exact = input_bound * dearest + max_output_tokens * price.output
-    return _ceil(
-        exact * price.fx_micro_rub * price.markup_bp, TOKENS_PER_PRICE * MICRO_PER_RUB * BASIS_POINTS
+    """The most a call can cost: every input token at the dearest input price, all of the output limit.
+
+    A bound above a tier's threshold says only that the tier may be reached, so the dearer of both counts.
+    """
+    exact = max(
+        input_bound * max(tier.input, tier.cache_write) + max_output_tokens * tier.output
+        for tier in (price, _tier_of(input_bound, price))
     )
+    return _in_rub(exact, TOKENS_PER_PRICE, price)
 
 
 def with_margin(worst_case_micro_rub: int) -> int:
     """The hold for a worst case: 2 % more, at least one kopeck more (orchestration guide 10.3)."""
     return worst_case_micro_rub + max(_ceil(worst_case_micro_rub * 2, 100), 10_000)
+
+
+def _tier_of(input_tokens: int, price: Price) -> Price | Tier:
+    """The prices for an input of this length. Source: provider guide 12.2."""
+    tier = price.tier
+    return tier if tier is not None and input_tokens > tier.above_tokens else price
+
+
+def _in_rub(exact: int, per: int, price: Price) -> int:
+    """Micro-RUB for `exact` / `per` micro-units of the currency: the one formula, the one rounding."""
+    return _ceil(
+        exact * price.fx_micro_rub * (BASIS_POINTS + price.fx_spread_bp) * price.markup_bp,
+        per * MICRO_PER_RUB * BASIS_POINTS * BASIS_POINTS,
+    )
 
 
 def _ceil(value: int, by: int) -> int:

@@ -1,9 +1,10 @@
 """Reads of money: balance, statement, usage. Every one starts from the customer's own rows."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Count, F, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
@@ -107,6 +108,12 @@ def current_rates() -> dict[str, FxRate]:
     """The newest rate of each currency."""
     rows = FxRate.objects.order_by("currency", "-rate_date", "-id").distinct("currency")
     return {row.currency: row for row in rows}
+
+
+def fresh_rates(*, now: datetime) -> dict[str, FxRate]:
+    """The newest rates that are young enough to sell by: at most PLYRUM_FX_MAX_AGE_DAYS old."""
+    oldest = now.date() - timedelta(days=settings.PLYRUM_FX_MAX_AGE_DAYS)
+    return {name: rate for name, rate in current_rates().items() if rate.rate_date >= oldest}
 
 
 def _within(rows: QuerySet[Row], since: datetime | None, until: datetime | None) -> QuerySet[Row]:

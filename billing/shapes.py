@@ -1,7 +1,8 @@
 """Plain values of billing: what goes into the ledger's functions and what comes back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import NewType
 from uuid import UUID
 
@@ -56,3 +57,11 @@ class Debited:
     is_new: bool
     taken_micro_rub: int
     balance_after_micro_rub: int
+
+
+@dataclass(frozen=True)
+class DailyRates:
+    """A list of official rates: the day it was set for, micro-RUB for one unit by currency."""
+
+    set_on: date
+    micro_rub: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""Periodic work about money: holds and lots whose time is over, and the proof of the books every night."""
+"""Periodic work about money: what has expired, the rates of the day, the nightly proof of the books."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 
 from auditlog import jobs
-from billing import ledger, verification
+from billing import ledger, rates, verification
 from billing.verification import BooksBrokenError
 from plyrum import clock
 
@@ -48,6 +48,18 @@ def collect_debts(slot: str = "", **_: object) -> str:
         slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
         now=now,
         work=lambda: {"customers": ledger.collect_debts(most=BATCH)},
+    )
+
+
+@shared_task
+def refresh_rates(slot: str = "", **_: object) -> str:
+    """Add the day's official rates; a refused list fails the job, which the next hour tries again."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.refresh_rates",
+        slot=slot or jobs.slot_of(now, DAY_SECONDS),
+        now=now,
+        work=lambda: rates.refresh(now=now),
     )
 
 

@@ -7,6 +7,7 @@ left alone.
 
 import hashlib
 import tomllib
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from django.db import connection, transaction
 
 from auditlog import journal
 from auditlog.actors import Actor
-from billing import prices, queries
+from billing import money, prices, queries
+from billing.models import FxRate, PriceVersion
 from legal import documents
 from legal.errors import DocumentNotPublished
 from legal.models import LegalDocument
@@ -36,6 +38,7 @@ class Snapshot:
     """Everything a decision needs, of one moment: offers by id, provider addresses, the offer in force."""
 
     version: int
+    fx_rate_ids: frozenset[int]  # the rates that prices are computed with
     offers: dict[str, Offer]
     base_urls: dict[str, str]
     binding_terms: frozenset[UUID]  # versions of the public offer whose acceptance counts
@@ -51,13 +54,18 @@ def current() -> Snapshot:
 
 
 def refresh() -> Snapshot:
-    """Read the tables again if a newer version was published; an old snapshot stays good to its holder."""
+    """Read the tables again if anything newer was published, or a rate has become too old to sell by.
+
+    An old snapshot stays good to its holder.
+    """
     global _snapshot
-    newest = _newest_version()
-    terms = documents.binding_version_ids(LegalDocument.Kind.OFFER, at=clock.now())
+    now = clock.now()
+    newest, rates = _newest_version(), queries.fresh_rates(now=now)
+    terms = documents.binding_version_ids(LegalDocument.Kind.OFFER, at=now)
+    facts = (newest, _ids(rates), terms)
     known = _snapshot
-    if known is None or known.version != newest or known.binding_terms != terms:
-        _snapshot = known = _read(newest, terms)
+    if known is None or (known.version, known.fx_rate_ids, known.binding_terms) != facts:
+        _snapshot = known = _read(newest, rates, terms)
     return known
 
 
@@ -95,7 +103,7 @@ def load_rates(path: Path) -> int:
         return sum(
             prices.add_rate(
                 currency=row["currency"],
-                rub=row["rub"],
+                micro_rub=money.micro_units(row["rub"]),
                 source=row["source"],
                 rate_date=date.fromisoformat(str(row["date"])),
             )
@@ -136,8 +144,12 @@ def _newest_version() -> int:
     return row.number if row is not None else 0
 
 
-def _read(version: int, terms: frozenset[UUID]) -> Snapshot:
-    rates = queries.current_rates()
+def _ids(rates: dict[str, FxRate]) -> frozenset[int]:
+    return frozenset(rate.pk for rate in rates.values())
+
+
+def _read(version: int, rates: dict[str, FxRate], terms: frozenset[UUID]) -> Snapshot:
+    stale = queries.current_rates().keys() - rates.keys()
     priced = {row.sku: row for row in queries.current_prices()}
     urls: dict[str, str] = {}
     for provider in Provider.objects.all():
@@ -146,10 +158,10 @@ def _read(version: int, terms: frozenset[UUID]) -> Snapshot:
         except ImproperlyConfigured:
             continue  # without a safe address its models are shown as not configured
     offers = {
-        row.id: _offer(row, priced.get(row.id), rates, row.provider_id in urls)
+        row.id: _offer(row, priced.get(row.id), rates, stale, row.provider_id in urls)
         for row in Model.objects.select_related("provider").order_by("id")
     }
-    return Snapshot(version, offers, urls, terms, _terms_in_force())
+    return Snapshot(version, _ids(rates), offers, urls, terms, _terms_in_force())
 
 
 def _terms_in_force() -> dict[str, Any]:
@@ -165,7 +177,9 @@ def _terms_in_force() -> dict[str, Any]:
     }
 
 
-def _offer(row: Model, version: Any, rates: dict[str, Any], has_address: bool) -> Offer:
+def _offer(
+    row: Model, version: PriceVersion | None, rates: dict[str, FxRate], stale: Set[str], has_address: bool
+) -> Offer:
     price = None
     if version is not None and (version.currency == "RUB" or version.currency in rates):
         price = prices.price_of(version, rates.get(version.currency))
@@ -187,6 +201,7 @@ def _offer(row: Model, version: Any, rates: dict[str, Any], has_address: bool) -
         hosted_region=row.hosted_region,
         risk=row.risk,
         price=price,
+        has_stale_rate=version is not None and version.currency in stale,
         is_enabled=row.is_listed and row.is_enabled and row.provider.is_enabled,
         is_configured=has_address
         and bool(settings.PROVIDER_API_KEYS.get(registry.environment_name(row.provider_id)))

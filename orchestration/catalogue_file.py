@@ -29,6 +29,18 @@ class ProviderRow(BaseModel):
     country: str = Field(pattern=r"^[A-Z]{2}$")
 
 
+class TierRow(BaseModel):
+    """Prices of a request whose input is longer than `above_tokens`, in the same units as the price's."""
+
+    model_config = ConfigDict(strict=True)
+
+    above_tokens: int = Field(ge=1, le=2**31 - 1)
+    input: str
+    output: str
+    cached_input: str | None = None
+    cache_write: str | None = None
+
+
 class PriceRow(BaseModel):
     """Decimal texts, in the currency per million tokens (an image: each)."""
 
@@ -40,6 +52,7 @@ class PriceRow(BaseModel):
     cached_input: str | None = None
     cache_write: str | None = None
     image: str | None = None
+    tier: TierRow | None = None
     is_free: bool = False
 
 

@@ -90,7 +90,7 @@ def _exclusion(offer: Offer, request: RunRequest, bound: int) -> str | None:
     if not offer.is_enabled:
         return "model_disabled"
     if offer.price is None:
-        return "no_price"
+        return "stale_rate" if offer.has_stale_rate else "no_price"
     if not offer.is_configured:
         return "no_active_key"
     if "text" not in offer.capabilities:

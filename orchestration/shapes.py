@@ -29,6 +29,7 @@ class Offer:
     hosted_region: str
     risk: str
     price: Price | None
+    has_stale_rate: bool  # then there is no price: it would be computed with an old rate
     is_enabled: bool
     is_configured: bool  # an address and at least one key are known
 

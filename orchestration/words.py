@@ -19,6 +19,7 @@ Words = Promise | str
 _EXCLUSIONS: dict[str, Words] = {
     "model_disabled": lazy("выключена оператором"),
     "no_price": lazy("нет цены в прейскуранте"),
+    "stale_rate": lazy("курс валюты, в которой она куплена, устарел"),
     "no_active_key": lazy("нет связи с провайдером"),
     "modality": lazy("не работает с текстом"),
     "max_out": lazy("не пишет таких длинных ответов"),

@@ -6,9 +6,10 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from billing import money, pricing, queries
-from billing.pricing import Price, Usage
+from billing import money, prices, pricing, queries
+from billing.pricing import Usage
 from billing.templatetags.money import tokens as grouped
+from plyrum import clock
 
 FEWEST_SHOWN = 10
 PRESETS_RUB = (300, 500, 1_000, 3_000)
@@ -37,24 +38,10 @@ def _note(rub: int, cost: int | None) -> str:
 
 def _ordinary_cost() -> int | None:
     """What the middle model takes for an ordinary answer, in micro-RUB; None without a catalogue."""
-    rates = {"RUB": 1_000_000} | {name: rate.micro_rub for name, rate in queries.current_rates().items()}
+    rates = queries.fresh_rates(now=clock.now())
     costs = [
-        pricing.cost(
-            ORDINARY_ANSWER,
-            Price(
-                version_id=row.pk,
-                currency=row.currency,
-                input=row.input,
-                cached_input=row.cached_input,
-                cache_write=row.cache_write,
-                output=row.output,
-                image=row.image,
-                markup_bp=row.markup_bp,
-                fx_rate_id=None,
-                fx_micro_rub=rates[row.currency],
-            ),
-        )
+        pricing.cost(ORDINARY_ANSWER, prices.price_of(row, rates.get(row.currency)))
         for row in queries.current_prices()
-        if not row.is_free and row.output and row.currency in rates
+        if not row.is_free and row.output and (row.currency == "RUB" or row.currency in rates)
     ]
     return median_low(costs) if costs else None

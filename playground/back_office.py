@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from auditlog.models import JobRun
 from billing.models import EntryType, Hold, LedgerEntry
 from billing.templatetags.money import money
-from orchestration import daily
+from orchestration import catalogue, daily
 from orchestration.models import Run, RunState
 from payments.models import Payment, WebhookEvent
 from plyrum import clock
@@ -36,6 +36,7 @@ def dashboard(request: HttpRequest, context: Context) -> Context:
     context["attention"] = [
         *(_holds(now) if may("billing") else []),
         *(_payments(now) if may("payments") else []),
+        *(_rates() if may("billing") else []),
     ]
     context["run_states"] = _runs(now) if may("orchestration") else []
     context["jobs"] = _jobs() if may("auditlog") else []
@@ -80,6 +81,13 @@ def _payments(now: datetime) -> list[Context]:
         _alarm(_("Уведомления не разобраны"), events["waiting"], _list(inbox, outcome__exact="")),
         _alarm(_("Уведомления отложены"), events["parked"], _list(inbox, outcome__exact="parked")),
     ]
+
+
+def _rates() -> list[Context]:
+    """Models on the list that nobody can ask because the rate of their currency is old."""
+    offers = catalogue.refresh().offers.values()
+    unsold = sum(offer.is_enabled and offer.has_stale_rate for offer in offers)
+    return [_alarm(_("Модели без свежего курса"), unsold, _list("billing_fxrate"))]
 
 
 def _runs(now: datetime) -> list[Context]:

@@ -123,7 +123,9 @@ def _output_cost(attempt: Attempt, candidate: Facts) -> int:
     price = _frozen_price(candidate) if attempt.cost_micro_rub and candidate else None
     if price is None:
         return 0
-    cost = pricing.cost(Usage(output_tokens=attempt.output_tokens), price)
+    question = Usage(input_tokens=attempt.input_tokens)
+    answered = Usage(input_tokens=attempt.input_tokens, output_tokens=attempt.output_tokens)
+    cost = pricing.cost(answered, price) - pricing.cost(question, price)  # a long question makes it dearer
     return min(cost, attempt.cost_micro_rub)
 
 

@@ -33,5 +33,6 @@ def _start_servers(**_: Any) -> None:
 
 @worker_ready.connect
 def _say_alive(**_: Any) -> None:
-    """Before beat sends the first heartbeat."""
+    """Before beat sends the first heartbeat; and no machine starts with an hour of old rates."""
     app.send_task("plyrum.tasks.heartbeat")
+    app.send_task("billing.tasks.refresh_rates")

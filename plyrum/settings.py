@@ -285,6 +285,20 @@ PLYRUM_CATALOGUE_PATH = Path(
 PLYRUM_FX_SNAPSHOT_PATH = Path(
     env.str("PLYRUM_FX_SNAPSHOT_PATH", default=str(BASE_DIR / "billing" / "fx_snapshot.toml"))
 )
+# Where the day's official rates are read: the Bank of Russia's scripts.
+PLYRUM_FX_BASE_URL = env.str(
+    "PLYRUM_FX_BASE_URL",
+    default=f"{PLYRUM_SANDBOX_URL}/cbr/scripts" if PLYRUM_SANDBOX_URL else "https://www.cbr.ru/scripts",
+)
+PLYRUM_FX_CURRENCIES = env.list("PLYRUM_FX_CURRENCIES", default=["USD"])
+# A larger step from one list to the next is taken for an error and waits for an operator.
+PLYRUM_FX_MAX_JUMP_PERCENT = env.int("PLYRUM_FX_MAX_JUMP_PERCENT", default=10)
+# What exchange costs us on top of the official rate, in basis points; counts from the next rate on.
+PLYRUM_FX_SPREAD_BP = env.int("PLYRUM_FX_SPREAD_BP", default=0)
+if not 0 <= PLYRUM_FX_SPREAD_BP <= 10_000:
+    raise ImproperlyConfigured("PLYRUM_FX_SPREAD_BP is between 0 and 10000 basis points.")
+# By an older rate nothing is sold: four days without an answer of the bank are no longer a mishap.
+PLYRUM_FX_MAX_AGE_DAYS = env.int("PLYRUM_FX_MAX_AGE_DAYS", default=4)
 # Plain http, loopback and private addresses are refused for providers unless a developer asks for them.
 PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS = env.bool(
     "PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS", default=not IS_PRODUCTION

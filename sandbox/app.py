@@ -18,6 +18,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from sandbox.cbr.daily import DailyRates
+from sandbox.cbr.rates import Rates
 from sandbox.clock import Clock
 from sandbox.control import Control
 from sandbox.html import Markup, page
@@ -69,11 +71,13 @@ class Sandbox:
 def build(options: Options, *, base_url: str) -> Sandbox:
     """Open the state and wire every part; `base_url` is what pages and payments call this process."""
     store = open_store(options.data_path)
-    clock, scripts, calls = Clock(), Scripts(), Calls()
+    clock, scripts, calls, rates = Clock(), Scripts(), Calls(), Rates()
     notifier = Notifier(store, clock, scripts, options.webhook_url)
     shop = Shop(store, clock, notifier, base_url)
     mailbox = Mailbox(store, clock)
-    control = Control(shop=shop, scripts=scripts, notifier=notifier, calls=calls, mailbox=mailbox)
+    control = Control(
+        shop=shop, scripts=scripts, notifier=notifier, calls=calls, mailbox=mailbox, rates=rates
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -91,6 +95,7 @@ def build(options: Options, *, base_url: str) -> Sandbox:
             Mount("/yookassa/v3", YooKassaApi(shop, Keys(store, clock), scripts).app()),
             *ModelsApi(calls).routes(),
             *MailboxPages(mailbox).routes(),
+            *DailyRates(rates, clock).routes(),
             *control.routes(),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],

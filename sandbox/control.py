@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from sandbox.cbr.rates import Rates
 from sandbox.clock import iso
 from sandbox.mail.messages import Mailbox
 from sandbox.openai.calls import Call, Calls
@@ -38,13 +39,21 @@ class Control:
     """The control API over all parts."""
 
     def __init__(
-        self, *, shop: Shop, scripts: Scripts, notifier: Notifier, calls: Calls, mailbox: Mailbox
+        self,
+        *,
+        shop: Shop,
+        scripts: Scripts,
+        notifier: Notifier,
+        calls: Calls,
+        mailbox: Mailbox,
+        rates: Rates,
     ) -> None:
         self._shop = shop
         self._scripts = scripts
         self._notifier = notifier
         self._calls = calls
         self._mailbox = mailbox
+        self._rates = rates
 
     def routes(self) -> Sequence[BaseRoute]:
         table: list[tuple[str, str, Handler]] = [
@@ -59,6 +68,7 @@ class Control:
             ("POST", "/control/provider", self._script_provider),
             ("POST", "/control/reset-provider", self._reset_provider),
             ("POST", "/control/reset-mailbox", self._reset_mailbox),
+            ("POST", "/control/cbr", self._script_bank),
         ]
         return [Route(path, _door(handler), methods=[method]) for method, path, handler in table]
 
@@ -158,7 +168,7 @@ class Control:
             raise ControlError("outcome is succeeded or canceled:<reason>")
         return refund_object(self._shop.finish_refund(request.path_params["refund_id"], outcome))
 
-    # provider and mailbox
+    # provider, mailbox and central bank
 
     async def _provider_calls(self, request: Request, _body: Json) -> Json:
         query = request.query_params
@@ -179,6 +189,14 @@ class Control:
     async def _reset_mailbox(self, _request: Request, _body: Json) -> Json:
         self._mailbox.clear()
         return {}
+
+    async def _script_bank(self, _request: Request, body: Json) -> Json:
+        """Set rates (`{"rates": {"USD": "96,0000"}, "nominal": 1}`), spoil answers (`{"fault", "times"}`)."""
+        for code, value in body.get("rates", {}).items():
+            self._rates.set(code, value, int(body.get("nominal", 1)))
+        if "fault" in body:
+            self._rates.spoil(body["fault"], int(body.get("times", 1)))
+        return {"rates": {code: rate.value for code, rate in self._rates.by_code.items()}}
 
 
 def _door(handler: Handler) -> Callable[[Request], Awaitable[Response]]:

@@ -20,12 +20,13 @@ from sandbox.yookassa.shop import Shop
 
 EVERYTHING = ListQuery(conditions=(), values=(), limit=100, before_seq=None)
 BODY = """<h1>Внешний мир на этом компьютере</h1>
-<p class="lead">Приложение обращается сюда вместо ЮKassa, поставщиков моделей и почтового сервера
-и не знает, что это песочница.</p>
+<p class="lead">Приложение обращается сюда вместо ЮKassa, поставщиков моделей, Банка России и почтового
+сервера и не знает, что это песочница.</p>
 <ul class="tiles">
 <li><a href="/yookassa/payments"><b>Платежи</b><span>{payments}</span></a></li>
 <li><a href="/mailbox"><b>Почта</b><span>{letters}</span></a></li>
 <li><a href="/openai/calls"><b>Вызовы моделей</b><span>{calls}</span></a></li>
+<li><a href="/cbr"><b>Курсы</b><span>как у Банка России</span></a></li>
 </ul>
 <section class="card"><h2>Адреса и ключи</h2>
 <dl class="facts wide">
@@ -33,6 +34,7 @@ BODY = """<h1>Внешний мир на этом компьютере</h1>
 <div><dt>Магазин и секрет</dt><dd class="mono">{shop} / {secret}</dd></div>
 <div><dt>Модели</dt><dd class="mono">{base}/openai/v1</dd></div>
 <div><dt>Ключи моделей</dt><dd class="mono">{keys}</dd></div>
+<div><dt>Курсы</dt><dd class="mono">{base}/cbr/scripts</dd></div>
 <div><dt>Управление для тестов</dt><dd class="mono">{base}/control/…</dd></div>
 </dl></section>
 <section class="card"><h2>Тестовые карты</h2>

@@ -51,7 +51,7 @@ def read(arguments: Sequence[str] | None = None) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sandbox",
-        description="Local YooKassa, model provider and mailbox for development and tests, on 127.0.0.1.",
+        description="Local YooKassa, model provider, central bank and mailbox for tests, on 127.0.0.1.",
     )
     parser.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help="HTTP port (default %(default)s, 0: any)"

@@ -222,15 +222,27 @@ SELECT u.id, u.model || ': cost ' || u.cost_micro_rub || ', by its price ' || co
   FROM work u
   LEFT JOIN LATERAL (
        SELECT div(exact + unit - 1, unit) AS cost
-         FROM (SELECT (greatest(u.input_tokens - u.cached_input_tokens - u.cache_write_tokens, 0)::numeric * v.input
-                       + u.cached_input_tokens::numeric * v.cached_input
-                       + u.cache_write_tokens::numeric * v.cache_write
-                       + u.output_tokens::numeric * v.output
+         FROM (SELECT (i.uncached * t.input
+                       + u.cached_input_tokens::numeric * t.cached_input
+                       + u.cache_write_tokens::numeric * t.cache_write
+                       + u.output_tokens::numeric * t.output
                        + u.images::numeric * v.image * 1000000)
-                      * CASE WHEN v.currency = 'RUB' THEN 1000000 ELSE f.micro_rub END * v.markup_bp AS exact,
-                      1000000::numeric * 1000000 * 10000 AS unit
+                      * CASE WHEN v.currency = 'RUB' THEN 1000000::numeric * 10000
+                             ELSE f.micro_rub::numeric * (10000 + f.spread_bp) END * v.markup_bp AS exact,
+                      1000000::numeric * 1000000 * 10000 * 10000 AS unit
                  FROM billing_priceversion v
                  LEFT JOIN billing_fxrate f ON f.id = u.fx_rate_id AND f.currency = v.currency
+                CROSS JOIN LATERAL (
+                      SELECT greatest(u.input_tokens - u.cached_input_tokens - u.cache_write_tokens, 0)::numeric
+                          AS uncached) i
+                CROSS JOIN LATERAL (
+                      SELECT coalesce(i.uncached + u.cached_input_tokens + u.cache_write_tokens
+                                      > v.tier_above_tokens, false) AS is_long) l
+                CROSS JOIN LATERAL (
+                      SELECT v.input, v.cached_input, v.cache_write, v.output WHERE NOT l.is_long
+                       UNION ALL
+                      SELECT v.tier_input, v.tier_cached_input, v.tier_cache_write, v.tier_output
+                       WHERE l.is_long) t
                 WHERE v.id = u.price_version_id) s) p ON true
  WHERE p.cost IS DISTINCT FROM u.cost_micro_rub
 

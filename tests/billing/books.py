@@ -211,6 +211,7 @@ def price() -> Price:
         image=version.image,
         markup_bp=version.markup_bp,
         fx_rate_id=None,
+        fx_spread_bp=0,
         fx_micro_rub=RUB,
     )
 

@@ -50,8 +50,8 @@ def test_owner_may_not_change_history_either(
         cursor.execute(f"SET session_replication_role = {mode}")
         if table == "billing_fxrate":
             cursor.execute(
-                "INSERT INTO billing_fxrate (currency, micro_rub, source, rate_date, created_at)"
-                " VALUES ('XXX', 1, %s, '2026-01-01', now())",
+                "INSERT INTO billing_fxrate (currency, micro_rub, spread_bp, source, rate_date, created_at)"
+                " VALUES ('XXX', 1, 0, %s, '2026-01-01', now())",
                 [str(uuid7())],
             )
 

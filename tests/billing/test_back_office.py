@@ -5,11 +5,13 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
 from accounts.models import User
+from billing import prices
 from billing.models import FxRate, LotKind, UsageEvent
 from plyrum import clock as real_clock
 from plyrum.ids import uuid7
@@ -43,6 +45,7 @@ class Story:
         self.rate = FxRate.objects.create(
             currency=books.currency(),
             micro_rub=95_500_000,
+            spread_bp=150,
             source=uuid7().hex,
             rate_date=real_clock.now().date(),
         )
@@ -202,7 +205,9 @@ def test_old_open_holds_are_found(client: Client, clock: LedgerClock) -> None:
 @pytest.mark.usefixtures("operator")
 def test_prices_are_shown_in_their_currency(client: Client, story: Story) -> None:
     assert "1,00 ₽" in page(client, f"/admin/billing/priceversion/?q={books.SKU}")
-    assert "95,50 ₽" in page(client, f"/admin/billing/fxrate/?q={story.rate.source}")
+    rates = page(client, f"/admin/billing/fxrate/?q={story.rate.source}")
+    assert "95,50 ₽" in rates
+    assert "1,5 %" in rates
 
 
 @pytest.mark.parametrize("role", ["support", "finance", "catalogue", "security", "owner"])
@@ -210,3 +215,16 @@ def test_every_role_of_operators_may_look(client: Client, role: str) -> None:
     client.force_login(factories.operator(role))
 
     assert client.get("/admin/billing/ledgerentry/").status_code == 200
+
+
+@pytest.mark.usefixtures("operator")
+def test_price_with_a_tier_says_from_where_it_counts(client: Client) -> None:
+    tier = {"above_tokens": 200_000, "input": "4", "cached_input": "0.4", "output": "18"}
+    price = {"currency": "USD", "input": "2", "output": "12", "tier": tier}
+    with transaction.atomic():
+        version = prices.publish(sku=f"tests/{uuid7()}", price=price, markup_bp=13_000, now=real_clock.now())
+
+    shown = page(client, f"/admin/billing/priceversion/{version.pk}/change/")
+
+    assert "от 200 001 токенов" in shown
+    assert "18,00 USD" in shown

@@ -96,8 +96,8 @@ def test_currency_without_a_rate_is_an_error(currency: str) -> None:
     assert ids(found, currency) == ["billing.E003"]
 
 
-@pytest.mark.parametrize(("days", "found"), [(0, []), (4, []), (5, ["billing.W001"])])
-def test_old_rate_is_a_warning(currency: str, days: int, found: list[str]) -> None:
+@pytest.mark.parametrize(("days", "found"), [(0, []), (4, []), (5, ["billing.E004"])])
+def test_old_rate_is_an_error(currency: str, days: int, found: list[str]) -> None:
     FxRate.objects.create(
         currency=currency,
         micro_rub=1,

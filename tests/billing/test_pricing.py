@@ -3,16 +3,18 @@
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pytest_django import Settings
 
-from billing import prices, pricing, queries, verification
+from billing import money, prices, pricing, queries, verification
 from billing.models import FxRate, PriceVersion, UsageEvent
-from billing.pricing import Price, Usage
+from billing.pricing import Price, Tier, Usage
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -21,7 +23,13 @@ FX = 95_000_000
 
 
 def usd(
-    input_price: int, cached: int = 0, output: int = 0, *, markup_bp: int = 10_000, cache_write: int = 0
+    input_price: int,
+    cached: int = 0,
+    output: int = 0,
+    *,
+    markup_bp: int = 10_000,
+    cache_write: int = 0,
+    spread_bp: int = 0,
 ) -> Price:
     """A price in micro-dollars per million tokens at 95 roubles."""
     return Price(
@@ -35,6 +43,7 @@ def usd(
         markup_bp=markup_bp,
         fx_rate_id=1,
         fx_micro_rub=FX,
+        fx_spread_bp=spread_bp,
     )
 
 
@@ -64,6 +73,14 @@ def test_markup_is_part_of_the_one_rounding() -> None:
     assert pricing.cost(Usage(input_tokens=2), usd(6_000, markup_bp=13_000)) == 2  # 1.482, not 1 and 1
 
 
+def test_spread_is_a_term_of_the_one_rounding() -> None:
+    price = usd(2_000_000, markup_bp=13_000, spread_bp=150)
+
+    assert pricing.cost(Usage(input_tokens=1_000), price) == 250_705  # 247 000 x 1.015
+    assert pricing.per_million(price.input, price) == 250_705_000
+    assert pricing.cost(Usage(input_tokens=1), usd(6_000, spread_bp=1)) == 1  # 0.570057
+
+
 def test_cache_write_has_its_own_price_and_reasoning_is_part_of_output() -> None:
     usage = Usage(100, 10, cached_input_tokens=20, cache_write_tokens=30, reasoning_tokens=10)
     price = usd(1_000_000, 100_000, 2_000_000, cache_write=1_250_000)
@@ -71,6 +88,42 @@ def test_cache_write_has_its_own_price_and_reasoning_is_part_of_output() -> None
     exact = (50 * 1_000_000 + 20 * 100_000 + 30 * 1_250_000 + 10 * 2_000_000) * 95
 
     assert pricing.cost(usage, price) == -(-exact // 1_000_000)
+
+
+# Source: provider guide 12.2 and 13 (gpt-6-sol above 272k: 4 / 0.4 / 5 / 15).
+LONG = replace(
+    usd(2_000_000, 200_000, 10_000_000, cache_write=2_500_000),
+    tier=Tier(272_000, 4_000_000, 400_000, 5_000_000, 15_000_000),
+)
+
+
+@pytest.mark.parametrize(
+    ("usage", "micro_rub"),
+    [
+        (Usage(272_000, 1_000), (272_000 * 2 + 1_000 * 10) * 95),
+        (Usage(272_001, 1_000), (272_001 * 4 + 1_000 * 15) * 95),
+        (Usage(272_001, 0, cached_input_tokens=272_000), (4 + 272_000 * 2 // 5) * 95),
+        (Usage(272_001, 0, cache_write_tokens=272_001), 272_001 * 5 * 95),
+        (Usage(100, 0, cached_input_tokens=272_001), 272_001 * 38),  # counted beside the input
+    ],
+)
+def test_long_input_makes_the_whole_request_dearer(usage: Usage, micro_rub: int) -> None:
+    assert pricing.cost(usage, LONG) == micro_rub
+
+
+def test_worst_case_counts_the_tier_only_where_it_can_be_reached() -> None:
+    assert pricing.worst_case(input_bound=272_000, max_output_tokens=10, price=LONG) == (
+        (272_000 * 25 // 10 + 100) * 95
+    )
+    assert pricing.worst_case(input_bound=272_001, max_output_tokens=10, price=LONG) == (
+        (272_001 * 5 + 150) * 95
+    )
+
+
+def test_worst_case_of_a_cheaper_tier_is_that_of_the_base() -> None:
+    cheaper = replace(LONG, tier=Tier(100, 1, 1, 1, 1))
+
+    assert pricing.worst_case(input_bound=101, max_output_tokens=0, price=cheaper) == -(-101 * 25 * 95 // 10)
 
 
 def test_parts_larger_than_the_input_give_no_discount() -> None:
@@ -81,7 +134,7 @@ def test_parts_larger_than_the_input_give_no_discount() -> None:
 
 
 def test_image_is_priced_by_the_piece() -> None:
-    price = Price(1, "RUB", 0, 0, 0, 0, 2_500_000, 10_000, None, 1_000_000)
+    price = Price(1, "RUB", 0, 0, 0, 0, 2_500_000, 10_000, None, 1_000_000, 0)
 
     assert pricing.cost(Usage(images=3), price) == 7_500_000
 
@@ -94,6 +147,9 @@ PRICES = st.integers(1, 10**12)
 def usages(draw: st.DrawFn) -> Usage:
     cached, written, fresh = draw(COUNTS), draw(COUNTS), draw(COUNTS)
     return Usage(fresh + cached + written, draw(COUNTS), cached, written, 0, draw(st.integers(0, 100)))
+
+
+TIERS = st.none() | st.builds(Tier, COUNTS.filter(bool), PRICES, PRICES, PRICES, PRICES)
 
 
 @st.composite
@@ -109,20 +165,25 @@ def price_rows(draw: st.DrawFn) -> Price:
         markup_bp=draw(st.integers(1, 100_000)),
         fx_rate_id=1,
         fx_micro_rub=draw(st.integers(1, 10**9)),
+        fx_spread_bp=draw(st.integers(0, 10_000)),
+        tier=draw(TIERS),
     )
 
 
 def exact(usage: Usage, price: Price) -> Fraction:
     """The cost without rounding, by the definition."""
     fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    is_long = price.tier is not None and usage.input_tokens > price.tier.above_tokens
+    row = price.tier if price.tier is not None and is_long else price
     in_units = (
-        Fraction(fresh * price.input, 10**12)
-        + Fraction(usage.cached_input_tokens * price.cached_input, 10**12)
-        + Fraction(usage.cache_write_tokens * price.cache_write, 10**12)
-        + Fraction(usage.output_tokens * price.output, 10**12)
+        Fraction(fresh * row.input, 10**12)
+        + Fraction(usage.cached_input_tokens * row.cached_input, 10**12)
+        + Fraction(usage.cache_write_tokens * row.cache_write, 10**12)
+        + Fraction(usage.output_tokens * row.output, 10**12)
         + Fraction(usage.images * price.image, 10**6)
     )
-    return in_units * price.fx_micro_rub * Fraction(price.markup_bp, 10_000)
+    rate = price.fx_micro_rub * (1 + Fraction(price.fx_spread_bp, 10_000))
+    return in_units * rate * Fraction(price.markup_bp, 10_000)
 
 
 @given(usages(), price_rows())
@@ -142,6 +203,9 @@ def test_worst_case_covers_every_way_to_use_the_input(usage: Usage, price: Price
     """Cached input is cheaper than fresh; a cache write may be dearer."""
     usage = replace(usage, images=0)
     price = replace(price, cached_input=min(price.cached_input, price.input))
+    if price.tier is not None:
+        tier = price.tier
+        price = replace(price, tier=replace(tier, cached_input=min(tier.cached_input, tier.input)))
 
     bound = pricing.worst_case(
         input_bound=usage.input_tokens, max_output_tokens=usage.output_tokens, price=price
@@ -180,7 +244,11 @@ def test_database_and_python_price_alike(usage: Usage, price: Price) -> None:
 def stored(price: Price) -> Price:
     """The same price with rows of its version and its rate."""
     rate = FxRate.objects.create(
-        currency="USD", micro_rub=price.fx_micro_rub, source=str(uuid7()), rate_date=clock.now().date()
+        currency="USD",
+        micro_rub=price.fx_micro_rub,
+        spread_bp=price.fx_spread_bp,
+        source=str(uuid7()),
+        rate_date=clock.now().date(),
     )
     version = PriceVersion.objects.create(
         sku=f"tests/{uuid7()}",
@@ -192,10 +260,15 @@ def stored(price: Price) -> Price:
         output=price.output,
         image=price.image,
         markup_bp=price.markup_bp,
+        tier_above_tokens=price.tier.above_tokens if price.tier else None,
+        tier_input=price.tier.input if price.tier else None,
+        tier_cached_input=price.tier.cached_input if price.tier else None,
+        tier_cache_write=price.tier.cache_write if price.tier else None,
+        tier_output=price.tier.output if price.tier else None,
         valid_from=clock.now(),
     )
     if price.currency == "RUB":
-        return replace(price, version_id=version.pk, fx_rate_id=None, fx_micro_rub=1_000_000)
+        return replace(price, version_id=version.pk, fx_rate_id=None, fx_micro_rub=1_000_000, fx_spread_bp=0)
     return replace(price, version_id=version.pk, fx_rate_id=rate.pk)
 
 
@@ -222,6 +295,9 @@ def used(usage: Usage, price: Price, cost: int) -> UsageEvent:
     )
 
 
+TIER = dict.fromkeys(
+    ("tier_above_tokens", "tier_input", "tier_cached_input", "tier_cache_write", "tier_output"), 1
+)
 PUBLISHED = {"currency": "USD", "input": "2.50", "cached_input": "1.25", "output": "10.00"}
 
 
@@ -244,6 +320,21 @@ def test_price_is_published_once_and_a_change_is_a_new_version() -> None:
     )
 
 
+def test_tier_is_published_with_its_version_and_taken_away_by_another() -> None:
+    sku, now = f"tests/{uuid7()}", clock.now()
+    tier = {"above_tokens": 200_000, "input": "5", "output": "15"}
+
+    with transaction.atomic():
+        plain = prices.publish(sku=sku, price=PUBLISHED, markup_bp=13_000, now=now)
+        tiered = prices.publish(sku=sku, price=PUBLISHED | {"tier": tier}, markup_bp=13_000, now=now)
+        again = prices.publish(sku=sku, price=PUBLISHED | {"tier": tier}, markup_bp=13_000, now=now)
+        back = prices.publish(sku=sku, price=PUBLISHED, markup_bp=13_000, now=now)
+
+    assert (plain.number, tiered.number, again.pk, back.number) == (1, 2, tiered.pk, 3)
+    assert prices.price_of(tiered, None).tier == Tier(200_000, 5_000_000, 5_000_000, 5_000_000, 15_000_000)
+    assert prices.price_of(back, None).tier is None
+
+
 @pytest.mark.parametrize(
     ("change", "markup_bp"),
     [
@@ -251,11 +342,13 @@ def test_price_is_published_once_and_a_change_is_a_new_version() -> None:
         ({"output": "0"}, 13_000),
         ({"input": "-1"}, 13_000),
         ({"input": "0.0000001"}, 13_000),
+        ({"tier": {"above_tokens": 1, "input": "0", "output": "1"}}, 13_000),
+        ({"tier": {"above_tokens": 1, "input": "1", "output": "0"}}, 13_000),
         ({}, 0),
         ({}, -1),
     ],
 )
-def test_price_that_sells_for_nothing_is_refused(change: dict[str, str], markup_bp: int) -> None:
+def test_price_that_sells_for_nothing_is_refused(change: dict[str, Any], markup_bp: int) -> None:
     sku = f"tests/{uuid7()}"
 
     with pytest.raises(ValueError), transaction.atomic():
@@ -264,14 +357,14 @@ def test_price_that_sells_for_nothing_is_refused(change: dict[str, str], markup_
 
 
 def test_price_joins_its_version_with_its_rate() -> None:
-    rate = FxRate(pk=7, micro_rub=95_000_000)
+    rate = FxRate(pk=7, micro_rub=95_000_000, spread_bp=150)
     version = PriceVersion(
         pk=5, currency="USD", input=1, cached_input=2, cache_write=3, output=4, markup_bp=6
     )
 
-    assert prices.price_of(version, rate) == Price(5, "USD", 1, 2, 3, 4, 0, 6, 7, 95_000_000)
+    assert prices.price_of(version, rate) == Price(5, "USD", 1, 2, 3, 4, 0, 6, 7, 95_000_000, 150)
     version.currency = "RUB"
-    assert prices.price_of(version, None) == Price(5, "RUB", 1, 2, 3, 4, 0, 6, None, 1_000_000)
+    assert prices.price_of(version, None) == Price(5, "RUB", 1, 2, 3, 4, 0, 6, None, 1_000_000, 0)
 
 
 def test_free_price_says_so() -> None:
@@ -302,13 +395,53 @@ def test_rate_is_added_once_a_day_and_source() -> None:
     source, currency = f"test-{uuid7().hex[:20]}", books.currency()
 
     def add(rub: str, day: int) -> bool:
-        return prices.add_rate(currency=currency, rub=rub, source=source, rate_date=date(2026, 11, day))
+        micro_rub = money.micro_units(rub)
+        return prices.add_rate(
+            currency=currency, micro_rub=micro_rub, source=source, rate_date=date(2026, 11, day)
+        )
 
     assert [add("95.1234", 20), add("96", 20), add("97", 19)] == [True, False, True]
     assert queries.current_rates()[currency].micro_rub == 95_123_400
 
 
-@pytest.mark.parametrize("rub", ["0", "-1", "95.1234567", "abc", "NaN"])
-def test_rate_that_is_none_is_refused(rub: str) -> None:
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"tier_above_tokens": 1},
+        {"tier_input": 1},
+        dict.fromkeys(("tier_above_tokens", "tier_input", "tier_cached_input", "tier_cache_write"), 1),
+        TIER | {"tier_above_tokens": 0},
+        TIER | {"tier_output": 0},
+        TIER | {"tier_cached_input": -1},
+    ],
+)
+def test_database_refuses_half_a_tier(columns: dict[str, int]) -> None:
+    facts: dict[str, Any] = {"currency": "RUB", "markup_bp": 10_000, "valid_from": clock.now(), "number": 1}
+    row = facts | dict.fromkeys(("input", "cached_input", "cache_write", "output"), 1)
+
+    with pytest.raises(IntegrityError, match="billing_price_tier_whole_and_above_zero"):
+        PriceVersion.objects.create(sku=f"tests/{uuid7()}", **row, **columns)
+    PriceVersion.objects.create(sku=f"tests/{uuid7()}", **row, **TIER)
+
+
+def test_changed_spread_is_a_row_of_its_own(settings: Settings) -> None:
+    currency = books.currency()
+
+    def add() -> bool:
+        return prices.add_rate(
+            currency=currency, micro_rub=80_000_000, source="spread", rate_date=date(2026, 11, 20)
+        )
+
+    first = [add(), add()]
+    settings.PLYRUM_FX_SPREAD_BP = 150
+    second = [add(), add()]
+
+    assert (first, second) == ([True, False], [True, False])
+    newest = queries.current_rates()[currency]
+    assert (newest.micro_rub, newest.spread_bp) == (80_000_000, 150)
+
+
+@pytest.mark.parametrize("micro_rub", [0, -1])
+def test_rate_that_is_none_is_refused(micro_rub: int) -> None:
     with pytest.raises(ValueError):
-        prices.add_rate(currency="USD", rub=rub, source="test", rate_date=date(2026, 11, 20))
+        prices.add_rate(currency="USD", micro_rub=micro_rub, source="test", rate_date=date(2026, 11, 20))

@@ -1,16 +1,19 @@
 """The catalogue: loaded from files that may be wrong, read as one snapshot."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from django.conf import settings as configured
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from auditlog.actors import SYSTEM
 from auditlog.models import AuditEvent
+from billing import prices
 from billing.models import FxRate, PriceVersion
 from orchestration import catalogue, catalogue_file, switching
 from orchestration.catalogue_file import CatalogueError
@@ -180,6 +183,55 @@ def test_price_in_another_currency_has_its_newest_rate(load: Load, own: str) -> 
     assert (price.fx_rate_id, price.fx_micro_rub) == (newest.id, newest.micro_rub)
 
 
+def rate(currency: str, micro_rub: int, *, days_ago: int = 0) -> FxRate:
+    day = clock.now().date() - timedelta(days=days_ago)
+    prices.add_rate(currency=currency, micro_rub=micro_rub, source=uuid7().hex, rate_date=day)
+    return FxRate.objects.filter(currency=currency).latest("id")
+
+
+def test_new_rate_reaches_the_snapshot_without_a_new_catalogue(load: Load, own: str) -> None:
+    load(both(own).replace('"RUB"', '"YRA"'))
+    first = rate("YRA", 80_000_000, days_ago=1)
+    version, before = catalogue.refresh().version, offer_of(own).price.fx_rate_id
+
+    second = rate("YRA", 81_000_000)
+
+    assert (before, offer_of(own).price.fx_rate_id) == (first.pk, second.pk)
+    after = catalogue.refresh()
+    assert after.version == version
+    assert catalogue.refresh() is after
+
+
+def test_model_is_sold_by_a_rate_until_it_is_too_old(load: Load, own: str) -> None:
+    load(both(own).replace('"RUB"', '"YRB"'))
+    known = rate("YRB", 80_000_000)
+    last_day = datetime.combine(known.rate_date, time(23, 59), UTC) + timedelta(days=4)
+
+    with time_machine.travel(last_day):
+        sold = offer_of(own)
+    with time_machine.travel(last_day + timedelta(minutes=1)):
+        unsold = offer_of(own)
+
+    assert (sold.price.fx_micro_rub, sold.has_stale_rate) == (80_000_000, False)
+    assert (unsold.price, unsold.has_stale_rate) == (None, True)
+
+    rate("YRB", 82_000_000)
+    assert offer_of(own).price.fx_micro_rub == 82_000_000
+
+
+def test_price_may_have_a_tier_for_long_requests(load: Load, own: str) -> None:
+    tier = 'output = "96", tier = { above_tokens = 200000, input = "48", output = "144" }'
+    load(both(own).replace('output = "96"', tier))
+
+    price = offer_of(own).price
+    assert (price.output, price.tier.above_tokens, price.tier.cached_input, price.tier.output) == (
+        96_000_000,
+        200_000,
+        48_000_000,
+        144_000_000,
+    )
+
+
 def test_free_model_must_say_so(load: Load, own: str) -> None:
     free = both(own).replace('input = "24", output = "96"', 'input = "0", output = "0"')
     with pytest.raises(CatalogueError, match="is_free"):
@@ -237,6 +289,8 @@ WRONG_MODEL = {
     'input = "24",': ('input = "2,4",', "price"),
     'output = "96"': ('output = "-1"', "price"),
     ', output = "96"': ("", "price.output"),
+    'output = "96" }': ('output = "96", tier = { input = "1", output = "2" } }', "price.tier.above_tokens"),
+    '"96" }': ('"96", tier = { above_tokens = 1, input = "1", output = "0" } }', "tier"),
     '{ currency = "RUB", input = "24", output = "96" }': ('"free"', "price"),
 }
 WRONG_LINES = {

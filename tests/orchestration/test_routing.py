@@ -19,6 +19,7 @@ from plyrum.ids import uuid7
 PRICE = Price(
     version_id=7, currency="USD", input=2_000_000, cached_input=200_000, cache_write=2_500_000,
     output=10_000_000, image=0, markup_bp=13_000, fx_rate_id=3, fx_micro_rub=95_000_000,
+    fx_spread_bp=0,
 )  # fmt: skip
 # Any text that JSON can carry: no lone surrogates.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
@@ -29,13 +30,14 @@ def offer(id_: str = "a/one", **facts: Any) -> Offer:
         "id": id_, "label": id_, "description_ru": "", "provider": "a", "provider_label": "A",
         "wire": "openai_chat", "country": "RU", "upstream_id": "one", "capabilities": ("text",),
         "context_tokens": 128_000, "max_output_tokens": 8_000, "quality": 0.8, "privacy_tier": "standard",
-        "hosted_region": "RU", "risk": "standard", "price": PRICE, "is_enabled": True, "is_configured": True,
+        "hosted_region": "RU", "risk": "standard", "price": PRICE,
+        "has_stale_rate": False, "is_enabled": True, "is_configured": True,
     }  # fmt: skip
     return Offer(**given_facts | facts)
 
 
 def snapshot(*offers: Offer) -> Snapshot:
-    return Snapshot(11, {item.id: item for item in offers}, {}, frozenset(), {})
+    return Snapshot(11, frozenset(), {item.id: item for item in offers}, {}, frozenset(), {})
 
 
 def request(text: str = "Привет", **facts: Any) -> RunRequest:
@@ -57,6 +59,7 @@ def said(text: str) -> tuple[Message, ...]:
     [
         ({"is_enabled": False, "price": None}, {}, "model_disabled"),
         ({"price": None, "is_configured": False}, {}, "no_price"),
+        ({"price": None, "has_stale_rate": True, "is_configured": False}, {}, "stale_rate"),
         ({"is_configured": False, "capabilities": ()}, {}, "no_active_key"),
         ({"capabilities": ("image",), "max_output_tokens": 1}, {"max_output_tokens": 2}, "modality"),
         ({"max_output_tokens": 99, "context_tokens": 100}, {"max_output_tokens": 100}, "max_out"),

@@ -202,7 +202,13 @@ def test_first_page_shows_money_attention_runs_and_jobs(client: Client) -> None:
 
     page = _page(client, "")
 
-    for title in ("Деньги сегодня", "Требует внимания", "Запуски за сутки", "Резервы старше 10 минут"):
+    for title in (
+        "Деньги сегодня",
+        "Требует внимания",
+        "Запуски за сутки",
+        "Резервы старше 10 минут",
+        "Модели без свежего курса",
+    ):
         assert title in page
     assert "/admin/payments/payment/?status__exact=review" in page
     assert "/admin/orchestration/run/?state__exact=failed" in page

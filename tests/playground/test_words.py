@@ -13,7 +13,16 @@ from playground.errors import QuestionInvalid, SignedOut, ThreadNotFound
 from plyrum.errors import PlyrumError, TooManyRequests, Unavailable
 
 CLASSES = [value for value in vars(base).values() if isinstance(value, ErrorClass)]
-EXCLUSIONS = ["model_disabled", "no_price", "no_active_key", "modality", "max_out", "context", "budget"]
+EXCLUSIONS = [
+    "model_disabled",
+    "no_price",
+    "stale_rate",
+    "no_active_key",
+    "modality",
+    "max_out",
+    "context",
+    "budget",
+]
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.name)

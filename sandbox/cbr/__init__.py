@@ -1,0 +1,1 @@
+"""The Bank of Russia's list of daily rates."""
