@@ -1,4 +1,4 @@
-"""Periodic work about money: holds and lots whose time is over, and the proof of the books every night."""
+"""Periodic work about money: holds, lots and requests whose time is over, and the proof of the books."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,16 @@ import structlog
 from celery import shared_task
 
 from auditlog import jobs
-from billing import ledger, verification
+from auditlog.actors import Actor
+from billing import acts, ledger, verification
 from billing.verification import BooksBrokenError
 from plyrum import clock
 
 log = structlog.get_logger(__name__)
 
+SWEEP = Actor.system("billing.sweep_requests")
 MINUTE_SECONDS = 60
+HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * 3600
 BATCH = 100  # holds or lots in one transaction: their wallets are locked together
 MOST_BATCHES = 200  # then the next minute goes on
@@ -36,6 +39,18 @@ def sweep_lots(slot: str = "", **_: object) -> str:
     now = clock.now()
     return jobs.run_job(
         name="billing.sweep_lots", slot=slot or jobs.slot_of(now, MINUTE_SECONDS), now=now, work=expire_lots
+    )
+
+
+@shared_task
+def sweep_requests(slot: str = "", **_: object) -> str:
+    """Close operators' requests that nobody decided in time."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.sweep_requests",
+        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
+        now=now,
+        work=lambda: {"requests": acts.expire_requests(now=now, actor=SWEEP)},
     )
 
 
