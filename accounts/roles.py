@@ -55,5 +55,10 @@ def allows(role: str, permission: str) -> bool:
     return app in MAY_CHANGE.get(role, frozenset())
 
 
+def who_change(app: str) -> frozenset[str]:
+    """The roles that may change rows of `app`, for a view's `operator_roles`."""
+    return frozenset(role for role, apps in MAY_CHANGE.items() if app in apps)
+
+
 def opens(role: str, app: str) -> bool:
     return app in MAY_VIEW.get(role, frozenset())

@@ -1,6 +1,6 @@
 """Back office of the journal: everything may be read, nothing may be added, changed or deleted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from auditlog.requests import operator_of
 from plyrum import clock
 from plyrum.errors import PlyrumError
 
+NO_WORDS: Mapping[str, str] = {}
 SECRET_WORDS = ("password", "token", "hash", "secret", "key_")
 
 
@@ -53,16 +54,20 @@ class OperatorActs:
         request: HttpRequest,
         act: Callable[[datetime, Actor], object],
         *,
-        done: Promise | str,
+        done: Promise | str | Callable[[Any], str],
+        refusals: Mapping[str, Promise | str] = NO_WORDS,
         object_id: str = "",
     ) -> HttpResponse:
-        """Run `act(now, actor)`, then lead back to the object's page, or to the list without `object_id`."""
+        """Run `act(now, actor)`, then lead back to the object's page, or to the list without `object_id`.
+
+        `done` is what to say, or makes it of the act's answer; `refusals` has words for codes of errors.
+        """
         try:
-            act(clock.now(), operator_of(request))
+            answer = act(clock.now(), operator_of(request))
         except PlyrumError as error:
-            messages.error(request, str(error.detail))
+            messages.error(request, str(refusals.get(error.code, error.detail)))
         else:
-            messages.success(request, str(done))
+            messages.success(request, done(answer) if callable(done) else str(done))
         page = "change" if object_id else "changelist"
         name = f"admin:{self.model._meta.app_label}_{self.model._meta.model_name}_{page}"
         address = reverse(name, args=[object_id] if object_id else [])

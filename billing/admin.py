@@ -25,13 +25,29 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from auditlog.admin import ReadOnlyAdmin
-from billing import prices, queries
-from billing.models import CreditLot, FxRate, Hold, LedgerEntry, PriceVersion, UsageEvent, Wallet
+from billing import prices, queries, words
+from billing.act_buttons import HoldActs, RequestActs, WalletActs
+from billing.models import (
+    CreditLot,
+    FxRate,
+    Hold,
+    LedgerEntry,
+    OperatorRequest,
+    PriceVersion,
+    UsageEvent,
+    Wallet,
+)
 from billing.templatetags.money import money_exact
 from plyrum import clock
 
 # Pages of what moved the money, by name: they belong to apps above this one.
-SOURCE_PAGES = {"payment": "payments_payment", "run": "orchestration_run"}
+SOURCE_PAGES = {
+    "payment": "payments_payment",
+    "run": "orchestration_run",
+    "operator": "billing_operatorrequest",
+    "entry": "billing_ledgerentry",
+    "lot": "billing_creditlot",
+}
 LOTS_SHOWN = 100
 LINK = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
 CELL = '<td class="px-3 py-2">{}</td>'
@@ -70,6 +86,11 @@ LABELS: dict[str, Promise | str] = {
     "number": _("Версия"),
     "currency": _("Валюта"),
     "source": _("Источник"),
+    "reason": _("Причина"),
+    "ticket": _("Обращение"),
+    "decided_at": _("Решено"),
+    "refusal_reason": _("Почему отклонён"),
+    "sha256": _("Хеш запроса"),
 }
 
 
@@ -112,11 +133,22 @@ class MoneyAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Wallet)
-class WalletAdmin(MoneyAdmin):
+class WalletAdmin(WalletActs, MoneyAdmin):
     list_display = ["customer_id", "customer", "balance", "held", "seq", "created_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["-customer_id"]
-    fields = ["customer", "balance", "held", "lots", "seq", "entries", "holds", "head", "created_at"]
+    fields = [
+        "customer",
+        "balance",
+        "held",
+        "lots",
+        "seq",
+        "entries",
+        "holds",
+        "requests",
+        "head",
+        "created_at",
+    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Wallet]:
         lots = CreditLot.objects.filter(customer_id=OuterRef("customer_id"), is_spent=False).values(
@@ -167,6 +199,12 @@ class WalletAdmin(MoneyAdmin):
     @display(description=_("Резервы"))  # type: ignore[untyped-decorator]
     def holds(self, wallet: Wallet) -> SafeString:
         return _list_link("billing_hold", gettext("Все резервы кошелька"), q=str(wallet.customer_id))
+
+    @display(description=_("Запросы операторов"))  # type: ignore[untyped-decorator]
+    def requests(self, wallet: Wallet) -> SafeString:
+        return _list_link(
+            "billing_operatorrequest", gettext("Что делали операторы"), q=str(wallet.customer_id)
+        )
 
     @display(description=_("Хеш последней проводки"))  # type: ignore[untyped-decorator]
     def head(self, wallet: Wallet) -> str:
@@ -263,7 +301,7 @@ class CreditLotAdmin(MoneyAdmin):
 
 
 @admin.register(Hold)
-class HoldAdmin(MoneyAdmin):
+class HoldAdmin(HoldActs, MoneyAdmin):
     list_display = [
         "created_at",
         "state",
@@ -312,6 +350,59 @@ class HoldAdmin(MoneyAdmin):
     @display(description=_("Из лотов"))  # type: ignore[untyped-decorator]
     def shares(self, hold: Hold) -> SafeString | str:
         return _shares(hold.lot_ids, hold.lot_amounts)
+
+
+@admin.register(OperatorRequest)
+class OperatorRequestAdmin(RequestActs, MoneyAdmin):
+    list_display = ["created_at", "condition", "kind", "amount", "customer", "reason", "maker", "checker"]
+    list_filter = ["state", "kind", "created_at"]
+    search_fields = ["id__exact", "customer_id__exact", "ledger_entry_id__exact", "ticket", "key__exact"]
+    ordering = ["-id"]
+    fields = [
+        "condition",
+        "kind",
+        "amount",
+        "end",
+        "customer",
+        "reason",
+        "ticket",
+        "maker",
+        "created_at",
+        "checker",
+        "decided_at",
+        "refusal_reason",
+        "ledger_entry",
+        "key",
+        "sha256",
+    ]
+
+    @display(  # type: ignore[untyped-decorator]
+        description=_("Состояние"),
+        ordering="state",
+        label={"waiting": "warning", "done": "success", "refused": "danger", "expired": "info"},
+    )
+    def condition(self, request: OperatorRequest) -> tuple[str, str]:
+        return request.state, request.get_state_display()
+
+    @display(description=_("Сумма"))  # type: ignore[untyped-decorator]
+    def amount(self, request: OperatorRequest) -> str:
+        return words.amount(request)
+
+    @display(description=_("Действует до"))  # type: ignore[untyped-decorator]
+    def end(self, request: OperatorRequest) -> str:
+        return words.end(request) or "-"
+
+    @display(description=_("Просит"), ordering="maker_id")  # type: ignore[untyped-decorator]
+    def maker(self, request: OperatorRequest) -> SafeString | str:
+        return _link("accounts_user", request.maker_id)
+
+    @display(description=_("Решил"), ordering="checker_id")  # type: ignore[untyped-decorator]
+    def checker(self, request: OperatorRequest) -> SafeString | str:
+        return _link("accounts_user", request.checker_id) if request.checker_id else "-"
+
+    @display(description=_("Проводка"))  # type: ignore[untyped-decorator]
+    def ledger_entry(self, request: OperatorRequest) -> SafeString | str:
+        return _link("billing_ledgerentry", request.ledger_entry_id) if request.ledger_entry_id else "-"
 
 
 @admin.register(UsageEvent)

@@ -1,6 +1,6 @@
 """What can go wrong with money."""
 
-from plyrum.errors import Conflict, InvalidRequest, NotFound, PaymentRequired
+from plyrum.errors import Conflict, Forbidden, InvalidRequest, NotFound, PaymentRequired
 
 
 class InsufficientBalance(PaymentRequired):
@@ -32,3 +32,41 @@ class IdempotencyMismatch(InvalidRequest):
 
 class IdempotencyKeyRequired(InvalidRequest):
     code, title = "idempotency_key_required", "An idempotency key is required"
+
+
+class OwnWallet(Forbidden):
+    code, title = "own_wallet", "Nobody acts on their own wallet"
+
+
+class SecondPersonRequired(Forbidden):
+    code, title = "second_person_required", "Who asked for it does not decide it"
+
+
+class AlreadyReversed(Conflict):
+    code, title = "already_reversed", "This charge was taken back before"
+
+
+class HoldNotFound(NotFound):
+    title = "There is no such hold"
+
+
+class HoldClosed(Conflict):
+    code, title = "hold_closed", "This hold is no longer open"
+
+
+class HoldInUse(Conflict):
+    code, title = "hold_in_use", "The run of this hold is still running"
+
+
+class OperatorRequestNotFound(NotFound):
+    title = "There is no such request"
+
+
+class OperatorRequestClosed(Conflict):
+    """Extra: `state`."""
+
+    code, title = "operator_request_closed", "This request was decided, or its time is over"
+
+
+class OperatorRequestChanged(Conflict):
+    code, title = "operator_request_changed", "This is not the request that was shown"

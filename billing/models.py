@@ -9,7 +9,10 @@ checked several times faster than a table's CHECK, which is compiled anew for ev
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from plyrum.ids import uuid7
 
 # The application role may read these; only the ledger's functions (as the owner) write them.
 FUNCTION_ONLY_TABLES = ("billing_wallet", "billing_creditlot", "billing_hold", "billing_ledgerentry")
@@ -192,6 +195,71 @@ class Hold(models.Model):
 
     def __str__(self) -> str:
         return f"hold {self.id}"
+
+
+class OperatorRequest(models.Model):
+    """What an operator asked to do with money: one row an act, done at once or after a second person's yes.
+
+    The row is also what makes a repeated key one act. Written by `billing/acts.py` alone.
+    """
+
+    class Kind(models.TextChoices):
+        ADJUSTMENT = "adjustment", _("корректировка")
+        BONUS = "bonus", _("бонус")
+        REVERSAL = "reversal", _("отмена списания")
+        RELEASE = "release", _("снятие резерва")
+
+    class State(models.TextChoices):
+        # waiting -> done | refused | expired; up to the approval limit it is done in the act that makes it
+        WAITING = "waiting", _("ждёт второго человека")
+        DONE = "done", _("выполнен")
+        REFUSED = "refused", _("отклонён")
+        EXPIRED = "expired", _("срок истёк")
+
+    id = models.UUIDField("номер", primary_key=True, default=uuid7)
+    key = models.CharField("ключ повтора", max_length=255, unique=True)
+    kind = models.CharField("вид", max_length=12, choices=Kind)
+    customer_id = models.UUIDField("клиент")
+    # What the ledger gets: {amount_micro_rub, expires_at} (bonus), {amount_micro_rub} (adjustment, signed),
+    # {charge_id, run_id, amount_micro_rub} (reversal), {hold_id, held_micro_rub} (release).
+    parameters = models.JSONField("параметры")
+    reason = models.CharField("причина", max_length=300)
+    ticket = models.CharField("обращение", max_length=100, default="", blank=True)
+    sha256 = models.CharField("хеш", max_length=64)  # of kind, customer, parameters, reason and ticket
+    maker_id = models.UUIDField("кто просил")
+    created_at = models.DateTimeField("создано")
+    state = models.CharField("состояние", max_length=8, choices=State, default=State.WAITING)
+    checker_id = models.UUIDField("кто решил", null=True)  # null: nobody had to
+    refusal_reason = models.CharField("почему отклонён", max_length=300, default="", blank=True)
+    decided_at = models.DateTimeField("решено", null=True)
+    ledger_entry_id = models.UUIDField("проводка", null=True)  # a release has none
+
+    class Meta:
+        verbose_name = _("запрос оператора")
+        verbose_name_plural = _("запросы операторов")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(checker_id=None) | ~Q(checker_id=F("maker_id")),
+                name="billing_operatorrequest_two_people",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="waiting", decided_at=None)
+                | ~Q(state="waiting") & Q(decided_at__isnull=False),
+                name="billing_operatorrequest_decided_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="billing_request_waiting", condition=Q(state="waiting")),
+            models.Index(fields=["customer_id", "-id"], name="billing_request_of_customer"),
+        ]
+
+    def __str__(self) -> str:
+        return f"request {self.id}"
+
+    @property
+    def amount_micro_rub(self) -> int:
+        """What the wallet gets (above zero) or loses; a release moves nothing."""
+        return int(self.parameters.get("amount_micro_rub", 0))
 
 
 class FxRate(models.Model):

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import Count, F, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
-from billing.models import CreditLot, FxRate, LedgerEntry, PriceVersion, UsageEvent
+from billing.models import CreditLot, EntryType, FxRate, LedgerEntry, PriceVersion, UsageEvent
 from billing.shapes import Balance, LotView
 
 Row = TypeVar("Row", LedgerEntry, UsageEvent)
@@ -97,6 +97,16 @@ def usage_summary(rows: QuerySet[UsageEvent], group_by: str) -> list[dict[str, o
             cost=Sum("charged_micro_rub"),
         )
     ]
+
+
+def charge_of_run(run_id: UUID) -> LedgerEntry | None:
+    """The entry by which a run was charged; None when it cost nothing."""
+    return LedgerEntry.objects.filter(key=f"capture:{run_id}", type=EntryType.USAGE_DEBIT).first()
+
+
+def reversal_of(charge_id: UUID) -> LedgerEntry | None:
+    """The entry that took a charge back; None while it stands."""
+    return LedgerEntry.objects.filter(key=f"reversal:{charge_id}").first()
 
 
 def current_prices() -> list[PriceVersion]:

@@ -1,13 +1,22 @@
-"""Input and output of the customer API about money. Unknown fields are refused."""
+"""Input and output of the APIs about money. Unknown fields are refused."""
 
 import re
 from datetime import datetime
 from typing import Annotated, Literal, Self
+from uuid import UUID
 
 from ninja import Field, Schema
-from pydantic import AwareDatetime, BeforeValidator, ValidationInfo, model_validator
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
 
-from billing.models import EntryType, LotKind
+from billing.models import EntryType, LotKind, OperatorRequest
+from billing.money import from_rub
 from billing.shapes import Balance
 from billing.statement import Line
 from plyrum.clock import rfc3339
@@ -78,6 +87,46 @@ class EntryOut(Schema):
 class LedgerOut(Schema):
     items: list[EntryOut]
     next_cursor: str | None
+
+
+class CreditIn(Schema):
+    """An operator's credit; exactly one of the two amounts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: UUID
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+    amount_rub: Annotated[int | None, Field(strict=True, ge=1, description="Whole roubles.")] = None
+    amount_micro_rub: Annotated[int | None, Field(strict=True, ge=1)] = None
+    ticket: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)] = ""
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if (self.amount_rub is None) == (self.amount_micro_rub is None):
+            raise ValueError("send either amount_rub or amount_micro_rub")
+        return self
+
+    def micro_rub(self) -> int:
+        return self.amount_micro_rub or from_rub(self.amount_rub or 0)
+
+
+class OperatorRequestOut(Schema):
+    """An act that waits for a second operator."""
+
+    id: str
+    state: OperatorRequest.State
+    amount_micro_rub: int
+    created_at: str
+
+
+def request_out(request: OperatorRequest) -> OperatorRequestOut:
+    return OperatorRequestOut(
+        id=str(request.id),
+        state=OperatorRequest.State(request.state),
+        amount_micro_rub=request.amount_micro_rub,
+        created_at=rfc3339(request.created_at),
+    )
 
 
 def balance_out(balance: Balance) -> BalanceOut:

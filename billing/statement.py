@@ -6,6 +6,7 @@ Called by the API and by the wallet page. Reads only; what stands in the ledger 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -30,11 +31,12 @@ LABELS: dict[str, Promise | str] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the statement; `models` are those that answered, empty unless it is a debit for answers."""
+    """One line of the statement; a charge for an answer, and its reversal, name the run and its models."""
 
     entry: LedgerEntry
     label: str
-    models: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    run_id: str = ""
 
     @property
     def description(self) -> str:
@@ -45,12 +47,22 @@ class Line:
 
 
 def lines(entries: Sequence[LedgerEntry]) -> list[Line]:
-    """The lines of `entries`, in their order; one query for all of them."""
-    models = _models_by_run({entry.source_id for entry in entries if _is_of_a_run(entry)})
-    return [
-        Line(entry, str(LABELS[entry.type]), tuple(models[entry.source_id]) if _is_of_a_run(entry) else ())
-        for entry in entries
-    ]
+    """The lines of `entries`, in their order; one query for the models of all, one more for reversals."""
+    runs = _runs(entries)
+    models = _models_by_run(set(runs.values()))
+    return [_line(entry, runs.get(entry.id, ""), models) for entry in entries]
+
+
+def _line(entry: LedgerEntry, run_id: str, models: dict[str, list[str]]) -> Line:
+    return Line(entry, str(LABELS[entry.type]), tuple(models[run_id]) if run_id else (), run_id)
+
+
+def _runs(entries: Sequence[LedgerEntry]) -> dict[UUID, str]:
+    """The run behind each charge for an answer and behind each reversal of one, by the entry's id."""
+    reversals = {UUID(entry.source_id): entry.id for entry in entries if entry.type == EntryType.REVERSAL}
+    charges = LedgerEntry.objects.filter(pk__in=reversals, source_type="run") if reversals else ()
+    found = {reversals[charge.id]: charge.source_id for charge in charges}
+    return found | {entry.id: entry.source_id for entry in entries if _is_of_a_run(entry)}
 
 
 def _is_of_a_run(entry: LedgerEntry) -> bool:

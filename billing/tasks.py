@@ -6,13 +6,16 @@ import structlog
 from celery import shared_task
 
 from auditlog import jobs
-from billing import ledger, rates, verification
+from auditlog.actors import Actor
+from billing import acts, ledger, rates, verification
 from billing.verification import BooksBrokenError
 from plyrum import clock
 
 log = structlog.get_logger(__name__)
 
+SWEEP = Actor.system("billing.sweep_requests")
 MINUTE_SECONDS = 60
+HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * 3600
 BATCH = 100  # holds or lots in one transaction: their wallets are locked together
 MOST_BATCHES = 200  # then the next minute goes on
@@ -60,6 +63,18 @@ def refresh_rates(slot: str = "", **_: object) -> str:
         slot=slot or jobs.slot_of(now, DAY_SECONDS),
         now=now,
         work=lambda: rates.refresh(now=now),
+    )
+
+
+@shared_task
+def sweep_requests(slot: str = "", **_: object) -> str:
+    """Close operators' requests that nobody decided in time."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.sweep_requests",
+        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
+        now=now,
+        work=lambda: {"requests": acts.expire_requests(now=now, actor=SWEEP)},
     )
 
 

@@ -26,9 +26,6 @@ from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
 
-# Where a line leads: the page of what moved the money, by name, because it belongs to an app above.
-SOURCE_PAGES = {"payment": "payment", "run": "run_why"}
-
 
 class SignedInRequest(HttpRequest):
     """What login_required lets through."""
@@ -78,7 +75,6 @@ def _entries(
 
 def _line(line: Line) -> dict[str, Any]:
     entry = line.entry
-    page = SOURCE_PAGES.get(entry.source_type)
     return {
         "id": entry.id,
         "created_at": entry.created_at,
@@ -87,8 +83,16 @@ def _line(line: Line) -> dict[str, Any]:
         "description": ", ".join(line.models),
         "amount_micro_rub": entry.signed_micro_rub,
         "balance_after_micro_rub": entry.balance_after_micro_rub,
-        "url": reverse(page, args=[entry.source_id]) if page else "",
+        "url": _url(line),
     }
+
+
+def _url(line: Line) -> str:
+    """The page of what moved the money, by name, for it belongs to an app above; "" when there is none."""
+    if line.run_id:
+        return reverse("run_why", args=[line.run_id])
+    is_payment = line.entry.source_type == "payment"
+    return reverse("payment", args=[line.entry.source_id]) if is_payment else ""
 
 
 def _lot(lot: LotView) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
+from billing import queries as money_queries
+from billing.act_buttons import RunActs
 from billing.templatetags.money import duration, money, money_exact, tokens
 from orchestration import catalogue, queries, switching, words
 from orchestration.models import Attempt, CatalogueVersion, Model, Provider, Run
@@ -44,7 +46,7 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(RunActs, ReadOnlyAdmin):
     list_display = [
         "created_at",
         "condition",
@@ -73,7 +75,8 @@ class RunAdmin(ReadOnlyAdmin):
             _("Деньги"),
             {
                 "fields": [
-                    "estimate", "held", "cost", "released", "ledger_entry", "hold", "usage", "estimated",
+                    "estimate", "held", "cost", "released", "ledger_entry", "reversal", "hold", "usage",
+                    "estimated",
                 ]
             },
         ),
@@ -143,6 +146,12 @@ class RunAdmin(ReadOnlyAdmin):
     @display(description=_("Проводка"))  # type: ignore[untyped-decorator]
     def ledger_entry(self, run: Run) -> SafeString | str:
         return _link("billing_ledgerentry", run.ledger_entry_id) if run.ledger_entry_id else "—"
+
+    @display(description=_("Списание отменено"))  # type: ignore[untyped-decorator]
+    def reversal(self, run: Run) -> SafeString | str:
+        found = money_queries.reversal_of(run.ledger_entry_id) if run.ledger_entry_id else None
+        words = f"+{money_exact(found.amount_micro_rub)}" if found is not None else ""
+        return _link("billing_ledgerentry", found.id, text=words) if found is not None else "—"
 
     @display(description=_("Строка резерва"))  # type: ignore[untyped-decorator]
     def hold(self, run: Run) -> SafeString | str:

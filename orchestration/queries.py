@@ -7,7 +7,7 @@ import orjson
 from django.db.models import QuerySet
 
 from orchestration.errors import RunNotFound
-from orchestration.models import Attempt, Run
+from orchestration.models import Attempt, Run, RunState
 
 
 def runs_of(customer_id: UUID) -> QuerySet[Run]:
@@ -21,6 +21,11 @@ def run_of(customer_id: UUID, run_id: str | UUID) -> Run:
         return Run.objects.get(customer_id=customer_id, id=UUID(str(run_id)))
     except (ValueError, Run.DoesNotExist) as error:
         raise RunNotFound from error
+
+
+def is_running(run_id: UUID) -> bool:
+    """Whether somebody still works on this run: its hold is in use. Named by the settings, for billing."""
+    return Run.objects.filter(id=run_id, state=RunState.RUNNING).exists()
 
 
 def attempts_of(run: Run) -> list[Attempt]:

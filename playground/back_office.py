@@ -14,7 +14,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from auditlog.models import JobRun
-from billing.models import EntryType, Hold, LedgerEntry
+from billing.models import EntryType, Hold, LedgerEntry, OperatorRequest
 from billing.templatetags.money import money
 from orchestration import catalogue, daily
 from orchestration.models import Run, RunState
@@ -34,6 +34,7 @@ def dashboard(request: HttpRequest, context: Context) -> Context:
     may = request.user.has_module_perms
     context["money_today"] = _money_today() if may("billing") else []
     context["attention"] = [
+        *(_requests() if may("billing") else []),
         *(_holds(now) if may("billing") else []),
         *(_payments(now) if may("payments") else []),
         *(_rates() if may("billing") else []),
@@ -56,6 +57,12 @@ def _money_today() -> list[Context]:
         ),
         _fact(_("Бонусы"), money(int(sums.get(EntryType.BONUS, 0))), _entries(EntryType.BONUS)),
     ]
+
+
+def _requests() -> list[Context]:
+    waiting = OperatorRequest.objects.filter(state=OperatorRequest.State.WAITING)
+    address = _list("billing_operatorrequest", state__exact=OperatorRequest.State.WAITING.value)
+    return [_alarm(_("Запросы ждут второго человека"), waiting.count(), address)]
 
 
 def _holds(now: datetime) -> list[Context]:

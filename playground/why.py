@@ -6,6 +6,7 @@ from typing import Any
 from django.urls import reverse
 
 from billing import prices, pricing
+from billing import queries as money_queries
 from billing.models import FxRate, PriceVersion
 from billing.pricing import Price, Usage
 from billing.templatetags.money import duration
@@ -46,6 +47,7 @@ def _labels(run: Run, attempts: Sequence[Attempt], snapshot: Snapshot) -> dict[s
 
 
 def _run(run: Run, labels: dict[str, str]) -> Facts:
+    reversal = money_queries.reversal_of(run.ledger_entry_id) if run.ledger_entry_id else None
     answer = queries.answer_of_run(run.customer_id, run.id)
     is_over = run.finished_at is not None
     return {
@@ -56,6 +58,7 @@ def _run(run: Run, labels: dict[str, str]) -> Facts:
         "hold_micro_rub": run.hold_micro_rub,
         "cost_micro_rub": run.cost_micro_rub if is_over else None,
         "released_micro_rub": run.hold_micro_rub - run.cost_micro_rub if is_over else None,
+        "reversed_micro_rub": reversal.amount_micro_rub if reversal is not None else 0,
         "input_tokens": run.input_tokens,
         "output_tokens": run.output_tokens,
         "duration_ms": conversation.duration_ms(run),

@@ -26,7 +26,8 @@ from ninja.types import DictStrAny
 from redis.exceptions import RedisError
 
 from plyrum import errors, problems
-from plyrum.lean import parse_object, refuse_nul
+from plyrum.bodies import json_object
+from plyrum.lean import refuse_nul
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +46,7 @@ class StrictParser(Parser):
     """Bodies are JSON objects of at most 64 KiB; anything else is refused before a schema looks at it."""
 
     def parse_body(self, request: HttpRequest) -> DictStrAny:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_JSON_BODY_BYTES:
-            raise errors.BodyTooLarge(f"The body may have {settings.MAX_JSON_BODY_BYTES} bytes.")
-        body = request.body
-        if len(body) > settings.MAX_JSON_BODY_BYTES:
-            raise errors.BodyTooLarge(f"The body may have {settings.MAX_JSON_BODY_BYTES} bytes.")
-        return parse_object(body)
+        return json_object(request)
 
     def parse_querydict(
         self, data: MultiValueDict[str, str], list_fields: list[str], request: HttpRequest

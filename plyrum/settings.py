@@ -258,6 +258,10 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
 # --- Money ------------------------------------------------------------------------------------------------
 # Outside development a run without money is refused; in development it goes on with what is there.
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
+# Roubles that one operator's act may give or take at most, and above which a second operator must approve it
+# (by default what a customer may top up at once).
+PLYRUM_ADMIN_CREDIT_MAX_RUB = env.int("PLYRUM_ADMIN_CREDIT_MAX_RUB", default=1_000_000)
+PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = env.int("PLYRUM_ADMIN_APPROVAL_ABOVE_RUB", default=100_000)
 PAYMENTS_PROVIDER = env.str("PAYMENTS_PROVIDER", default="" if IS_PRODUCTION else "yookassa")
 if PAYMENTS_PROVIDER not in ("", "disabled", "mock", "yookassa"):
     raise ImproperlyConfigured("PAYMENTS_PROVIDER is mock, yookassa, disabled or empty.")
@@ -369,6 +373,7 @@ API_ROUTERS = [
 ]
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
 LEDGER_CHECKS = ["payments.verification.checks"]  # what `verify_ledger` asks beside billing's own checks
+RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
 LEAN_ROUTES = "orchestration.doors.ROUTES"
@@ -380,6 +385,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["accounts.operator_auth.IsOperator"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS is a method like others that are not offered
     "EXCEPTION_HANDLER": "plyrum.operator_problems.handle",
     "UNAUTHENTICATED_USER": None,
 }
@@ -436,6 +442,11 @@ UNFOLD = {
                         "title": _("Резервы"),
                         "icon": "lock_clock",
                         "link": reverse_lazy("admin:billing_hold_changelist"),
+                    },
+                    {
+                        "title": _("Запросы операторов"),
+                        "icon": "approval_delegation",
+                        "link": reverse_lazy("admin:billing_operatorrequest_changelist"),
                     },
                     {
                         "title": _("Пополнения"),

@@ -19,6 +19,7 @@ urlpatterns = [
     path("api/health", health.health, name="health"),
     path("api/ready", health.ready, name="ready"),
     path("api/audit", include("auditlog.operator_urls")),
+    path("api/billing/admin", include("billing.operator_urls")),
     path("api/", api.urls),
     path("admin/", admin.site.urls),
     path("theme", pages.set_theme, name="set_theme"),

@@ -99,6 +99,12 @@ def _body(operation: dict[str, Any], components: dict[str, Any]) -> dict[str, An
     if "requestBody" not in operation:
         return None
     schema = resolved(operation["requestBody"]["content"]["application/json"]["schema"], components)
+    return _flat(schema, components)
+
+
+def _flat(schema: dict[str, Any], components: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`schema` with the references of its fields followed."""
+    components = components or {}
     properties = {name: resolved(part, components) for name, part in schema.get("properties", {}).items()}
     return {**schema, "properties": properties}
 
@@ -115,7 +121,7 @@ def _beside_the_document() -> Iterator[Operation]:
                 method=method,
                 path=path,
                 audience="operator" if is_operators else "visitor",
-                body={} if method != "get" else None,
+                body=_flat(view.body_schema.model_json_schema()) if view and method != "get" else None,
                 query={},
                 path_names=tuple(pattern.pattern.converters),
             )

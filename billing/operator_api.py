@@ -1,0 +1,78 @@
+"""The operator's door to money: `POST /api/billing/admin/credit`."""
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.utils import translation
+from pydantic import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts import roles
+from auditlog.requests import operator_of
+from billing import acts, statement
+from billing.acts import Asking
+from billing.errors import IdempotencyKeyRequired, OperatorRequestClosed
+from billing.models import LedgerEntry, OperatorRequest
+from billing.schemas import CreditIn, entry_out, request_out
+from plyrum import clock, problems
+from plyrum.bodies import json_object
+from plyrum.errors import InvalidRequest
+
+KEY_CHARS = 255
+
+
+class CreditView(APIView):
+    """Give a customer money: 201 `{entry}`, or 202 `{request}` while a second operator has to approve it."""
+
+    operator_roles: ClassVar[frozenset[str]] = roles.who_change("billing")
+    body_schema = CreditIn
+
+    def post(self, request: Request) -> Response:
+        """A repeat of key and body answers how it stands now, with `Idempotent-Replayed: true`."""
+        data = _read(request)
+        asked = acts.credit(
+            customer_id=data.user_id,
+            amount_micro_rub=data.micro_rub(),
+            asking=Asking(
+                reason=data.reason,
+                ticket=data.ticket,
+                key=_key(request, data),
+                now=clock.now(),
+                actor=operator_of(request),
+            ),
+        )
+        headers = {"Cache-Control": "no-store"}
+        if asked.is_replay:
+            headers["Idempotent-Replayed"] = "true"
+        if asked.request.state == OperatorRequest.State.WAITING:
+            return Response({"request": request_out(asked.request).model_dump()}, status=202, headers=headers)
+        if asked.request.ledger_entry_id is None:
+            raise OperatorRequestClosed(state=asked.request.state)
+        return Response({"entry": _entry(asked.request.ledger_entry_id)}, status=201, headers=headers)
+
+
+def _entry(entry_id: UUID) -> dict[str, Any]:
+    with translation.override("en"):  # as all texts of the operators' API
+        (line,) = statement.lines([LedgerEntry.objects.get(pk=entry_id)])
+        return entry_out(line).model_dump()
+
+
+def _read(request: Request) -> CreditIn:
+    try:
+        return CreditIn.model_validate(json_object(request._request))
+    except ValidationError as error:
+        raise problems.field_errors([dict(row) for row in error.errors()]) from error
+
+
+def _key(request: Request, data: CreditIn) -> str:
+    """The key of the header, else of the body."""
+    key = request.headers.get("Idempotency-Key", data.idempotency_key)
+    if key is None:
+        raise IdempotencyKeyRequired("Send idempotency_key or Idempotency-Key (1..255 characters).")
+    if not 1 <= len(key) <= KEY_CHARS or not key.isprintable():
+        text = "The key has 1 to 255 printable characters."
+        row = {"loc": ["header", "Idempotency-Key"], "msg": text, "type": "value_error"}
+        raise InvalidRequest(text, errors=[row])
+    return key
