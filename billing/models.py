@@ -228,6 +228,7 @@ class PriceVersion(models.Model):
     tier_cached_input = models.BigIntegerField("длинный запрос из кэша", null=True)
     tier_cache_write = models.BigIntegerField("запись длинного в кэш", null=True)
     tier_output = models.BigIntegerField("ответ на длинный запрос", null=True)
+    minimum_micro_rub = models.BigIntegerField("наименьшая цена ответа, мк₽", default=0)
     is_free = models.BooleanField("бесплатно", default=False)
     valid_from = models.DateTimeField("действует с")
     created_at = models.DateTimeField("создано", auto_now_add=True)
@@ -240,6 +241,9 @@ class PriceVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(is_free=True) | Q(input__gt=0, output__gt=0, markup_bp__gt=0),
                 name="billing_price_sells_only_above_zero",
+            ),
+            models.CheckConstraint(
+                condition=Q(minimum_micro_rub__gte=0), name="billing_price_minimum_not_negative"
             ),
             models.CheckConstraint(
                 condition=Q(

@@ -258,6 +258,10 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
 # --- Money ------------------------------------------------------------------------------------------------
 # Outside development a run without money is refused; in development it goes on with what is there.
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
+# What an answer that costs anything costs at least; counts from the next load of the catalogue on.
+PLYRUM_MINIMUM_CHARGE_MICRO_RUB = env.int("PLYRUM_MINIMUM_CHARGE_MICRO_RUB", default=0)
+if PLYRUM_MINIMUM_CHARGE_MICRO_RUB < 0:
+    raise ImproperlyConfigured("PLYRUM_MINIMUM_CHARGE_MICRO_RUB is not below 0.")
 PAYMENTS_PROVIDER = env.str("PAYMENTS_PROVIDER", default="" if IS_PRODUCTION else "yookassa")
 if PAYMENTS_PROVIDER not in ("", "disabled", "mock", "yookassa"):
     raise ImproperlyConfigured("PAYMENTS_PROVIDER is mock, yookassa, disabled or empty.")
