@@ -14,7 +14,7 @@ from django.db.models import Q
 # The application role may read these; only the ledger's functions (as the owner) write them.
 FUNCTION_ONLY_TABLES = ("billing_wallet", "billing_creditlot", "billing_hold", "billing_ledgerentry")
 # Rows that are added and never changed.
-PROTECTED_TABLES = ("billing_usageevent", "billing_priceversion", "billing_fxrate")
+PROTECTED_TABLES = ("billing_usageevent", "billing_priceversion", "billing_fxrate", "billing_vatrate")
 
 
 class Wallet(models.Model):
@@ -208,6 +208,26 @@ class FxRate(models.Model):
 
     def __str__(self) -> str:
         return f"{self.currency} {self.rate_date}"
+
+
+class VatRate(models.Model):
+    """The VAT in our prices from a day on (Moscow's); rows are added by migrations, never changed."""
+
+    valid_from = models.DateField("действует с", unique=True)
+    rate_bp = models.IntegerField("ставка, б. п.")  # 2 200 is 22 %
+    created_at = models.DateTimeField("создано", auto_now_add=True)
+
+    class Meta:
+        verbose_name = "ставка НДС"
+        verbose_name_plural = "ставки НДС"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(rate_bp__gte=0, rate_bp__lte=10_000), name="billing_vatrate_within_the_whole"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"VAT from {self.valid_from}"
 
 
 class PriceVersion(models.Model):
