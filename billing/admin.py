@@ -476,6 +476,7 @@ class PriceVersionAdmin(MoneyAdmin):
         "image_price",
         "tier",
         "markup",
+        "minimum",
         "is_free",
         "valid_from",
         "created_at",
@@ -516,6 +517,10 @@ class PriceVersionAdmin(MoneyAdmin):
             "write": _units(tier.cache_write, price.currency),
             "output": _units(tier.output, price.currency),
         }
+
+    @display(description=_("Не меньше, за ответ"))  # type: ignore[untyped-decorator]
+    def minimum(self, price: PriceVersion) -> str:
+        return money_exact(price.minimum_micro_rub)
 
     @display(description=_("Наценка"), ordering="markup_bp")  # type: ignore[untyped-decorator]
     def markup(self, price: PriceVersion) -> str:

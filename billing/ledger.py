@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 from django.db import connection, transaction
-from django.db.models import Case, DateTimeField, F, Func, Q, Sum, When
+from django.db.models import Case, DateTimeField, F, Func, Q, QuerySet, Sum, When
 
 from billing.errors import ChargeNotFound, InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import Account, CreditLot, EntryType, LedgerEntry, LotKind, SystemEntryType, Wallet
@@ -262,17 +262,21 @@ def book(
     return bool(answer["outcome"] == "done")
 
 
-def expire_lots(*, most: int) -> int:
-    """Move what is free in lots whose time is over to the breakage, of at most `most` lots.
-
-    Returns how many gave something. What a running request holds stays for it; what it gives back goes with
-    the next sweep.
-    """
-    due = CreditLot.objects.filter(
+def due_lots() -> QuerySet[CreditLot]:
+    """Lots whose time is over and in which something is free, the earliest first."""
+    return CreditLot.objects.filter(
         is_spent=False,
         expires_at__lte=Func(function="ledger_clock", output_field=DateTimeField()),
         remaining_micro_rub__gt=F("reserved_micro_rub"),
-    ).order_by("expires_at", "pk")[:most]
+    ).order_by("expires_at", "pk")
+
+
+def expire(lots: QuerySet[CreditLot]) -> int:
+    """Move what is free in due `lots` to the breakage; returns how many gave something.
+
+    What a running request holds stays for it; what it gives back goes with the next sweep.
+    """
+    due = list(lots)
     wallets = {
         row.customer_id: row.seq
         for row in Wallet.objects.filter(customer_id__in=[lot.customer_id for lot in due])

@@ -17,7 +17,7 @@ from plyrum.ids import uuid7
 # The application role may read these; only the ledger's functions (as the owner) write them.
 FUNCTION_ONLY_TABLES = ("billing_wallet", "billing_creditlot", "billing_hold", "billing_ledgerentry")
 # Rows that are added and never changed.
-PROTECTED_TABLES = ("billing_usageevent", "billing_priceversion", "billing_fxrate")
+PROTECTED_TABLES = ("billing_usageevent", "billing_priceversion", "billing_fxrate", "billing_vatrate")
 
 
 class Wallet(models.Model):
@@ -287,6 +287,26 @@ class FxRate(models.Model):
         return f"{self.currency} {self.rate_date}"
 
 
+class VatRate(models.Model):
+    """The VAT in our prices from a day on (Moscow's); rows are added by migrations, never changed."""
+
+    valid_from = models.DateField("действует с", unique=True)
+    rate_bp = models.IntegerField("ставка, б. п.")  # 2 200 is 22 %
+    created_at = models.DateTimeField("создано", auto_now_add=True)
+
+    class Meta:
+        verbose_name = "ставка НДС"
+        verbose_name_plural = "ставки НДС"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(rate_bp__gte=0, rate_bp__lte=10_000), name="billing_vatrate_within_the_whole"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"VAT from {self.valid_from}"
+
+
 class PriceVersion(models.Model):
     """A price list row of one SKU: micro-units of its currency per million tokens (or per image)."""
 
@@ -305,6 +325,7 @@ class PriceVersion(models.Model):
     tier_cached_input = models.BigIntegerField("длинный запрос из кэша", null=True)
     tier_cache_write = models.BigIntegerField("запись длинного в кэш", null=True)
     tier_output = models.BigIntegerField("ответ на длинный запрос", null=True)
+    minimum_micro_rub = models.BigIntegerField("наименьшая цена ответа, мк₽", default=0)
     is_free = models.BooleanField("бесплатно", default=False)
     valid_from = models.DateTimeField("действует с")
     created_at = models.DateTimeField("создано", auto_now_add=True)
@@ -317,6 +338,9 @@ class PriceVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(is_free=True) | Q(input__gt=0, output__gt=0, markup_bp__gt=0),
                 name="billing_price_sells_only_above_zero",
+            ),
+            models.CheckConstraint(
+                condition=Q(minimum_micro_rub__gte=0), name="billing_price_minimum_not_negative"
             ),
             models.CheckConstraint(
                 condition=Q(

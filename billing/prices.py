@@ -13,7 +13,7 @@ from plyrum.transactions import require_transaction
 
 
 def publish(*, sku: str, price: dict[str, Any], markup_bp: int, now: datetime) -> PriceVersion:
-    """Add a price version of `sku` unless the newest one says the same.
+    """Add a price version of `sku`, with the minimum of the settings, unless the newest one says the same.
 
     `price`: {currency, input, output, cached_input?, cache_write?, image?, is_free?, tier?}, decimal strings
     of the currency per million tokens. `tier`: {above_tokens, input, output, cached_input?, cache_write?},
@@ -27,6 +27,7 @@ def publish(*, sku: str, price: dict[str, Any], markup_bp: int, now: datetime) -
         "image": money.micro_units(price.get("image", "0")),
         **_of_tier(price.get("tier")),
         "markup_bp": markup_bp,
+        "minimum_micro_rub": settings.PLYRUM_MINIMUM_CHARGE_MICRO_RUB,
         "is_free": bool(price.get("is_free", False)),
     }
     if not row["is_free"] and not (row["input"] > 0 and row["output"] > 0 and markup_bp > 0):
@@ -92,6 +93,7 @@ def price_of(version: PriceVersion, rate: FxRate | None) -> Price:
         fx_micro_rub=rate.micro_rub if rate is not None else MICRO_PER_RUB,
         fx_spread_bp=rate.spread_bp if rate is not None else 0,
         tier=_tier_of(version),
+        minimum_micro_rub=version.minimum_micro_rub,
     )
 
 

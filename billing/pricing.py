@@ -50,10 +50,11 @@ class Price:
     fx_micro_rub: int  # micro-RUB for one unit of the currency; 1 000 000 for roubles
     fx_spread_bp: int  # what exchange costs on top of the rate; 0 for roubles
     tier: Tier | None = None
+    minimum_micro_rub: int = 0  # what an answer costs at least, unless it costs nothing
 
 
 def cost(usage: Usage, price: Price) -> int:
-    """Micro-RUB for `usage`, rounded up once at the end.
+    """Micro-RUB for `usage`, rounded up once at the end; not below the minimum unless it is nothing.
 
     Source: provider guide 12.2, with the spread as a term of its own (ledger guide 2):
     ceil(sum(tokens x price) x fx x (1 + spread) x markup).
@@ -68,7 +69,7 @@ def cost(usage: Usage, price: Price) -> int:
         + usage.output_tokens * tier.output
         + usage.images * price.image * TOKENS_PER_PRICE
     )
-    return _in_rub(exact, TOKENS_PER_PRICE, price)
+    return _at_least_minimum(_in_rub(exact, TOKENS_PER_PRICE, price), price)
 
 
 def per_million(units_price: int, price: Price) -> int:
@@ -85,7 +86,7 @@ def worst_case(*, input_bound: int, max_output_tokens: int, price: Price) -> int
         input_bound * max(tier.input, tier.cache_write) + max_output_tokens * tier.output
         for tier in (price, _tier_of(input_bound, price))
     )
-    return _in_rub(exact, TOKENS_PER_PRICE, price)
+    return _at_least_minimum(_in_rub(exact, TOKENS_PER_PRICE, price), price)
 
 
 def with_margin(worst_case_micro_rub: int) -> int:
@@ -97,6 +98,10 @@ def _tier_of(input_tokens: int, price: Price) -> Price | Tier:
     """The prices for an input of this length. Source: provider guide 12.2."""
     tier = price.tier
     return tier if tier is not None and input_tokens > tier.above_tokens else price
+
+
+def _at_least_minimum(micro_rub: int, price: Price) -> int:
+    return max(micro_rub, price.minimum_micro_rub) if micro_rub else 0
 
 
 def _in_rub(exact: int, per: int, price: Price) -> int:

@@ -92,7 +92,7 @@ def expire_holds() -> dict[str, int]:
 
 
 def expire_lots() -> dict[str, int]:
-    return {"lots": _in_batches(ledger.expire_lots)}
+    return {"lots": _in_batches(lambda most: ledger.expire(ledger.due_lots()[:most]))}
 
 
 def _in_batches(expire: Callable[..., int]) -> int:

@@ -54,4 +54,9 @@ def _production_faults() -> list[tuple[bool, str, str]]:
             "YOOKASSA_RETURN_URL",
             "Live payments return to an address without https.",
         ),
+        (
+            not settings.PLYRUM_FX_BASE_URL.startswith("https://"),
+            "PLYRUM_FX_BASE_URL",
+            "Exchange rates are read without https.",
+        ),
     ]

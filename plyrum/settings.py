@@ -262,6 +262,10 @@ PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", defa
 # (by default what a customer may top up at once).
 PLYRUM_ADMIN_CREDIT_MAX_RUB = env.int("PLYRUM_ADMIN_CREDIT_MAX_RUB", default=1_000_000)
 PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = env.int("PLYRUM_ADMIN_APPROVAL_ABOVE_RUB", default=100_000)
+# What an answer that costs anything costs at least; counts from the next load of the catalogue on.
+PLYRUM_MINIMUM_CHARGE_MICRO_RUB = env.int("PLYRUM_MINIMUM_CHARGE_MICRO_RUB", default=0)
+if PLYRUM_MINIMUM_CHARGE_MICRO_RUB < 0:
+    raise ImproperlyConfigured("PLYRUM_MINIMUM_CHARGE_MICRO_RUB is not below 0.")
 PAYMENTS_PROVIDER = env.str("PAYMENTS_PROVIDER", default="" if IS_PRODUCTION else "yookassa")
 if PAYMENTS_PROVIDER not in ("", "disabled", "mock", "yookassa"):
     raise ImproperlyConfigured("PAYMENTS_PROVIDER is mock, yookassa, disabled or empty.")

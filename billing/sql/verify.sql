@@ -221,7 +221,8 @@ SELECT s.hold_id, 'took from lot ' || l.id || ' while lot ' || better.id || ' la
 SELECT u.id, u.model || ': cost ' || u.cost_micro_rub || ', by its price ' || coalesce(p.cost::text, 'none')
   FROM work u
   LEFT JOIN LATERAL (
-       SELECT div(exact + unit - 1, unit) AS cost
+       SELECT CASE WHEN exact = 0 THEN 0  -- without its rate the cost is unknown, not the minimum
+                   WHEN exact > 0 THEN greatest(div(exact + unit - 1, unit), minimum) END AS cost
          FROM (SELECT (i.uncached * t.input
                        + u.cached_input_tokens::numeric * t.cached_input
                        + u.cache_write_tokens::numeric * t.cache_write
@@ -229,7 +230,8 @@ SELECT u.id, u.model || ': cost ' || u.cost_micro_rub || ', by its price ' || co
                        + u.images::numeric * v.image * 1000000)
                       * CASE WHEN v.currency = 'RUB' THEN 1000000::numeric * 10000
                              ELSE f.micro_rub::numeric * (10000 + f.spread_bp) END * v.markup_bp AS exact,
-                      1000000::numeric * 1000000 * 10000 * 10000 AS unit
+                      1000000::numeric * 1000000 * 10000 * 10000 AS unit,
+                      v.minimum_micro_rub AS minimum
                  FROM billing_priceversion v
                  LEFT JOIN billing_fxrate f ON f.id = u.fx_rate_id AND f.currency = v.currency
                 CROSS JOIN LATERAL (

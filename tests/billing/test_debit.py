@@ -170,12 +170,12 @@ def test_lot_is_swept_from_its_time_on_and_not_before(clock: LedgerClock) -> Non
     customer = books.funded(5)
     books.credit(customer, 30, kind=LotKind.BONUS, expires_at=NOON + timedelta(hours=1))
     clock.stand_at(NOON + timedelta(hours=1) - MICRO)
-    ledger.expire_lots(most=500)
+    books.expire_lots(customer)
     assert books.wallet(customer).balance_micro_rub == 35
 
     clock.stand_at(NOON + timedelta(hours=1))
-    assert ledger.expire_lots(most=500) >= 1
-    ledger.expire_lots(most=500)
+    assert books.expire_lots(customer) >= 1
+    books.expire_lots(customer)
 
     assert books.wallet(customer).balance_micro_rub == 5
     (entry,) = [e for e in books.entries(customer) if e.type == "expiry"]
@@ -191,10 +191,10 @@ def test_what_a_running_request_holds_of_a_lot_expires_after_it(clock: LedgerClo
     hold_id = books.held(customer, 60)
 
     clock.stand_at(NOON + timedelta(minutes=2))
-    ledger.expire_lots(most=500)
+    books.expire_lots(customer)
     assert books.wallet(customer).balance_micro_rub == 60
     books.settle(customer, hold_id, 25)
-    ledger.expire_lots(most=500)
+    books.expire_lots(customer)
 
     amounts = [e.amount_micro_rub for e in books.entries(customer) if e.type == "expiry"]
     assert amounts == [40, 35]
@@ -211,7 +211,7 @@ def test_what_a_reversal_returns_to_an_expired_lot_is_swept_again(clock: LedgerC
 
     for charge in charges:
         books.reverse(customer, charge)
-        ledger.expire_lots(most=500)
+        books.expire_lots(customer)
 
     amounts = [e.amount_micro_rub for e in books.entries(customer) if e.type == "expiry"]
     assert amounts == [5, 5]

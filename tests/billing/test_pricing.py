@@ -126,6 +126,15 @@ def test_worst_case_of_a_cheaper_tier_is_that_of_the_base() -> None:
     assert pricing.worst_case(input_bound=101, max_output_tokens=0, price=cheaper) == -(-101 * 25 * 95 // 10)
 
 
+def test_minimum_raises_what_costs_anything_and_nothing_else() -> None:
+    price = replace(usd(2_000_000), minimum_micro_rub=10_000)
+
+    assert pricing.cost(Usage(input_tokens=1), price) == 10_000
+    assert pricing.cost(Usage(input_tokens=1_000), price) == 190_000
+    assert pricing.cost(Usage(), price) == 0
+    assert pricing.worst_case(input_bound=1, max_output_tokens=0, price=price) == 10_000
+
+
 def test_parts_larger_than_the_input_give_no_discount() -> None:
     """A provider that counts cached tokens beside the input, not within it, is not paid back by us."""
     usage, price = Usage(100, 0, cached_input_tokens=150), usd(1_000_000, 100_000)
@@ -167,6 +176,7 @@ def price_rows(draw: st.DrawFn) -> Price:
         fx_micro_rub=draw(st.integers(1, 10**9)),
         fx_spread_bp=draw(st.integers(0, 10_000)),
         tier=draw(TIERS),
+        minimum_micro_rub=draw(st.sampled_from([0, 0, 1, 10**6, 10**12])),
     )
 
 
@@ -188,6 +198,8 @@ def exact(usage: Usage, price: Price) -> Fraction:
 
 @given(usages(), price_rows())
 def test_charge_is_above_the_exact_cost_by_less_than_one_micro(usage: Usage, price: Price) -> None:
+    price = replace(price, minimum_micro_rub=0)
+
     assert 0 <= pricing.cost(usage, price) - exact(usage, price) < 1
 
 
@@ -241,6 +253,17 @@ def test_database_and_python_price_alike(usage: Usage, price: Price) -> None:
         transaction.set_rollback(True)
 
 
+def test_usage_without_its_rate_is_found_even_when_it_cost_nothing() -> None:
+    with transaction.atomic():
+        price = stored(usd(2_000_000, output=1))
+        lost = replace(price, fx_rate_id=None)
+        rows = [used(Usage(), each, 0) for each in (price, lost)]
+        report = verification.examine(wallets=[row.customer_id for row in rows], only=["V27"])
+        transaction.set_rollback(True)
+
+    assert [finding.object for finding in report.findings] == [str(rows[1].pk)]
+
+
 def stored(price: Price) -> Price:
     """The same price with rows of its version and its rate."""
     rate = FxRate.objects.create(
@@ -265,6 +288,7 @@ def stored(price: Price) -> Price:
         tier_cached_input=price.tier.cached_input if price.tier else None,
         tier_cache_write=price.tier.cache_write if price.tier else None,
         tier_output=price.tier.output if price.tier else None,
+        minimum_micro_rub=price.minimum_micro_rub,
         valid_from=clock.now(),
     )
     if price.currency == "RUB":
@@ -333,6 +357,18 @@ def test_tier_is_published_with_its_version_and_taken_away_by_another() -> None:
     assert (plain.number, tiered.number, again.pk, back.number) == (1, 2, tiered.pk, 3)
     assert prices.price_of(tiered, None).tier == Tier(200_000, 5_000_000, 5_000_000, 5_000_000, 15_000_000)
     assert prices.price_of(back, None).tier is None
+
+
+def test_changed_minimum_is_a_new_version(settings: Settings) -> None:
+    sku, now = f"tests/{uuid7()}", clock.now()
+
+    with transaction.atomic():
+        first = prices.publish(sku=sku, price=PUBLISHED, markup_bp=13_000, now=now)
+        settings.PLYRUM_MINIMUM_CHARGE_MICRO_RUB = 10_000
+        second = prices.publish(sku=sku, price=PUBLISHED, markup_bp=13_000, now=now)
+
+    assert (first.number, second.number) == (1, 2)
+    assert [prices.price_of(row, None).minimum_micro_rub for row in (first, second)] == [0, 10_000]
 
 
 @pytest.mark.parametrize(

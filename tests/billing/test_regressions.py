@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from accounts.models import User
-from billing import ledger, models
+from billing import models
 from billing.models import EntryType, LotKind
 from plyrum.ids import uuid7
 from tests import factories
@@ -50,7 +50,7 @@ def test_expiry_books_what_was_left_before_it(clock: LedgerClock) -> None:
     books.spend(customer, 20)
     clock.stand_at(NOON + timedelta(minutes=1))
 
-    ledger.expire_lots(most=500)
+    books.expire_lots(customer)
 
     expiry = books.entries(customer)[-1]
     assert (expiry.type, expiry.amount_micro_rub, expiry.balance_after_micro_rub) == ("expiry", 70, 0)

@@ -1,8 +1,10 @@
 """The back office of runs and of the catalogue: what it shows to whom, and its one kind of act."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.test import Client
 
 from accounts.models import User
@@ -11,6 +13,8 @@ from auditlog.models import AuditEvent
 from orchestration import catalogue, switching
 from orchestration.errors import AlreadySwitched
 from orchestration.models import CatalogueVersion, Model, Provider
+from playground import back_office
+from plyrum import clock
 from plyrum.errors import NotFound
 from plyrum.ids import uuid7
 from tests import factories
@@ -231,3 +235,14 @@ def test_first_page_shows_each_role_its_own_part(client: Client) -> None:
     assert "Запуски за сутки" in page
     assert "Пополнения на проверке" not in page
     assert "Последние задания" not in page
+
+
+@pytest.mark.usefixtures("owner")
+def test_first_page_counts_models_whose_rate_is_too_old(client: Client) -> None:
+    with time_machine.travel(clock.now() + timedelta(days=30)):
+        unsold = back_office._rates()[0]
+    sold = back_office._rates()[0]
+
+    assert unsold["value"] > sold["value"]
+    assert unsold["is_bad"]
+    assert client.get(unsold["url"]).status_code == 200

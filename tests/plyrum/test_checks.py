@@ -19,6 +19,7 @@ SOUND = {
     "PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS": False,
     "PAYMENTS_LIVE": True,
     "YOOKASSA_RETURN_URL": "https://plyrum.example/app/topup",
+    "PLYRUM_FX_BASE_URL": "https://www.cbr.ru/scripts",
 }
 FAULTS: list[tuple[str, dict[str, object], str]] = [
     ("plyrum.E001", {"DEBUG": True}, "PLYRUM_DEBUG"),
@@ -31,6 +32,7 @@ FAULTS: list[tuple[str, dict[str, object], str]] = [
     ("plyrum.E006", {"ALLOWED_HOSTS": []}, "PLYRUM_ALLOWED_HOSTS"),
     ("plyrum.E007", {"PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS": True}, "PLYRUM_ALLOW_LOCAL_PROVIDER_BASE_URLS"),
     ("plyrum.E008", {"YOOKASSA_RETURN_URL": "http://plyrum.example/app/topup"}, "YOOKASSA_RETURN_URL"),
+    ("plyrum.E009", {"PLYRUM_FX_BASE_URL": "http://www.cbr.ru/scripts"}, "PLYRUM_FX_BASE_URL"),
 ]
 Launch = Callable[..., list[str]]
 
