@@ -10,7 +10,8 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
-from django.utils.timezone import localdate, make_aware
+from django.utils.formats import localize
+from django.utils.timezone import localdate, localtime, make_aware
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.forms import BaseDialogForm
@@ -42,7 +43,7 @@ def _reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
         max_length=acts.REASON_CHARS,
-        widget=UnfoldAdminTextareaWidget,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )
 
@@ -162,7 +163,7 @@ class ReleaseForm(ActForm):
             return []
         return [
             (_("Снова можно будет потратить"), money_exact(hold.amount_micro_rub)),
-            (_("Резерв"), hold.get_status_display()),
+            (_("Иначе освободится"), str(localize(localtime(hold.expires_at)))),
         ]
 
 

@@ -77,6 +77,7 @@ def facts(request: OperatorRequest) -> list[tuple[str, str]]:
         (_("Что"), str(request.get_kind_display())),
         (_("Сумма"), amount(request)),
         (_("Действует до"), end(request)),
+        (_("Запуск"), request.parameters.get("run_id", "")),
         (_("Клиент"), emails.get(request.customer_id, str(request.customer_id))),
         (_("Просит"), emails.get(request.maker_id, str(request.maker_id))),
         (_("Причина"), request.reason),
