@@ -49,6 +49,8 @@ def said(asked: Asked) -> str:
     if request.kind == OperatorRequest.Kind.RELEASE:
         return _("Резерв снят.")
     amount = request.amount_micro_rub
+    if request.kind == OperatorRequest.Kind.REVERSAL:
+        return _("Списание отменено, клиенту вернулось %(amount)s.") % {"amount": money_exact(amount)}
     if amount < 0:
         return _("Списано %(amount)s.") % {"amount": money_exact(-amount)}
     return _("Начислено %(amount)s.") % {"amount": money_exact(amount)}

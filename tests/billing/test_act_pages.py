@@ -245,7 +245,7 @@ def test_charge_is_taken_back_and_everybody_sees_it(client: Client) -> None:
 
     reversal = books.entries(user.id)[-1]
     assert (reversal.type, reversal.signed_micro_rub) == (EntryType.REVERSAL, 2 * RUB)
-    assert "Начислено 2,00 ₽." in told
+    assert "клиенту вернулось 2,00 ₽." in told
     assert f"/admin/billing/ledgerentry/{reversal.id}/change/" in told
     assert address + "reverse/" not in told  # nothing is left to take back
     assert client.get(address + "reverse/").status_code == 403
@@ -285,6 +285,9 @@ def test_stuck_hold_is_released(client: Client) -> None:
     assert "Резерв снят." in told
     assert address + "release/" not in told
     assert books.status(hold_id) == Hold.Status.RELEASED
+    listed = page(client, f"/admin/billing/operatorrequest/?q={user.id}")
+    assert "снятие резерва" in listed
+    assert "4,00 ₽" in listed
 
 
 # --- the second person -------------------------------------------------------------------------------------
