@@ -5,6 +5,7 @@ PLYRUM_ADMIN_APPROVAL_ABOVE_RUB an act is done at once, above it when a second o
 the first asked for. Source: docs/decisions/0016-operators-acts.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -223,35 +224,37 @@ def _ask(kind: Kind, customer_id: UUID, parameters: dict[str, Any], asking: Aski
 
 def _carry_out(request: OperatorRequest, now: datetime, actor: Actor) -> None:
     """Take the ledger's step and close the row. What it raises takes the row back too: the key stays free."""
-    match request.kind:
-        case Kind.ADJUSTMENT:
-            request.ledger_entry_id = ledger.adjust(
-                entry_id=uuid7(),
-                customer_id=request.customer_id,
-                amount_micro_rub=request.amount_micro_rub,
-                key=str(request.id),
-                source_id=str(request.id),
-            ).entry_id
-        case Kind.BONUS:
-            end = request.parameters["expires_at"]
-            expires_at = datetime.fromisoformat(end) if end is not None else None
-            _require_future(expires_at, now)
-            request.ledger_entry_id = ledger.bonus(
-                entry_id=uuid7(),
-                customer_id=request.customer_id,
-                amount_micro_rub=request.amount_micro_rub,
-                key=str(request.id),
-                expires_at=expires_at,
-            ).entry_id
-        case Kind.REVERSAL:
-            request.ledger_entry_id = _reverse(request)
-        case Kind.RELEASE:
-            _release(request)
+    request.ledger_entry_id = STEPS[Kind(request.kind)](request, now)
     _close(request, State.DONE, now)
     _journal(request, f"billing.{request.kind}.done", actor)
 
 
-def _reverse(request: OperatorRequest) -> UUID:
+def _step_adjustment(request: OperatorRequest, _: datetime) -> UUID:
+    done = ledger.adjust(
+        entry_id=uuid7(),
+        customer_id=request.customer_id,
+        amount_micro_rub=request.amount_micro_rub,
+        key=str(request.id),
+        source_id=str(request.id),
+    )
+    return done.entry_id
+
+
+def _step_bonus(request: OperatorRequest, now: datetime) -> UUID:
+    end = request.parameters["expires_at"]
+    expires_at = datetime.fromisoformat(end) if end is not None else None
+    _require_future(expires_at, now)  # once more: it may have waited
+    done = ledger.bonus(
+        entry_id=uuid7(),
+        customer_id=request.customer_id,
+        amount_micro_rub=request.amount_micro_rub,
+        key=str(request.id),
+        expires_at=expires_at,
+    )
+    return done.entry_id
+
+
+def _step_reversal(request: OperatorRequest, _: datetime) -> UUID:
     charge_id = UUID(request.parameters["charge_id"])
     done = ledger.reverse(entry_id=uuid7(), customer_id=request.customer_id, charge_id=charge_id)
     if not done.is_new:
@@ -259,7 +262,7 @@ def _reverse(request: OperatorRequest) -> UUID:
     return done.entry_id
 
 
-def _release(request: OperatorRequest) -> None:
+def _step_release(request: OperatorRequest, _: datetime) -> None:
     hold_id = UUID(request.parameters["hold_id"])
     if import_string(settings.RUN_IS_RUNNING)(hold_id):  # an ended run never runs again: no lock is needed
         raise HoldInUse
@@ -269,6 +272,15 @@ def _release(request: OperatorRequest) -> None:
     (answer,) = ledger.settle([step])
     if answer["outcome"] != "done":
         raise HoldClosed
+
+
+# What each kind asks of the ledger; answers the entry, None for a release, which writes none.
+STEPS: dict[Kind, Callable[[OperatorRequest, datetime], UUID | None]] = {
+    Kind.ADJUSTMENT: _step_adjustment,
+    Kind.BONUS: _step_bonus,
+    Kind.REVERSAL: _step_reversal,
+    Kind.RELEASE: _step_release,
+}
 
 
 def _close(request: OperatorRequest, state: State, now: datetime) -> None:

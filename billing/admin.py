@@ -69,6 +69,8 @@ LABELS: dict[str, Promise | str] = {
     "key": _("Ключ"),
     "type": _("Вид"),
     "kind": _("Вид"),
+    "state": _("Состояние"),
+    "status": _("Состояние"),
     "spend_class": _("Очередь трат"),
     "is_spent": _("Израсходован"),
     "is_free": _("Бесплатно"),
@@ -318,7 +320,7 @@ class HoldAdmin(HoldActs, MoneyAdmin):
     fields = [
         "run",
         "customer",
-        "state",
+        "status",
         "amount",
         "captured",
         "shares",
@@ -359,7 +361,7 @@ class OperatorRequestAdmin(RequestActs, MoneyAdmin):
     search_fields = ["id__exact", "customer_id__exact", "ledger_entry_id__exact", "ticket", "key__exact"]
     ordering = ["-id"]
     fields = [
-        "condition",
+        "state",
         "kind",
         "amount",
         "end",

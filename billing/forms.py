@@ -3,6 +3,7 @@
 A form carries the key of its act, made when it is opened: sent twice, it is one act.
 """
 
+from abc import abstractmethod
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
-from django.utils.timezone import localdate, make_aware
+from django.utils.formats import localize
+from django.utils.timezone import localdate, localtime, make_aware
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.forms import BaseDialogForm
@@ -42,7 +44,7 @@ def _reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
         max_length=acts.REASON_CHARS,
-        widget=UnfoldAdminTextareaWidget,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )
 
@@ -63,9 +65,9 @@ class FactsForm(BaseDialogForm):  # type: ignore[misc]
     ) -> dict[str, Any]:
         return {"facts": self.facts()}
 
+    @abstractmethod
     def facts(self) -> Facts:
         """Names and values for the row on whose page the form is."""
-        raise NotImplementedError
 
 
 class ActForm(FactsForm):
@@ -150,19 +152,16 @@ class BonusForm(AmountForm):
 class ReversalForm(ActForm):
     def facts(self) -> Facts:
         charge = queries.charge_of_run(self.row_id)
-        if charge is None:
-            return [(_("Списание"), _("нет"))]
-        return [(_("Вернётся клиенту"), money_exact(charge.amount_micro_rub)), *words.limits()[1:]]
+        amount = charge.amount_micro_rub if charge is not None else 0
+        return [(_("Вернётся клиенту"), money_exact(amount)), *words.limits()[1:]]
 
 
 class ReleaseForm(ActForm):
     def facts(self) -> Facts:
-        hold = Hold.objects.filter(pk=self.row_id).first()
-        if hold is None:
-            return []
+        hold = Hold.objects.get(pk=self.row_id)
         return [
             (_("Снова можно будет потратить"), money_exact(hold.amount_micro_rub)),
-            (_("Резерв"), hold.get_status_display()),
+            (_("Иначе освободится"), str(localize(localtime(hold.expires_at)))),
         ]
 
 
@@ -175,12 +174,11 @@ class ApprovalForm(FactsForm):
         self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any
     ) -> None:
         super().__init__(request, object_id, *args, **kwargs)
-        row = OperatorRequest.objects.filter(pk=self.row_id).first()
-        self.fields["sha256"].initial = row.sha256 if row is not None else ""
+        self.row = OperatorRequest.objects.get(pk=self.row_id)
+        self.fields["sha256"].initial = self.row.sha256
 
     def facts(self) -> Facts:
-        row = OperatorRequest.objects.filter(pk=self.row_id).first()
-        return words.facts(row) if row is not None else []
+        return words.facts(self.row)
 
 
 class RefusalForm(ApprovalForm):

@@ -49,6 +49,8 @@ def said(asked: Asked) -> str:
     if request.kind == OperatorRequest.Kind.RELEASE:
         return _("Резерв снят.")
     amount = request.amount_micro_rub
+    if request.kind == OperatorRequest.Kind.REVERSAL:
+        return _("Списание отменено, клиенту вернулось %(amount)s.") % {"amount": money_exact(amount)}
     if amount < 0:
         return _("Списано %(amount)s.") % {"amount": money_exact(-amount)}
     return _("Начислено %(amount)s.") % {"amount": money_exact(amount)}
@@ -77,6 +79,7 @@ def facts(request: OperatorRequest) -> list[tuple[str, str]]:
         (_("Что"), str(request.get_kind_display())),
         (_("Сумма"), amount(request)),
         (_("Действует до"), end(request)),
+        (_("Запуск"), request.parameters.get("run_id", "")),
         (_("Клиент"), emails.get(request.customer_id, str(request.customer_id))),
         (_("Просит"), emails.get(request.maker_id, str(request.maker_id))),
         (_("Причина"), request.reason),

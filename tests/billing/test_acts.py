@@ -389,6 +389,18 @@ def test_request_that_cannot_be_done_stays_waiting(customer: UUID, settings: Set
     assert approve(request).state == "done"
 
 
+def test_bonus_that_waited_past_its_end_is_not_given(customer: UUID) -> None:
+    now, end = clock.now(), clock.now() + timedelta(days=1)
+    request = acts.give_bonus(
+        customer_id=customer, amount_micro_rub=ABOVE, expires_at=end, asking=asking()
+    ).request
+
+    with pytest.raises(InvalidRequest):
+        acts.approve(request_id=request.id, sha256=request.sha256, now=now + timedelta(days=2), actor=CHECKER)
+
+    assert books.entries(customer) == []
+
+
 def test_missing_request_is_not_found() -> None:
     missing, now = uuid7(), clock.now()
 

@@ -32,6 +32,7 @@ _failed = pytest.StashKey[bool]()
 class People:
     customer: User
     operator: User
+    second_operator: User
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,7 +53,9 @@ def people() -> People:
             entry_id=uuid7(), customer_id=customer.id, amount_micro_rub=100 * RUB,
             key=f"browser:{uuid7()}", expires_at=None,
         )  # fmt: skip
-    return People(customer=customer, operator=factories.operator())
+    return People(
+        customer=customer, operator=factories.operator(), second_operator=factories.operator("finance")
+    )
 
 
 @pytest.fixture(scope="module")

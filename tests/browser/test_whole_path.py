@@ -29,7 +29,7 @@ def test_newcomer_pays_and_gets_an_answer_and_an_operator_sees_it(
     see_the_books(newcomer)
 
     operator = visit()
-    sign_in_at_the_back_office(operator, people.operator.email)
+    operator.sign_in_at_the_back_office(people.operator.email)
     operator_sees(operator, email, run_id)
 
 
@@ -128,15 +128,6 @@ def see_the_books(newcomer: Visitor) -> None:
     newcomer.look_around()
     newcomer.go("/app")
     newcomer.look_around()
-
-
-def sign_in_at_the_back_office(operator: Visitor, email: str) -> None:
-    page = operator.page
-    operator.go("/admin/")
-    page.locator("[name=username]").fill(email)
-    page.locator("[name=password]").fill(factories.PASSWORD)
-    page.locator("[type=submit]").click()
-    page.wait_for_url("**/admin/")
 
 
 def operator_sees(operator: Visitor, email: str, run_id: str) -> None:

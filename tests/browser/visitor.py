@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response
 
+from tests import factories
 from tests.browser.stage import Stage
 
 # What ends when the page goes on: the price of a draft, the events of an answer that is over, the icon.
@@ -31,6 +32,13 @@ class Visitor:
 
     def go(self, path: str) -> None:
         self.page.goto(f"{self.stage.url}{path}")
+
+    def sign_in_at_the_back_office(self, email: str) -> None:
+        self.go("/admin/")
+        self.page.locator("[name=username]").fill(email)
+        self.page.locator("[name=password]").fill(factories.PASSWORD)
+        self.page.locator("[type=submit]").click()
+        self.page.wait_for_url("**/admin/")
 
     @contextmanager
     def expecting_refusal(self) -> Iterator[None]:
