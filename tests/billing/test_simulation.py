@@ -251,6 +251,7 @@ class Simulation:
         self.model.now += timedelta(hours=1)
         self.clock.stand_at(self.model.now)
         self.sweep()
+        self.expire_lots()
         assert all(hold.status != "open" for hold in self.model.holds.values())
 
     def compare(self) -> None:
