@@ -217,3 +217,21 @@ GUARD_DAMAGE = {
     "function with an open search path": ("ALTER FUNCTION ledger_settle(jsonb) RESET search_path", "V37"),
     "function with an old snapshot": ("ALTER FUNCTION ledger_credit(jsonb) STABLE", "V37"),
 }
+
+# A day is closed first. V44 looks at all wallets, so these are judged by themselves.
+CLOSE_A_DAY = """
+INSERT INTO billing_dailyroot (day, root, wallets, entries, created_at)
+SELECT '9000-01-01', root, wallets, entries, now() FROM ledger_root('9000-01-01');
+"""
+ROOT_DAMAGE = {
+    "past rewritten, chain and head computed anew": ENTRY.format("key = key || '-'", "first") + "rehash",
+    "wallet deleted with all that it had": """
+DELETE FROM billing_usageevent WHERE customer_id = %(customer)s;
+DELETE FROM billing_ledgerentry WHERE customer_id = %(customer)s;
+DELETE FROM billing_creditlot WHERE customer_id = %(customer)s;
+DELETE FROM billing_hold WHERE customer_id = %(customer)s;
+DELETE FROM billing_wallet WHERE customer_id = %(customer)s;
+""",
+    "root changed": "UPDATE billing_dailyroot SET root = sha256('x')",
+    "count in a root changed": "UPDATE billing_dailyroot SET entries = entries + 1",
+}
