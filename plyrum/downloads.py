@@ -98,13 +98,7 @@ def links(path: str, query: Mapping[str, str]) -> list[dict[str, str]]:
 
 def parts(collection: Collection, form: Form) -> Iterator[bytes]:
     """The bytes of the file, piece by piece."""
-    match form:
-        case Form.CSV:
-            return _csv(collection)
-        case Form.XLSX:
-            return _xlsx(collection)
-        case Form.JSONL:
-            return (b"".join(orjson.dumps(item) + b"\n" for item in items) for items in _batches(collection))
+    return {Form.CSV: _csv, Form.XLSX: _xlsx, Form.JSONL: _jsonl}[form](collection)
 
 
 async def _unhurried(found: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -121,6 +115,11 @@ def _batches(collection: Collection) -> Iterator[list[Item]]:
         yield collection.as_items(rows)
         last = getattr(rows[-1], collection.key)
         rows = list(ordered.filter(**{f"{collection.key}__lt": last})[:BATCH_ROWS])
+
+
+def _jsonl(collection: Collection) -> Iterator[bytes]:
+    for items in _batches(collection):
+        yield b"".join(orjson.dumps(item) + b"\n" for item in items)
 
 
 def _csv(collection: Collection) -> Iterator[bytes]:
