@@ -119,6 +119,10 @@ DAMAGE = {
         ENTRY.format("lot_ids = ARRAY[%(untouched)s], lot_amounts = ARRAY[5]", "first"),
         {"V09", "V10"},
     ),
+    "credit that takes and gives back": (
+        ENTRY.format("lot_ids = ARRAY[%(untouched)s, %(untouched)s], lot_amounts = ARRAY[5, -5]", "first"),
+        {"V10"},
+    ),
     "reserve without a hold": (LOT.format("reserved_micro_rub = 1", "untouched"), {"V11"}),
     "reserve lost": (LOT.format("reserved_micro_rub = reserved_micro_rub - 1", "paid"), {"V11"}),
     "open hold is larger than its shares": (HOLD.format("amount_micro_rub = 61", "open"), {"V12"}),
