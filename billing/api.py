@@ -1,13 +1,15 @@
 """The customer API about money: /api/balance and /api/billing/ledger. Reads the caller's own rows only."""
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import translation
 from ninja import Query, Router
 
 from accounts.credentials import Credential
-from billing import queries, statement
-from billing.schemas import BalanceOut, LedgerOut, LedgerQuery, balance_out, entry_out
-from plyrum import clock
+from accounts.requests import actor_of
+from billing import exports, queries, statement
+from billing.schemas import BalanceOut, LedgerExportQuery, LedgerOut, LedgerQuery, balance_out, entry_out
+from plyrum import clock, downloads
+from plyrum.downloads import FILE
 from plyrum.paging import mark, paginate
 
 balance_router = Router(tags=["billing"])
@@ -33,6 +35,22 @@ def ledger(request: HttpRequest, response: HttpResponse, query: Query[LedgerQuer
     with translation.override(caller.locale):
         items = [entry_out(line) for line in statement.lines(page.rows)]
     return LedgerOut(items=items, next_cursor=page.next_cursor)
+
+
+@router.get("/ledger/export", summary="Ledger entries as a file, newest first", openapi_extra=FILE)
+def export_ledger(request: HttpRequest, query: Query[LedgerExportQuery]) -> StreamingHttpResponse:
+    """The entries of the ledger as CSV, XLSX or JSON lines; a spreadsheet has at most 100 000 rows."""
+    caller = _caller(request)
+    found = exports.ledger(
+        customer_id=caller.user_id,
+        form=query.format,
+        locale=caller.locale,
+        actor=actor_of(request),
+        type=query.type,
+        since=query.from_,
+        until=query.to,
+    )
+    return downloads.answer(found, query.format)
 
 
 def _caller(request: HttpRequest) -> Credential:

@@ -26,6 +26,12 @@ class ChargeNotFound(NotFound):
     code, title = "charge_not_found", "There is no such charge of this customer"
 
 
+class ExportTooLarge(InvalidRequest):
+    """Extra: `most_rows`."""
+
+    code, title = "export_too_large", "There are more rows than a spreadsheet may have"
+
+
 class IdempotencyMismatch(InvalidRequest):
     code, title = "idempotency_mismatch", "This idempotency key was used with another body"
 

@@ -17,7 +17,13 @@ from plyrum.ids import uuid7
 # The application role may read these; only the ledger's functions (as the owner) write them.
 FUNCTION_ONLY_TABLES = ("billing_wallet", "billing_creditlot", "billing_hold", "billing_ledgerentry")
 # Rows that are added and never changed.
-PROTECTED_TABLES = ("billing_usageevent", "billing_priceversion", "billing_fxrate", "billing_vatrate")
+PROTECTED_TABLES = (
+    "billing_usageevent",
+    "billing_priceversion",
+    "billing_fxrate",
+    "billing_vatrate",
+    "billing_dailyroot",
+)
 
 
 class Wallet(models.Model):
@@ -406,3 +412,20 @@ class UsageEvent(models.Model):
 
     def __str__(self) -> str:
         return f"usage {self.id}"
+
+
+class DailyRoot(models.Model):
+    """One hash over the heads of all wallets at the end of a day of Moscow, see ledger_root()."""
+
+    day = models.DateField("день", primary_key=True)
+    root = models.BinaryField("корень")
+    wallets = models.BigIntegerField("кошельков")  # that had an entry by then
+    entries = models.BigIntegerField("проводок")  # of these wallets, from the first day
+    created_at = models.DateTimeField("создано", auto_now_add=True)
+
+    class Meta:
+        verbose_name = "корень дня"
+        verbose_name_plural = "корни дней"
+
+    def __str__(self) -> str:
+        return f"root {self.day}"

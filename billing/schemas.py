@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from ninja import Field, Schema
@@ -15,11 +15,12 @@ from pydantic import (
     model_validator,
 )
 
-from billing.models import EntryType, LotKind, OperatorRequest
+from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
 from billing.shapes import Balance
 from billing.statement import Line
 from plyrum.clock import rfc3339
+from plyrum.downloads import Form
 from plyrum.paging import PageQuery
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -35,7 +36,7 @@ def _is_rfc3339(value: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339)]
 
 
-class LedgerQuery(PageQuery):
+class LedgerFilter(Schema):
     type: EntryType | None = None
     from_: Annotated[
         Moment | None, Field(alias="from", description="RFC 3339; entries written at this moment or later.")
@@ -55,6 +56,14 @@ class LedgerQuery(PageQuery):
         if unknown := sorted(set((info.context or {})["request"].GET) - known):
             raise ValueError(f"unknown parameters: {', '.join(unknown)[:200]}")
         return self
+
+
+class LedgerQuery(PageQuery, LedgerFilter):
+    """A page of the statement."""
+
+
+class LedgerExportQuery(LedgerFilter):
+    format: Form = Form.CSV
 
 
 class LotOut(Schema):
@@ -82,6 +91,9 @@ class EntryOut(Schema):
     balance_after_micro_rub: int
     description: Annotated[str, Field(description="In the customer's language.")]
     created_at: str
+
+
+LEDGER_COLUMNS = tuple(EntryOut.model_fields)
 
 
 class LedgerOut(Schema):
@@ -159,6 +171,50 @@ def entry_out(line: Line) -> EntryOut:
         description=line.description,
         created_at=rfc3339(entry.created_at),
     )
+
+
+def usage_item(row: UsageEvent) -> dict[str, Any]:
+    """A row of `GET /api/usage`."""
+    return {
+        "id": str(row.id),
+        "run_id": str(row.run_id),
+        "model": row.model,
+        "provider": row.provider,
+        "kind": row.kind,
+        "usage": {
+            "input_tokens": row.input_tokens,
+            "output_tokens": row.output_tokens,
+            "cached_input_tokens": row.cached_input_tokens,
+            "cache_write_tokens": row.cache_write_tokens,
+            "reasoning_tokens": row.reasoning_tokens,
+            "images": row.images,
+        },
+        "cost_micro_rub": row.charged_micro_rub,
+        "ledger_entry_id": str(row.ledger_entry_id) if row.ledger_entry_id else None,
+        "api_key_id": str(row.api_key_id) if row.api_key_id else None,
+        "estimated": row.estimated,
+        "created_at": rfc3339(row.created_at),
+    }
+
+
+USAGE_COLUMNS = (
+    "id",
+    "run_id",
+    "model",
+    "provider",
+    "kind",
+    "usage.input_tokens",
+    "usage.output_tokens",
+    "usage.cached_input_tokens",
+    "usage.cache_write_tokens",
+    "usage.reasoning_tokens",
+    "usage.images",
+    "cost_micro_rub",
+    "ledger_entry_id",
+    "api_key_id",
+    "estimated",
+    "created_at",
+)
 
 
 def _moment(value: datetime | None) -> str | None:

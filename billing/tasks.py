@@ -1,14 +1,16 @@
-"""Periodic work about money: what has expired, the rates of the day, the nightly proof of the books."""
+"""Periodic work about money: what has expired, the day's rates, the proof of the books, the roots of days."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import structlog
 from celery import shared_task
 
 from auditlog import jobs
 from auditlog.actors import Actor
-from billing import acts, ledger, rates, verification
-from billing.verification import BooksBrokenError
+from auditlog.models import JobRun
+from billing import acts, daily_roots, ledger, rates, verification
+from billing.verification import BooksBrokenError, BooksNotProvedError
 from plyrum import clock
 
 log = structlog.get_logger(__name__)
@@ -85,6 +87,31 @@ def verify_books(slot: str = "", **_: object) -> str:
     return jobs.run_job(
         name="billing.verify_books", slot=slot or jobs.slot_of(now, DAY_SECONDS), now=now, work=prove
     )
+
+
+@shared_task(time_limit=VERIFY_SECONDS)
+def close_days(slot: str = "", **_: object) -> str:
+    """Write the roots of the days that are over, once the books of today were proved.
+
+    Its own day begins an hour late, so that the proof of the day comes first. A proof that found something
+    fails this job too, which the next hour tries again: wrong books are not sealed.
+    """
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.close_days",
+        slot=slot or jobs.slot_of(now - daily_roots.GRACE, DAY_SECONDS),
+        now=now,
+        work=lambda: close_proved_days(now),
+    )
+
+
+def close_proved_days(now: datetime) -> dict[str, int]:
+    """Raises BooksNotProvedError."""
+    day = jobs.slot_of(now - daily_roots.GRACE, DAY_SECONDS)
+    proof = JobRun.objects.filter(name="billing.verify_books", slot=day, outcome=JobRun.Outcome.DONE)
+    if not proof.exists():
+        raise BooksNotProvedError(f"The books of {day} are not proved yet.")
+    return {"days": daily_roots.close(now=now)}
 
 
 def expire_holds() -> dict[str, int]:

@@ -1,7 +1,10 @@
-"""The wallet's page."""
+"""The wallet's page and its statement as a file."""
 
 from django.urls import path
 
 from billing import views
 
-urlpatterns = [path("app/wallet", views.wallet, name="wallet")]
+urlpatterns = [
+    path("app/wallet", views.wallet, name="wallet"),
+    path("app/wallet/export", views.export_wallet, name="export_wallet"),
+]

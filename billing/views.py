@@ -4,23 +4,28 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from accounts.credentials import is_superaccount
 from accounts.models import User
-from billing import queries, statement
+from accounts.requests import actor_of
+from billing import exports, queries, statement
+from billing.errors import ExportTooLarge
 from billing.models import EntryType, LotKind
 from billing.shapes import LotView
 from billing.statement import Line
-from plyrum import clock, paging
+from plyrum import clock, downloads, paging
 from plyrum.errors import InvalidRequest
 from plyrum.paging import PageQuery
 
@@ -56,8 +61,32 @@ def wallet(request: SignedInRequest) -> HttpResponse:
         "filters": {"type": entry_type or ""},
         "first_url": _address(type=entry_type) if cursor else "",
         "next_url": _address(type=entry_type, cursor=next_cursor) if next_cursor else "",
+        "exports": downloads.links(reverse("export_wallet"), _given(type=entry_type)),
     }
     return render(request, "billing/wallet.html", context)
+
+
+@never_cache
+@login_required
+@require_safe
+def export_wallet(request: SignedInRequest) -> HttpResponseBase:
+    """The statement as a file: `format`, and `type` as on the page."""
+    entry_type = request.GET.get("type") or None
+    form = downloads.form_of(request.GET.get("format", ""))
+    if form is None or (entry_type is not None and entry_type not in EntryType.values):
+        return redirect("wallet")
+    try:
+        found = exports.ledger(
+            customer_id=request.user.id,
+            form=form,
+            locale=get_language() or "ru",
+            actor=actor_of(request),
+            type=entry_type,
+        )
+    except ExportTooLarge:
+        messages.error(request, exports.too_large())
+        return redirect(_address(type=entry_type))
+    return downloads.answer(found, form)
 
 
 def _entries(
@@ -110,6 +139,10 @@ def _lot(lot: LotView) -> dict[str, Any]:
     }
 
 
+def _given(**query: str | None) -> dict[str, str]:
+    return {name: value for name, value in query.items() if value}
+
+
 def _address(**query: str | None) -> str:
-    given = {name: value for name, value in query.items() if value}
+    given = _given(**query)
     return reverse("wallet") + (f"?{urlencode(given)}" if given else "")

@@ -3,18 +3,20 @@
 from typing import Any, Literal
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Field, Query, Router, Schema
 
-from billing import pricing
+from accounts.requests import actor_of
+from billing import exports, pricing
 from billing import queries as money
-from billing.models import UsageEvent
-from billing.schemas import Moment
+from billing.schemas import Moment, usage_item
 from orchestration import catalogue, queries, routing
 from orchestration.models import Attempt, Run
 from orchestration.schemas import RunIn
 from orchestration.shapes import Offer, RunRequest
+from plyrum import downloads
 from plyrum.clock import rfc3339
+from plyrum.downloads import FILE, Form
 from plyrum.paging import PageQuery, mark, paginate
 
 models_router = Router(tags=["models"])
@@ -22,11 +24,19 @@ runs_router = Router(tags=["runs"])
 usage_router = Router(tags=["usage"])
 
 
-class UsageQuery(PageQuery):
+class UsageFilter(Schema):
     from_: Moment | None = Field(None, alias="from")
     to: Moment | None = None
     model: str | None = Field(None, max_length=100)
     api_key_id: UUID | None = None
+
+
+class UsageQuery(PageQuery, UsageFilter):
+    """A page of usage rows."""
+
+
+class UsageExportQuery(UsageFilter):
+    format: Form = Form.CSV
 
 
 class SummaryQuery(Schema):
@@ -98,7 +108,22 @@ def list_usage(request: HttpRequest, response: HttpResponse, query: Query[UsageQ
     )
     page = paginate(rows, query, key="id")
     mark(response, query, page, schema_version=2)
-    return {"items": [_usage(row) for row in page.rows], "next_cursor": page.next_cursor}
+    return {"items": [usage_item(row) for row in page.rows], "next_cursor": page.next_cursor}
+
+
+@usage_router.get("/export", summary="Usage rows as a file, newest first", openapi_extra=FILE)
+def export_usage(request: HttpRequest, query: Query[UsageExportQuery]) -> StreamingHttpResponse:
+    """The rows of `GET /api/usage` as CSV, XLSX or JSON lines; a spreadsheet has at most 100 000 rows."""
+    found = exports.usage(
+        customer_id=request.credential.user_id,  # type: ignore[attr-defined]
+        form=query.format,
+        actor=actor_of(request),
+        model=query.model,
+        api_key_id=query.api_key_id,
+        since=query.from_,
+        until=query.to,
+    )
+    return downloads.answer(found, query.format)
 
 
 @usage_router.get("/summary", summary="Usage by day, model or key")
@@ -174,27 +199,4 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "first_token_ms": attempt.first_token_ms,
         "duration_ms": attempt.duration_ms,
         "started_at": rfc3339(attempt.started_at),
-    }
-
-
-def _usage(row: UsageEvent) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "run_id": str(row.run_id),
-        "model": row.model,
-        "provider": row.provider,
-        "kind": row.kind,
-        "usage": {
-            "input_tokens": row.input_tokens,
-            "output_tokens": row.output_tokens,
-            "cached_input_tokens": row.cached_input_tokens,
-            "cache_write_tokens": row.cache_write_tokens,
-            "reasoning_tokens": row.reasoning_tokens,
-            "images": row.images,
-        },
-        "cost_micro_rub": row.charged_micro_rub,
-        "ledger_entry_id": str(row.ledger_entry_id) if row.ledger_entry_id else None,
-        "api_key_id": str(row.api_key_id) if row.api_key_id else None,
-        "estimated": row.estimated,
-        "created_at": rfc3339(row.created_at),
     }

@@ -4,4 +4,7 @@ from django.urls import path
 
 from orchestration import views
 
-urlpatterns = [path("app/usage", views.usage, name="usage")]
+urlpatterns = [
+    path("app/usage", views.usage, name="usage"),
+    path("app/usage/export", views.export_usage, name="export_usage"),
+]

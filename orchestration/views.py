@@ -1,14 +1,16 @@
 """The usage page: where the money goes, by day and line by line."""
 
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, TypedDict
 
 import structlog
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import DatabaseError
 from django.db.models import Count, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -18,11 +20,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from accounts.models import User
+from accounts.requests import actor_of
+from billing import exports
 from billing import queries as money_queries
+from billing.errors import ExportTooLarge
 from billing.models import UsageEvent
 from billing.templatetags.money import money
 from orchestration import catalogue, daily
-from plyrum import paging
+from plyrum import downloads, paging
 from plyrum.errors import InvalidRequest
 from plyrum.paging import PageQuery
 
@@ -31,6 +36,12 @@ log = structlog.get_logger(__name__)
 PAGE_ROWS = 20
 CHART_DAYS = 30
 MOST_CHART_DAYS = 366
+
+
+class Narrowed(TypedDict):
+    model: str | None
+    since: datetime | None
+    until: datetime | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,14 @@ class Filters:
         """The same filters as parameters of an address."""
         found = {"from": _iso(self.first), "to": _iso(self.last), "model": self.model}
         return {name: value for name, value in found.items() if value}
+
+    def narrowed(self) -> Narrowed:
+        """The same filters for a query of usage rows."""
+        return {
+            "model": self.model or None,
+            "since": daily.start_of(self.first) if self.first else None,
+            "until": daily.start_of(self.last + timedelta(days=1)) if self.last else None,
+        }
 
 
 @never_cache
@@ -67,13 +86,27 @@ def usage(request: HttpRequest) -> HttpResponse:
     return render(request, "orchestration/usage.html", context, status=422 if filters.error else 200)
 
 
+@never_cache
+@login_required
+@require_safe
+def export_usage(request: HttpRequest) -> HttpResponseBase:
+    """The customer's charges as a file: `format`, and the filters of the page."""
+    filters = _filters(request)
+    form = downloads.form_of(request.GET.get("format", ""))
+    if filters.error or form is None:
+        return redirect(_address(filters))
+    try:
+        found = exports.usage(
+            customer_id=_customer(request).id, form=form, actor=actor_of(request), **filters.narrowed()
+        )
+    except ExportTooLarge:
+        messages.error(request, exports.too_large())
+        return redirect(_address(filters))
+    return downloads.answer(found, form)
+
+
 def _context(user: User, filters: Filters, cursor: str | None) -> dict[str, Any]:
-    rows = money_queries.usage(
-        user.id,
-        model=filters.model or None,
-        since=daily.start_of(filters.first) if filters.first else None,
-        until=daily.start_of(filters.last + timedelta(days=1)) if filters.last else None,
-    )
+    rows = money_queries.usage(user.id, **filters.narrowed())
     page = paging.paginate(
         rows, PageQuery.model_construct(page=1, page_size=PAGE_ROWS, cursor=cursor), key="id"
     )
@@ -86,6 +119,7 @@ def _context(user: User, filters: Filters, cursor: str | None) -> dict[str, Any]
         "summary": _summary(days),
         "total": _total(rows),
         "rows": [_row(row, labels) for row in page.rows],
+        "exports": downloads.links(reverse("export_usage"), filters.query()),
         "first_url": _address(filters) if cursor else "",
         "next_url": _address(filters, cursor=page.next_cursor) if page.next_cursor else "",
     }

@@ -119,6 +119,10 @@ DAMAGE = {
         ENTRY.format("lot_ids = ARRAY[%(untouched)s], lot_amounts = ARRAY[5]", "first"),
         {"V09", "V10"},
     ),
+    "credit that takes and gives back": (
+        ENTRY.format("lot_ids = ARRAY[%(untouched)s, %(untouched)s], lot_amounts = ARRAY[5, -5]", "first"),
+        {"V10"},
+    ),
     "reserve without a hold": (LOT.format("reserved_micro_rub = 1", "untouched"), {"V11"}),
     "reserve lost": (LOT.format("reserved_micro_rub = reserved_micro_rub - 1", "paid"), {"V11"}),
     "open hold is larger than its shares": (HOLD.format("amount_micro_rub = 61", "open"), {"V12"}),
@@ -147,7 +151,7 @@ DAMAGE = {
         " source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)"
         " VALUES (%(stranger)s, 'debt', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s,"
         " '{}', '{}', now(), now())",
-        {"V44"},
+        {"V45"},
     ),
     "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),
     "better lot passed over": (
@@ -223,4 +227,22 @@ GUARD_DAMAGE = {
     "function works as its caller": ("ALTER FUNCTION ledger_hold(jsonb) SECURITY INVOKER", "V37"),
     "function with an open search path": ("ALTER FUNCTION ledger_settle(jsonb) RESET search_path", "V37"),
     "function with an old snapshot": ("ALTER FUNCTION ledger_credit(jsonb) STABLE", "V37"),
+}
+
+# A day is closed first. V44 looks at all wallets, so these are judged by themselves.
+CLOSE_A_DAY = """
+INSERT INTO billing_dailyroot (day, root, wallets, entries, created_at)
+SELECT '9000-01-01', root, wallets, entries, now() FROM ledger_root('9000-01-01');
+"""
+ROOT_DAMAGE = {
+    "past rewritten, chain and head computed anew": ENTRY.format("key = key || '-'", "first") + "rehash",
+    "wallet deleted with all that it had": """
+DELETE FROM billing_usageevent WHERE customer_id = %(customer)s;
+DELETE FROM billing_ledgerentry WHERE customer_id = %(customer)s;
+DELETE FROM billing_creditlot WHERE customer_id = %(customer)s;
+DELETE FROM billing_hold WHERE customer_id = %(customer)s;
+DELETE FROM billing_wallet WHERE customer_id = %(customer)s;
+""",
+    "root changed": "UPDATE billing_dailyroot SET root = sha256('x')",
+    "count in a root changed": "UPDATE billing_dailyroot SET entries = entries + 1",
 }

@@ -54,6 +54,12 @@ def test_owner_may_not_change_history_either(
                 " VALUES ('XXX', 1, 0, %s, '2026-01-01', now())",
                 [str(uuid7())],
             )
+        if table == "billing_dailyroot":
+            cursor.execute(
+                "INSERT INTO billing_dailyroot (day, root, wallets, entries, created_at)"
+                " SELECT '2001-01-01', root, wallets, entries, now() FROM ledger_root('2001-01-01')"
+                " ON CONFLICT DO NOTHING"
+            )
 
         with pytest.raises(IntegrityError, match="append-only"):
             cursor.execute(statement.format(table=table))

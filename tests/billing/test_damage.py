@@ -9,7 +9,7 @@ from pytest_django import Settings
 from billing import verification
 from tests.billing import books
 from tests.billing import damage as damage_kinds
-from tests.billing.damage import DAMAGE, GUARD_DAMAGE
+from tests.billing.damage import CLOSE_A_DAY, DAMAGE, GUARD_DAMAGE, ROOT_DAMAGE
 from tests.billing.damaging import Books, Damage
 
 
@@ -43,6 +43,18 @@ def test_damage_to_guards_is_told_by_its_check(name: str) -> None:
     assert found() == {expected}
 
 
+@pytest.mark.parametrize("name", ROOT_DAMAGE)
+def test_change_of_a_closed_day_is_told_by_its_root_alone(kept: Books, damage: Damage, name: str) -> None:
+    damage(CLOSE_A_DAY, kept.names)
+    assert verification.examine(only=["V44"]).findings == ()
+
+    damage(ROOT_DAMAGE[name], kept.names)
+
+    assert found(kept.customer) == set()
+    (finding,) = verification.examine(only=["V44"]).findings
+    assert (finding.check, finding.object) == ("V44", "9000-01-01")
+
+
 @pytest.mark.usefixtures("damage")
 def test_missing_role_is_told(settings: Settings) -> None:
     settings.PLYRUM_DATABASE_ROLE = "nobody_here"
@@ -50,11 +62,14 @@ def test_missing_role_is_told(settings: Settings) -> None:
     assert found() == {"V22"}
 
 
-def test_every_check_has_a_damage_of_its_own() -> None:
-    proved = {check for _, expected in DAMAGE.values() for check in expected}
-    proved |= {check for _, check in GUARD_DAMAGE.values()}
+def test_every_check_tells_a_damage_that_no_other_check_tells() -> None:
+    """V01 and V08 close a circle (entries, balance, lots, uses), which cannot break in one place only."""
+    alone = {check for _, expected in DAMAGE.values() if len(expected) == 1 for check in expected}
+    alone |= {check for _, check in GUARD_DAMAGE.values()} | {"V44"}
+    together = {check for _, expected in DAMAGE.values() for check in expected} - alone
 
-    assert {check.id for check in verification.checks_in(verification.SQL)} == proved
+    assert {check.id for check in verification.checks_in(verification.SQL)} == alone | together
+    assert together == {"V01", "V08"}
 
 
 def test_findings_name_the_object_and_what_is_wrong(kept: Books, damage: Damage) -> None:

@@ -81,3 +81,4 @@ def test_schedule_comes_at_least_once_in_every_slot() -> None:
 
     assert periods["billing.tasks.sweep_holds"] <= tasks.MINUTE_SECONDS
     assert periods["billing.tasks.verify_books"] <= tasks.DAY_SECONDS
+    assert periods["billing.tasks.close_days"] <= tasks.DAY_SECONDS

@@ -2,8 +2,10 @@
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,9 +14,16 @@ from pytest_django import Settings
 
 from auditlog.models import JobRun
 from billing import tasks, verification
+from billing.management.commands import verify_ledger
 from billing.verification import BooksBrokenError, Check
+from plyrum import clock as real_clock
 from plyrum.ids import uuid7
-from tests.billing.damaging import Books
+from tests.billing import books
+from tests.billing.damage import ENTRY, WALLET
+from tests.billing.damaging import Books, Damage
+from tests.billing.fixtures import LedgerClock
+
+MOMENT = datetime(2025, 5, 5, 12, tzinfo=UTC)
 
 
 def test_verification_reads_one_moment_and_cannot_write(settings: Settings) -> None:
@@ -59,6 +68,111 @@ def test_command_is_silent_about_right_books(kept: Books) -> None:
     assert out.getvalue().startswith("The books are right: ")
     assert "1 wallets, 4 entries" in out.getvalue()
     assert len(err.getvalue().splitlines()) == len(verification.checks())
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_sees_the_check_under_way(kept: Books) -> None:
+    err = Terminal()
+
+    call_command("verify_ledger", "--wallet", str(kept.customer), stdout=io.StringIO(), stderr=err)
+
+    under_way, _, done = err.getvalue().partition("\r")
+    assert under_way.startswith("V01        ...")
+    assert done.startswith("V01         ok")
+
+
+def test_moment_shows_the_books_as_they_were(clock: LedgerClock) -> None:
+    customer = uuid7()
+    for hour, amount in enumerate((100, 20, 3)):
+        clock.stand_at(MOMENT + timedelta(hours=hour))
+        books.credit(customer, amount)
+    clock.stand_at(MOMENT + timedelta(hours=5))
+    books.spend(customer, 50)
+
+    reports = [
+        verification.verify(wallets=[customer], as_of=MOMENT + timedelta(hours=hours))
+        for hours in (-1, 1, 4, 6)
+    ]
+
+    told = [(report.wallets, report.entries, report.balance_micro_rub) for report in reports]
+    assert told == [(0, 0, 0), (1, 2, 120), (1, 3, 123), (1, 4, 73)]
+    assert {report.checks for report in reports} == {len(verification.OF_THE_PAST)}
+    assert [report.findings for report in reports] == [()] * 4
+
+
+def test_moment_does_not_see_what_came_later(kept: Books, damage: Damage) -> None:
+    last = books.entries(kept.customer)[-1]
+    damage(ENTRY.format("balance_after_micro_rub = balance_after_micro_rub + 1", "last"), kept.names)
+
+    found = [
+        {finding.check for finding in verification.examine(wallets=[kept.customer], as_of=moment).findings}
+        for moment in (last.created_at - timedelta(microseconds=1), last.created_at)
+    ]
+
+    assert found == [set(), {"V01", "V02", "V05"}]
+
+
+def test_fast_proof_looks_at_wallets_that_moved_or_reserve() -> None:
+    moved, reserving, resting = uuid7(), uuid7(), uuid7()
+    month = 30 * 24 * 3600 * 1000
+    for customer, age in ((moved, 0), (reserving, month), (resting, month)):
+        entry = UUID(int=uuid7().int - (age << 80))
+        books.call("ledger_credit", [books.credit_step(customer, 10) | {"entry_id": entry}])
+    books.held(reserving, 5, hold_id=UUID(int=uuid7().int - (month << 80)))
+
+    touched = verification.touched(real_clock.now() - verification.FAST_SPAN)
+
+    assert {moved, reserving, resting} & set(touched) == {moved, reserving}
+
+
+def test_fast_proof_finds_damage_in_a_wallet_that_moved(
+    kept: Books, damage: Damage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(WALLET.format("balance_micro_rub = balance_micro_rub + 1"), kept.names)
+    monkeypatch.setattr(verification, "verify", verification.examine)  # inside the damage's transaction
+    out = io.StringIO()
+
+    with pytest.raises(SystemExit) as ended:
+        call_command("verify_ledger", "--fast", stdout=out, verbosity=0)
+
+    assert ended.value.code == 1
+    assert f"the balance of a wallet is the sum of its entries: {kept.customer}: " in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--fast", "--as-of", "2026-01-01T00:00:00Z"],
+        ["--as-of", "2999-01-01T00:00:00Z"],
+        ["--as-of", "2026-01-01T00:00:00"],
+        ["--as-of", "yesterday"],
+        ["--fast", "--full"],
+        ["--fast", "--wallet", str(uuid7())],
+        ["--wallet", "me"],
+    ],
+)
+def test_wrong_use_ends_with_two(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        verify_ledger.Command(stderr=io.StringIO()).run_from_argv(["manage.py", "verify_ledger", *arguments])
+
+    assert ended.value.code == 2
+
+
+def test_wallet_without_an_entry_then_is_told(kept: Books) -> None:
+    with pytest.raises(CommandError, match="1 of these wallets had no entry then") as ended:
+        call_command(
+            "verify_ledger",
+            f"--wallet={kept.customer}",
+            "--as-of=2001-01-01T00:00:00Z",
+            stdout=io.StringIO(),
+            verbosity=0,
+        )
+
+    assert ended.value.returncode == 2
 
 
 def test_command_ends_with_one_on_a_finding(settings: Settings, kept: Books) -> None:

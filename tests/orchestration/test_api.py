@@ -1,5 +1,6 @@
 """Models, runs, estimates and usage over HTTP."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -157,6 +158,15 @@ def usage(client: Client, **query: Any) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()["items"]
     return found
+
+
+def test_export_streams_the_same_rows(spender: Client) -> None:
+    with spender.http.stream("GET", "/api/usage/export", params={"format": "jsonl"}) as answer:
+        lines = list(answer.iter_lines())
+
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert "content-length" not in answer.headers
+    assert [json.loads(line) for line in lines] == usage(spender)
 
 
 def test_usage_rows_lead_to_run_and_entry(spender: Client) -> None:
