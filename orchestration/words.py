@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.utils.functional import Promise
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
 
 from billing.templatetags.money import money
 from orchestration.models import Attempt, Run, RunState
@@ -17,40 +16,40 @@ from orchestration.models import Attempt, Run, RunState
 Words = Promise | str
 
 _EXCLUSIONS: dict[str, Words] = {
-    "model_disabled": lazy("выключена оператором"),
-    "no_price": lazy("нет цены в прейскуранте"),
-    "stale_rate": lazy("курс валюты, в которой она куплена, устарел"),
-    "no_active_key": lazy("нет связи с провайдером"),
-    "modality": lazy("не работает с текстом"),
-    "max_out": lazy("не пишет таких длинных ответов"),
-    "context": lazy("запрос с историей в неё не помещается"),
-    "budget": lazy("дороже предела, который вы задали"),
+    "model_disabled": gettext_lazy("выключена оператором"),
+    "no_price": gettext_lazy("нет цены в прейскуранте"),
+    "stale_rate": gettext_lazy("курс валюты, в которой она куплена, устарел"),
+    "no_active_key": gettext_lazy("нет связи с провайдером"),
+    "modality": gettext_lazy("не работает с текстом"),
+    "max_out": gettext_lazy("не пишет таких длинных ответов"),
+    "context": gettext_lazy("запрос с историей в неё не помещается"),
+    "budget": gettext_lazy("дороже предела, который вы задали"),
 }
 
 _PROFILES: dict[str, Words] = {
-    "balanced": lazy("поровну качество и цена"),
-    "quality": lazy("сначала качество"),
-    "cheap": lazy("сначала цена"),
-    "fast": lazy("сначала скорость"),
+    "balanced": gettext_lazy("поровну качество и цена"),
+    "quality": gettext_lazy("сначала качество"),
+    "cheap": gettext_lazy("сначала цена"),
+    "fast": gettext_lazy("сначала скорость"),
 }
 
 _ERRORS: dict[str, Words] = {
-    "retry_same": lazy("сбой на стороне модели"),
-    "overloaded": lazy("перегружена"),
-    "rate_limited": lazy("слишком много запросов у провайдера"),
-    "out_of_funds": lazy("провайдер временно недоступен"),
-    "auth_invalid": lazy("провайдер временно недоступен"),
-    "region_blocked": lazy("недоступна из нашего региона"),
-    "model_unavailable": lazy("модель недоступна у провайдера"),
-    "request_invalid": lazy("не приняла запрос"),
-    "context_too_long": lazy("запрос в неё не поместился"),
-    "content_blocked": lazy("отказалась по своим правилам"),
-    "stream_broken": lazy("ответ оборвался"),
-    "timeout_first": lazy("не начала отвечать вовремя"),
-    "timeout_idle": lazy("замолчала посреди ответа"),
-    "empty_answer": lazy("ответила пустотой"),
-    "worker_lost": lazy("наш сервер перезапустился"),
-    "internal_error": lazy("сбой на нашей стороне"),
+    "retry_same": gettext_lazy("сбой на стороне модели"),
+    "overloaded": gettext_lazy("перегружена"),
+    "rate_limited": gettext_lazy("слишком много запросов у провайдера"),
+    "out_of_funds": gettext_lazy("провайдер временно недоступен"),
+    "auth_invalid": gettext_lazy("провайдер временно недоступен"),
+    "region_blocked": gettext_lazy("недоступна из нашего региона"),
+    "model_unavailable": gettext_lazy("модель недоступна у провайдера"),
+    "request_invalid": gettext_lazy("не приняла запрос"),
+    "context_too_long": gettext_lazy("запрос в неё не поместился"),
+    "content_blocked": gettext_lazy("отказалась по своим правилам"),
+    "stream_broken": gettext_lazy("ответ оборвался"),
+    "timeout_first": gettext_lazy("не начала отвечать вовремя"),
+    "timeout_idle": gettext_lazy("замолчала посреди ответа"),
+    "empty_answer": gettext_lazy("ответила пустотой"),
+    "worker_lost": gettext_lazy("наш сервер перезапустился"),
+    "internal_error": gettext_lazy("сбой на нашей стороне"),
 }
 
 

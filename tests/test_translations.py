@@ -1,5 +1,6 @@
 """Every text that people read is there in every language, with its placeholders and tags unharmed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from django.utils import translation
 from django.utils.translation import gettext
 
 from plyrum.management.commands.compile_translations import compile_file
-from tests.translations import LANGUAGES, Found, calls, faults, messages, po_path
+from tests.translations import APPS, LANGUAGES, ROOT, Found, calls, faults, messages, po_path
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -27,6 +28,18 @@ def test_messages_of_code_and_templates_are_found() -> None:
     assert ("", "Пополнить баланс") in found
     assert ("секунды", "с") in found
     assert len(found) > 500
+
+
+def test_translating_functions_go_by_names_that_are_looked_for() -> None:
+    """A text behind another name would never be extracted, and every language would show the Russian one."""
+    imports = [
+        f"{path.relative_to(ROOT)}: {alias}"
+        for app in APPS
+        for path in sorted((ROOT / app).rglob("*.py"))
+        for alias in re.findall(r"\b\w*gettext\w* as (\w+)", path.read_text(encoding="utf-8"))
+    ]
+
+    assert [found for found in imports if not found.endswith(": _")] == []
 
 
 def test_calls_of_every_kind_are_found_in_a_template() -> None:
