@@ -46,7 +46,7 @@ class WalletActs(MoneyActs):
         permissions=["act"],
         dialog={
             "title": _("Начислить деньги"),
-            "description": _("Корректировка в пользу клиента: деньги без срока, тратятся последними."),
+            "description": _("Корректировка в пользу клиента: деньги без срока, тратятся раньше бонусов."),
             "form_class": AmountForm,
             "form_submit_text": _("Начислить"),
         },
@@ -86,7 +86,7 @@ class WalletActs(MoneyActs):
         permissions=["act"],
         dialog={
             "title": _("Дать бонус"),
-            "description": _("Бонус тратится раньше оплаченных денег и не возвращается на карту."),
+            "description": _("Бонус тратится после оплаченных денег и не возвращается на карту."),
             "form_class": BonusForm,
             "form_submit_text": _("Дать бонус"),
         },

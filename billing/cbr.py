@@ -62,11 +62,14 @@ def _download(day: date) -> bytes:
             outbound.client(
                 base_url=settings.PLYRUM_FX_BASE_URL, read_timeout_seconds=READ_TIMEOUT_SECONDS
             ) as client,
-            client.stream("GET", "/XML_daily.asp", params=query) as response,
+            # Read as it comes: a packed body could be small on the way and very large afterwards.
+            client.stream(
+                "GET", "/XML_daily.asp", params=query, headers={"Accept-Encoding": "identity"}
+            ) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise AdapterError(NAME, f"status {response.status_code}", retryable=True)
-            for piece in response.iter_bytes():
+            for piece in response.iter_raw():
                 body += piece
                 if len(body) > MOST_BYTES:
                     raise AdapterError(NAME, f"more than {MOST_BYTES} bytes", retryable=True)

@@ -5,13 +5,27 @@ together; only the sweeps open their own, one for each batch or customer. The en
 here through its own functions in the same database call (`orchestration/sql/`).
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 from django.db import connection, transaction
-from django.db.models import Case, DateTimeField, F, Func, Q, QuerySet, Sum, When
+from django.db.models import (
+    Case,
+    DateTimeField,
+    Exists,
+    F,
+    Func,
+    OuterRef,
+    Q,
+    QuerySet,
+    Sum,
+    UUIDField,
+    When,
+)
+from django.db.models.functions import Cast
 
 from billing.errors import ChargeNotFound, InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import Account, CreditLot, EntryType, LedgerEntry, LotKind, SystemEntryType, Wallet
@@ -87,7 +101,7 @@ def adjust(
             amount=amount_micro_rub,
             type=EntryType.ADMIN_ADJUSTMENT,
             debit_account=Account.ADJUSTMENTS,
-            lot_kind=LotKind.PURCHASED,  # what it replaces was paid for: it goes last and never expires
+            lot_kind=LotKind.PURCHASED,  # what it replaces was paid for: it never expires
             key=f"adjustment:{key}",
             source_type="operator",
             source_id=source_id,
@@ -141,6 +155,7 @@ def charge_back(
     Must run inside the caller's transaction. Raises LedgerConflict for a known dispute of another amount.
     """
     require_transaction()
+    open_wallet(customer_id=customer_id)  # its lock is what makes a dispute told twice one
     lock([customer_id])
     own, others, owed = (f"chargeback:{dispute_id}:{part}" for part in ("own", "rest", "debt"))
     known = {
@@ -178,19 +193,33 @@ def charge_back(
     return ChargedBack(True, amount_micro_rub - rest, rest)
 
 
-def collect_debts(*, most: int) -> int:
-    """Repay debts of at most `most` customers with what is free by now; returns how many repaid something.
-
-    A running request keeps what it holds in a dispute; what it gives back afterwards is collected here.
-    """
+def debtors() -> QuerySet[LedgerEntry, UUID]:
+    """Ids of customers who owe something and have something free."""
     movements = LedgerEntry.objects.filter(
         Q(debit_account=Account.RECEIVABLE) | Q(credit_account=Account.RECEIVABLE)
     )
+    debtor = Cast("source_id", UUIDField())
     signed = Case(
         When(debit_account=Account.RECEIVABLE, then=F("amount_micro_rub")), default=-F("amount_micro_rub")
     )
-    owing = movements.values("source_id").annotate(owed=Sum(signed)).filter(owed__gt=0).order_by("source_id")
-    return sum(_collect(UUID(row["source_id"])) for row in owing[:most])
+    free = CreditLot.objects.filter(
+        customer_id=OuterRef("debtor"), is_spent=False, remaining_micro_rub__gt=F("reserved_micro_rub")
+    )
+    found = movements.annotate(debtor=debtor).filter(Exists(free)).values("debtor")
+    return (
+        found.annotate(owed=Sum(signed))
+        .filter(owed__gt=0)
+        .order_by("debtor")
+        .values_list("debtor", flat=True)
+    )
+
+
+def collect(customers: Iterable[UUID]) -> int:
+    """Repay the debts of `customers` with what is free by now; returns how many repaid something.
+
+    A running request keeps what it holds in a dispute; what it gives back afterwards is collected here.
+    """
+    return sum(_collect(customer) for customer in customers)
 
 
 @transaction.atomic
@@ -226,7 +255,10 @@ def reverse(*, entry_id: UUID, customer_id: UUID, charge_id: UUID) -> Credited:
     (answer,) = _call("ledger_reverse", [step])
     if answer["outcome"] == "unknown":
         raise ChargeNotFound
-    return Credited(answer["entry_id"], answer["outcome"] == "done", answer["balance_after"])
+    is_new = answer["outcome"] == "done"
+    if is_new:
+        _repay(customer_id, key=f"repay:{entry_id}")
+    return Credited(answer["entry_id"], is_new, answer["balance_after"])
 
 
 def book(

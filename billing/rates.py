@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from billing import cbr, prices, queries
+from billing.models import FxRate
 from billing.shapes import DailyRates
 from plyrum.errors import AdapterError
 
@@ -61,8 +62,13 @@ def _faults(listed: DailyRates, today: date) -> Iterator[str]:
         new, old = listed.micro_rub.get(currency, 0), known.get(currency)
         if new == 0:
             yield f"{currency} has no rate"
-        elif old is not None and _jumps(old.micro_rub, new):
+        elif old is not None and not _is_stale(old, today) and _jumps(old.micro_rub, new):
             yield f"{currency} jumps from {old.micro_rub} to {new} micro-RUB"
+
+
+def _is_stale(rate: FxRate, today: date) -> bool:
+    """A rate that is too old to sell by says nothing about today's."""
+    return rate.rate_date < today - timedelta(days=settings.PLYRUM_FX_MAX_AGE_DAYS)
 
 
 def _jumps(old: int, new: int) -> bool:

@@ -52,7 +52,7 @@ def collect_debts(slot: str = "", **_: object) -> str:
         name="billing.collect_debts",
         slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
         now=now,
-        work=lambda: {"customers": ledger.collect_debts(most=BATCH)},
+        work=lambda: {"customers": ledger.collect(ledger.debtors()[:BATCH])},
     )
 
 

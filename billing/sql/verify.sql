@@ -215,6 +215,11 @@ SELECT c.relname::text, 'the application role ' || r.rolname || ' works as its o
  WHERE c.oid = ANY ((%(append_only)s::text[] || %(function_only)s::text[])::regclass[])
    AND r.rolname = %(role)s AND (pg_has_role(r.oid, c.relowner, 'MEMBER') OR r.rolsuper)
  UNION
+SELECT p.proname::text, %(role)s::text || ' may call it and write any line'
+  FROM pg_proc p
+ WHERE p.proname = 'ledger_post' AND EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
+   AND has_function_privilege(%(role)s, p.oid, 'EXECUTE')
+ UNION
 SELECT %(role)s, 'there is no such role' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
 
 -- check V23: money was set aside in spend order

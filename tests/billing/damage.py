@@ -222,6 +222,7 @@ GUARD_DAMAGE = {
     "role may empty history": (f"GRANT TRUNCATE ON billing_fxrate TO {ROLE}", "V22"),
     "role may add to a wallet": (f"GRANT INSERT ON billing_wallet TO {ROLE}", "V22"),
     "role may reserve by hand": (f"GRANT UPDATE ON billing_creditlot TO {ROLE}", "V22"),
+    "everybody may write any line": ("GRANT EXECUTE ON FUNCTION ledger_post TO PUBLIC", "V22"),
     "role may lay triggers": (f"GRANT TRIGGER ON billing_hold TO {ROLE}", "V22"),
     "role is a superuser": (f"ALTER ROLE {ROLE} SUPERUSER", "V22"),
     "function works as its caller": ("ALTER FUNCTION ledger_hold(jsonb) SECURITY INVOKER", "V37"),

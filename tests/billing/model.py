@@ -115,6 +115,12 @@ class Model:
         self.debts[customer] = self.debts.get(customer, 0) + owed
         return covered, owed
 
+    def repay(self, customer: UUID) -> None:
+        """What is free repays what is owed."""
+        if amount := min(self.debts.get(customer, 0), self.spendable(customer)):
+            self._take(customer, [lot for lot in self._lots(customer) if lot.is_usable(self.now)], amount)
+            self.debts[customer] -= amount
+
     def expire_lots(self) -> None:
         for wallet in self.wallets.values():
             due = [lot for lot in wallet.lots if not lot.is_usable(self.now) and lot.remaining > lot.reserved]

@@ -167,12 +167,45 @@ def test_what_a_running_request_gives_back_repays_the_debt() -> None:
     charge_back(customer, payment_id, 100, str(uuid7()))
     books.settle(customer, hold_id, 10)
     assert books.wallet(customer).balance_micro_rub == 20
+    assert customer in ledger.debtors()
     slot = str(uuid7())
 
     assert (tasks.collect_debts(slot=slot), tasks.collect_debts(slot=slot)) == ("done", "skipped")
-    tasks.collect_debts(slot=str(uuid7()))
 
     assert (ledger.debt(customer), books.wallet(customer).balance_micro_rub) == (10, 0)
+    books.assert_right(customer)
+
+
+def test_debtors_with_nothing_free_do_not_stand_before_others() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 10)
+    books.spend(customer, 10)
+    charge_back(customer, payment_id, 10, str(uuid7()))
+
+    assert ledger.debt(customer) == 10
+    assert customer not in ledger.debtors()
+    assert ledger.collect([customer]) == 0
+
+
+def test_dispute_of_a_customer_without_a_wallet_is_a_debt() -> None:
+    customer = uuid7()
+
+    assert charge_back(customer, uuid7(), 50, str(uuid7())) == ChargedBack(True, 0, 50)
+
+    assert (ledger.collect([customer]), ledger.debt(customer)) == (0, 50)
+    books.assert_right(customer)
+
+
+def test_charge_that_comes_back_repays_the_debt() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 100)
+    charge = books.spend(customer, 80)
+    charge_back(customer, payment_id, 100, str(uuid7()))
+
+    with transaction.atomic():
+        ledger.reverse(entry_id=uuid7(), customer_id=customer, charge_id=charge)
+
+    assert (ledger.debt(customer), books.wallet(customer).balance_micro_rub) == (0, 0)
     books.assert_right(customer)
 
 

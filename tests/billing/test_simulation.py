@@ -252,6 +252,9 @@ class Simulation:
         self.clock.stand_at(self.model.now)
         self.sweep()
         self.expire_lots()
+        ledger.collect(self.customers)
+        for customer in self.customers:
+            self.model.repay(customer)
         assert all(hold.status != "open" for hold in self.model.holds.values())
 
     def compare(self) -> None:
