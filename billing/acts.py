@@ -1,8 +1,8 @@
 """What an operator may do with money: each act a row of OperatorRequest, the ledger's step, a journal entry.
 
 Called by the operator API and the back office, which check the role; never by the product itself. Up to
-PLYRUM_ADMIN_APPROVAL_ABOVE_RUB an act is done at once, above it when a second operator approves exactly what
-the first asked for. Source: docs/decisions/0016-operators-acts.md.
+PLYRUM_ADMIN_APPROVAL_ABOVE_RUB a day an operator's acts are done at once, above it when a second operator
+approves exactly what the first asked for. Source: docs/decisions/0016-operators-acts.md.
 """
 
 from collections.abc import Callable
@@ -40,6 +40,7 @@ from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
 
 REQUEST_LIFETIME = timedelta(days=7)  # a yes must rest on what is still so
+ALONE_FOR = timedelta(days=1)
 REASON_CHARS = 300
 TICKET_CHARS = 100
 EXPIRED_AT_ONCE = 100  # requests in one transaction of the sweep
@@ -178,8 +179,17 @@ def expire_requests(*, now: datetime, actor: Actor) -> int:
     return len(rows)
 
 
-def needs_second_person(amount_micro_rub: int) -> bool:
-    return abs(amount_micro_rub) > money.from_rub(settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB)
+def _needs_second_person(request: OperatorRequest, now: datetime) -> bool:
+    """Whether its maker would move more than the limit alone within a day: a sum in parts is that sum.
+
+    Acts of one maker count one after another, behind the lock of their own row.
+    """
+    User.objects.select_for_update(no_key=True).filter(pk=request.maker_id).first()
+    alone = OperatorRequest.objects.filter(
+        maker_id=request.maker_id, checker_id=None, state=State.DONE, decided_at__gt=now - ALONE_FOR
+    )
+    moved = sum(abs(each.amount_micro_rub) for each in alone) + abs(request.amount_micro_rub)
+    return moved > money.from_rub(settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB)
 
 
 def _adjust(customer_id: UUID, amount_micro_rub: int, asking: Asking) -> Asked:
@@ -215,7 +225,7 @@ def _ask(kind: Kind, customer_id: UUID, parameters: dict[str, Any], asking: Aski
     )
     if request.sha256 != wanted.sha256:
         raise IdempotencyMismatch
-    if is_new and needs_second_person(request.amount_micro_rub):
+    if is_new and _needs_second_person(request, asking.now):
         _journal(request, "billing.request.made", asking.actor)
     elif is_new:
         _carry_out(request, asking.now, asking.actor)

@@ -37,7 +37,7 @@ def limits() -> list[tuple[str, str]]:
     most, alone = settings.PLYRUM_ADMIN_CREDIT_MAX_RUB, settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB
     return [
         (_("Не больше за раз"), shown_money(money.from_rub(most))),
-        (_("Без второго человека до"), shown_money(money.from_rub(alone))),
+        (_("Без второго человека за сутки до"), shown_money(money.from_rub(alone))),
     ]
 
 

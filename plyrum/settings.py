@@ -258,8 +258,8 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
 # --- Money ------------------------------------------------------------------------------------------------
 # Outside development a run without money is refused; in development it goes on with what is there.
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
-# Roubles that one operator's act may give or take at most, and above which a second operator must approve it
-# (by default what a customer may top up at once).
+# Roubles that one operator's act may give or take at most, and that one operator may move alone within a day;
+# above it a second one must approve (by default what a customer may top up at once).
 PLYRUM_ADMIN_CREDIT_MAX_RUB = env.int("PLYRUM_ADMIN_CREDIT_MAX_RUB", default=1_000_000)
 PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = env.int("PLYRUM_ADMIN_APPROVAL_ABOVE_RUB", default=100_000)
 # What an answer that costs anything costs at least; counts from the next load of the catalogue on.

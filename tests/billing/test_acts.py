@@ -1,7 +1,8 @@
 """Operators' acts: limits, reasons, keys, the second person, and what each leaves behind."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -296,7 +297,7 @@ def test_above_the_limit_nothing_moves_before_a_second_person_agrees(customer: U
 
 
 def test_at_the_limit_one_person_is_enough(customer: UUID) -> None:
-    assert give(customer, 100_000 * RUB).request.state == "done"
+    assert give(customer, 100_000 * RUB, actor=Actor.operator(uuid7())).request.state == "done"
 
 
 def test_large_reversal_needs_a_second_person_too(customer: UUID, settings: Settings) -> None:
@@ -308,6 +309,21 @@ def test_large_reversal_needs_a_second_person_too(customer: UUID, settings: Sett
 
     approve(request)
     assert books.wallet(customer).balance_micro_rub == 10 * RUB
+
+
+def test_large_sum_in_small_parts_needs_a_second_person_too(customer: UUID, settings: Settings) -> None:
+    settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = 100
+    maker, other = factories.operator(), factories.operator()
+    now = clock.now()
+
+    def give(who: User, rub: int, *, at: datetime = now) -> str:
+        mine = replace(asking(actor=Actor.operator(who.id)), now=at)
+        act = acts.credit(customer_id=customer, amount_micro_rub=rub * RUB, asking=mine)
+        return str(act.request.state)
+
+    assert [give(maker, 60), give(maker, 40), give(maker, 1)] == ["done", "done", "waiting"]
+    assert give(other, 100) == "done"
+    assert give(maker, 100, at=now + timedelta(days=1, seconds=1)) == "done"
 
 
 def test_who_asked_does_not_decide(customer: UUID) -> None:
