@@ -10,7 +10,7 @@
 -- connection, and reading all rows for one cost ten times the time.
 --
 -- They run as their owner (SECURITY DEFINER): the application role cannot write these tables in any other way.
--- Published once, never edited: a new version is a new file.
+-- Edited in place until the first release; from then on a new version is a new file.
 
 -- No amount of money is ever below zero; a movement moves something. A domain, because the executor compiles
 -- a table's CHECK for every statement: on this path that was a quarter of the time.

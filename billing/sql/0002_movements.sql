@@ -1,7 +1,7 @@
 -- The movements beside a top-up and an answer: money that leaves a wallet, that comes back to it, and that
 -- never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallet by wallet in
 -- ascending order, locked before anything of them is read; keys make a repeat harmless.
--- Published once, never edited: a new version is a new file.
+-- Edited in place until the first release; from then on a new version is a new file.
 
 -- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, partial, key,
 -- source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from

@@ -1,6 +1,6 @@
 -- The daily root: one hash over the heads of all wallets as they stood when a day was over. Kept outside, it shows
 -- that nobody rewrote the past, not even somebody who can compute every chain anew.
--- Published once, never edited: a new version is a new file.
+-- Edited in place until the first release; from then on a new version is a new file.
 
 -- Root, wallets and entries of a day of Moscow (the zone of the money pages) and of all days before it. Canonical
 -- form 1: for each wallet that has an entry, in the order of ids, 56 bytes: its id (16), the number of its last

@@ -3,7 +3,7 @@
 -- What nearly always happens is written for all steps at once; the few steps that end in another way are mended
 -- afterwards, one by one, in the same transaction. Rows are locked in one order everywhere: runs, then wallets.
 -- Every look-up here has its index (`enable_seqscan`, see the ledger's functions).
--- Published once, never edited: a new version is a new file.
+-- Edited in place until the first release; from then on a new version is a new file.
 
 -- Open runs with their holds. Step: the run's columns and `hold` (a step of ledger_hold, or null for an
 -- account that is never charged). Outcomes: opened, known (this key has a run: see run_id, state),
