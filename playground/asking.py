@@ -50,8 +50,7 @@ async def begin(*, customer_id: UUID, question: Question, now: datetime) -> Begu
     Raises what the engine refuses with (money, no route), TermsOutdated, ThreadNotFound; what was refused is
     taken back, so that it may be sent again.
     """
-    caller = await sync_to_async(credentials.for_site_session)(customer_id)
-    callers.require_terms(caller.accepted_offer_version_ids, catalogue.current())
+    caller = await sync_to_async(_caller)(customer_id)
     asked = await sync_to_async(threads.ask)(
         customer_id=customer_id,
         thread_id=question.thread_id,
@@ -70,6 +69,13 @@ async def begin(*, customer_id: UUID, question: Question, now: datetime) -> Begu
         raise
     await sync_to_async(threads.attach_run)(answer_id=asked.answer_id, run_id=opened.run_id)
     return Begun(asked, opened.run_id, opened.is_replay)
+
+
+def _caller(customer_id: UUID) -> Credential:
+    """Who asks, after the offer's check: in a thread, as a process that has just begun reads the catalogue here."""
+    caller = credentials.for_site_session(customer_id)
+    callers.require_terms(caller.accepted_offer_version_ids, catalogue.current())
+    return caller
 
 
 def run_request(caller: Credential, model: str, told: tuple[Said, ...], asked: Asked | None) -> RunRequest:

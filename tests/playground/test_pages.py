@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import User
+from orchestration import catalogue
 from orchestration.models import Run
 from playground import queries, threads
 from playground.models import Message
@@ -297,7 +298,10 @@ def test_usage_of_somebody_else_is_not_shown(client: Client, user: User) -> None
 
 
 @pytest.mark.usefixtures("user")
-def test_question_without_an_engine_is_refused_and_kept_on_the_page(client: Client) -> None:
+def test_question_without_an_engine_is_refused_and_kept_on_the_page(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_snapshot", None)  # as in a process that has just begun
     form = {"text": "Мой вопрос", "model": "auto", "idempotency_key": str(uuid4())}
 
     page = client.post("/app/chat", form)
