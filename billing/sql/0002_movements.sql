@@ -3,9 +3,10 @@
 -- ascending order, locked before anything of them is read; keys make a repeat harmless.
 -- Edited in place until the first release; from then on a new version is a new file.
 
--- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, partial, key,
+-- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, lot_kind, partial, key,
 -- source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from
--- `lot_id` alone, also when its time is over (an expiry only then), or without it from the lots in spend order.
+-- `lot_id` alone, also when its time is over (an expiry only then), or without it from the lots in spend order,
+-- of `lot_kind` alone when it is named.
 -- `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance, reserved_in_flight, nothing (a
 -- partial step found no free money). Only `done` writes.
 CREATE FUNCTION ledger_debit(steps jsonb)
@@ -28,7 +29,7 @@ BEGIN
     FOR step IN
         SELECT * FROM jsonb_to_recordset(ordered) AS s (
                entry_id uuid, customer_id uuid, amount bigint, type text, credit_account text, lot_id bigint,
-               partial boolean, key text, source_type text, source_id text, effective_at timestamptz)
+               lot_kind text, partial boolean, key text, source_type text, source_id text, effective_at timestamptz)
     LOOP
         entry_id := NULL;
         taken := 0;
@@ -61,6 +62,7 @@ BEGIN
              WHERE l.customer_id = step.customer_id AND NOT l.is_spent
                AND CASE WHEN step.lot_id IS NULL THEN l.expires_at IS NULL OR l.expires_at > moment
                         ELSE l.id = step.lot_id AND (step.type <> 'expiry' OR l.expires_at <= moment) END
+               AND (step.lot_kind IS NULL OR l.kind = step.lot_kind)
              ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id
         LOOP
             EXIT WHEN missing = 0;
