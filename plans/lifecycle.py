@@ -62,11 +62,11 @@ def _ids(rows: SubscriptionQuerySet) -> list[UUID]:
     return list(rows.values_list("pk", flat=True)[:ROWS_AT_MOST])
 
 
-def _each(ids: Iterable[UUID], work: Callable[[UUID], None], deadline: float) -> tuple[int, int]:
+def _each(ids: Iterable[UUID], work: Callable[[UUID], None], until_seconds: float) -> tuple[int, int]:
     """Do `work` on each; how many were done, how many failed."""
     done = failed = 0
     for pk in ids:
-        if time.monotonic() > deadline:
+        if time.monotonic() > until_seconds:
             break
         try:
             work(pk)
