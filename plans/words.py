@@ -35,6 +35,14 @@ REFUSALS: dict[str, Promise | str] = {
     "promo_code_used": gettext_lazy("Вы уже использовали этот промокод."),
     "rate_limited": gettext_lazy("Слишком много попыток. Попробуйте через час."),
 }
+# To operators, who act for somebody else.
+OPERATORS_REFUSALS: dict[str, Promise | str] = {
+    **REFUSALS,
+    "insufficient_balance": gettext_lazy("У клиента меньше пополненных денег, чем нужно."),
+    "own_wallet": gettext_lazy("Со своей подпиской этого делать нельзя: попросите другого оператора."),
+    "not_subscribed": gettext_lazy("Подписка закончилась."),
+    "already_subscribed": gettext_lazy("У клиента уже есть тариф."),
+}
 
 
 def refusal(error: PlyrumError) -> str:

@@ -467,6 +467,11 @@ UNFOLD = {
                         "link": reverse_lazy("admin:payments_payment_changelist"),
                     },
                     {
+                        "title": _("Подписки"),
+                        "icon": "autorenew",
+                        "link": reverse_lazy("admin:plans_subscription_changelist"),
+                    },
+                    {
                         "title": _("Уведомления ЮKassa"),
                         "icon": "inbox",
                         "link": reverse_lazy("admin:payments_webhookevent_changelist"),
