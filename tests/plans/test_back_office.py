@@ -49,8 +49,8 @@ def actions(subject: str) -> list[str]:
 def test_plan_is_published_changed_and_withdrawn(client: Client, operator: User) -> None:
     code = f"plan-{uuid7().hex[-8:]}"
     form = {
-        "code": code, "name": "Start", "price": "1 500,50", "member_price": "", "months": "1", "grant": "2000",
-        "rollover_cap": "500", "image_quota": "40", "first_day": localdate().isoformat(),
+        "code": code, "name": "Start", "price": "1 500,50", "member_price": "", "months": "1",
+        "grant": "2000", "rollover_cap": "500", "image_quota": "40", "first_day": localdate().isoformat(),
     }  # fmt: skip
 
     assert "Тариф выставлен" in send(client, "plan/publish", **form)
