@@ -38,6 +38,7 @@ WRITING_FUNCTIONS = (
 INNER_FUNCTIONS = (
     "ledger_hold_plain(jsonb)",
     "ledger_settle_plain(jsonb)",
+    "ledger_debit_plain(jsonb)",
     "ledger_use(jsonb,timestamptz[])",
     "ledger_post(billing_wallet,uuid,text,text,text,bigint,text,text,text,bigint[],bigint[],timestamptz,timestamptz)",
     "ledger_post_all(billing_ledgerentry[])",

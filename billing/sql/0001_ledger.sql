@@ -185,64 +185,43 @@ BEGIN
 END $$;
 
 -- Lock all wallets of several steps, in order, and make in one statement the holds about which there is nothing to
--- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers which steps
--- are done, by their place; all others ledger_hold() takes one by one. It answers nothing for a single step.
+-- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers
+-- which steps are done, by their place; all others ledger_hold() takes one by one. Nothing for a single step.
 CREATE FUNCTION ledger_hold_plain(steps jsonb) RETURNS boolean[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
+    ids uuid[];
     customers uuid[];
-    has_twins boolean;
+    amounts bigint[];
     moment timestamptz;
     done boolean[];
 BEGIN
     IF jsonb_array_length(steps) < 2 THEN
         RETURN NULL;
     END IF;
-    SELECT array_agg(s.customer_id), count(DISTINCT s.id) < count(*) INTO customers, has_twins
-      FROM jsonb_to_recordset(steps) AS s (id uuid, customer_id uuid);
+    SELECT array_agg(s.id), array_agg(s.customer_id),
+           array_agg(CASE WHEN s.soft OR s.limits IS NOT NULL THEN 0 ELSE s.amount END)
+      INTO ids, customers, amounts
+      FROM jsonb_to_recordset(steps) AS s (id uuid, customer_id uuid, amount bigint, soft boolean, limits jsonb);
     PERFORM ledger_lock(customers);
     IF jsonb_path_exists(steps, '$[*].limits[0]') THEN
         PERFORM ledger_lock_counters(steps);
     END IF;
-    IF has_twins THEN
+    IF cardinality(ids) > (SELECT count(DISTINCT n.id) FROM unnest(ids) AS n (id)) THEN
         RETURN NULL;
     END IF;
     moment := ledger_clock();
     WITH step AS (
-        SELECT s.*, (sum(s.amount) OVER (wallet ORDER BY s.place))::bigint AS upto,
-               sum(s.amount) OVER wallet AS whole,
-               bool_or(s.soft OR s.amount = 0 OR s.limits IS NOT NULL) OVER wallet AS is_special
-          FROM ROWS FROM (jsonb_to_recordset(steps) AS (
-               id uuid, customer_id uuid, amount bigint, ttl_seconds int, soft boolean, limits jsonb))
-               WITH ORDINALITY AS s (id, customer_id, amount, ttl_seconds, soft, limits, place)
-        WINDOW wallet AS (PARTITION BY s.customer_id)
-    ), lot AS (
-        SELECT l.id, l.customer_id, l.remaining_micro_rub - l.reserved_micro_rub AS free,
-               (sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
-                   wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id))::bigint AS upto,
-               sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER wallet AS whole
-          FROM billing_creditlot l
-         WHERE l.customer_id = ANY (customers) AND NOT l.is_spent
-           AND l.remaining_micro_rub > l.reserved_micro_rub
-           AND (l.expires_at IS NULL OR l.expires_at > moment)
-        WINDOW wallet AS (PARTITION BY l.customer_id)
-    ), share AS (  -- steps and lots of a wallet laid side by side, each from where the one before it ended
-        SELECT s.place, array_agg(l.id ORDER BY l.upto) AS lot_ids,
-               array_agg(least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free)
-                         ORDER BY l.upto) AS lot_amounts
-          FROM step s
-          JOIN lot l ON l.customer_id = s.customer_id AND l.whole >= s.whole
-                        AND l.upto - l.free < s.upto AND l.upto > s.upto - s.amount
-         WHERE NOT s.is_special
-         GROUP BY s.place
+        SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (id uuid, ttl_seconds int)) WITH ORDINALITY
+               AS s (id, ttl_seconds, place)
     ), made AS (
         INSERT INTO billing_hold AS h (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
                                        lot_amounts, counter_ids, expires_at, created_at)
-        SELECT s.id, s.customer_id, s.amount, 0, 'open', a.lot_ids, a.lot_amounts, '{}',
+        SELECT s.id, customers[s.place], amounts[s.place], 0, 'open', a.lot_ids, a.lot_amounts, '{}',
                moment + make_interval(secs => s.ttl_seconds), moment
-          FROM step s JOIN share a ON a.place = s.place
+          FROM ledger_shares(customers, amounts, moment) a JOIN step s ON s.place = a.place
         ON CONFLICT DO NOTHING RETURNING h.id, h.lot_ids, h.lot_amounts
     ), reserved AS (
         UPDATE billing_creditlot l SET reserved_micro_rub = l.reserved_micro_rub + t.amount
@@ -254,6 +233,33 @@ BEGIN
     RETURN done;
 END $$;
 REVOKE EXECUTE ON FUNCTION ledger_hold_plain FROM PUBLIC;
+
+-- Which lots several steps take how much from, in spend order: a wallet's steps and its lots are laid side by side,
+-- each from where the one before it ended. Only of wallets, which are locked, whose steps are all above nothing
+-- and for all of them together enough is free. One statement without settings of its own: it is inlined.
+CREATE FUNCTION ledger_shares(customers uuid[], amounts bigint[], moment timestamptz)
+RETURNS TABLE (place bigint, lot_ids bigint[], lot_amounts bigint[])
+LANGUAGE sql STABLE AS $$
+    SELECT s.place, array_agg(l.id ORDER BY l.upto),
+           array_agg(least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free) ORDER BY l.upto)
+      FROM (SELECT n.customer_id, n.amount, n.place, min(n.amount) OVER wallet AS least,
+                   sum(n.amount) OVER wallet AS whole,
+                   (sum(n.amount) OVER (wallet ORDER BY n.place))::bigint AS upto
+              FROM unnest(customers, amounts) WITH ORDINALITY AS n (customer_id, amount, place)
+            WINDOW wallet AS (PARTITION BY n.customer_id)) s
+      JOIN (SELECT l.id, l.customer_id, l.remaining_micro_rub - l.reserved_micro_rub AS free,
+                   sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER wallet AS whole,
+                   (sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
+                       wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id))::bigint AS upto
+              FROM billing_creditlot l
+             WHERE l.customer_id = ANY (customers) AND NOT l.is_spent
+               AND l.remaining_micro_rub > l.reserved_micro_rub
+               AND (l.expires_at IS NULL OR l.expires_at > moment)
+            WINDOW wallet AS (PARTITION BY l.customer_id)) l
+        ON l.customer_id = s.customer_id AND l.upto - l.free < s.upto AND l.upto > s.upto - s.amount
+     WHERE s.least > 0 AND l.whole >= s.whole
+     GROUP BY s.place
+$$;
 
 -- Resolve holds: capture `amount` (0 releases), give the rest back, write the usage rows of the work.
 -- Step: {hold_id, customer_id, amount, entry_id, key, source_type, source_id, usage: [usage rows]}.

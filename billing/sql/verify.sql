@@ -3,7 +3,8 @@
 -- `billing/verification.py` runs them in one REPEATABLE READ, READ ONLY transaction, each with the sources below
 -- in front of it. Parameters: wallets (only these customers, NULL for all), as_of (only entries written up to this
 -- moment, NULL for all; given to the checks of OF_THE_PAST alone), append_only and function_only (names of tables),
--- constraints and functions (those that must exist), inner_functions (not for the application), role (the application's). Numbers are those of the ledger
+-- constraints and functions (those that must exist), inner_functions (not for the application), role (the
+-- application's). Numbers are those of the ledger
 -- guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
 -- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
 -- and V07 say them; V16 belongs to payments (setting LEDGER_CHECKS).
@@ -283,8 +284,8 @@ SELECT u.id, 'usage of ' || u.charged_micro_rub || ' at a cost of ' || u.cost_mi
        AND (e.type IS DISTINCT FROM 'usage_debit' OR u.customer_id <> e.customer_id)
 
 -- check V29: the counters of limits are what the holds say
-SELECT coalesce(c.id, t.id), coalesce(c.subject || ': spent ' || c.spent_micro_rub || ', reserved ' || c.reserved_micro_rub,
-                                      'no counter')
+SELECT coalesce(c.id, t.id),
+       coalesce(c.subject || ': spent ' || c.spent_micro_rub || ', reserved ' || c.reserved_micro_rub, 'no counter')
        || ', by holds ' || coalesce(t.captured, 0) || ' and ' || coalesce(t.held, 0)
   FROM (SELECT * FROM billing_limitcounter WHERE %(wallets)s::uuid[] IS NULL) c
   FULL JOIN (SELECT u.id, sum(h.captured_micro_rub)::bigint AS captured,
