@@ -378,14 +378,10 @@ API_ROUTERS = [
     ("/usage", "orchestration.api.usage_router"),
 ]
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
-WHEN_EMAIL_IS_CONFIRMED = [
-    "plans.campaigns.welcome"
-]  # called with customer_id and now in the act that confirms
+WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id and now, in that act
 LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
-LEDGER_CHECKS = [
-    "plans.verification.checks",
-    "payments.verification.checks",
-]  # what `verify_ledger` asks beside billing's own checks
+# What `verify_ledger` asks beside billing's own checks.
+LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
