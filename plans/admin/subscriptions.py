@@ -144,7 +144,7 @@ class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
         dialog={
             "title": _("Продолжить текущий период"),
             "description": _(
-                "Бесплатно. Остаток начисления доживёт до нового конца, следующие периоды сдвинутся."
+                "Бесплатно. Остаток начисления доживёт до нового конца, дальше всё сдвинется."
             ),
             "form_class": ExtensionForm,
             "form_submit_text": _("Продолжить"),
