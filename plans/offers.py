@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from accounts.errors import UserNotFound
 from accounts.models import User
 from auditlog import journal
 from auditlog.actors import Actor
+from billing import money
 from plans.campaigns import normalised
 from plans.errors import CampaignTermsWrong, MemberNotFound, PlanNotFound, PlanTermsWrong
 from plans.models import Campaign, OrganisationMember, Pack, Plan, PlanVersion
@@ -57,8 +59,8 @@ def offer_pack(
     *, amount_micro_rub: int, bonus_micro_rub: int, bonus_days: int | None, reason: str, actor: Actor
 ) -> Pack:
     """Give a bonus for top-ups of this sum, in place of the pack that was there. Raises PlanTermsWrong."""
-    if amount_micro_rub <= 0 or bonus_micro_rub <= 0:
-        raise PlanTermsWrong("A pack has a sum and a bonus above zero.")
+    if amount_micro_rub <= 0 or not 0 < bonus_micro_rub <= _most():
+        raise PlanTermsWrong("A pack has a sum, and a bonus that one operator may give alone.")
     terms: dict[str, Any] = {"bonus_micro_rub": bonus_micro_rub, "bonus_days": bonus_days, "is_offered": True}
     pack, _ = Pack.objects.update_or_create(amount_micro_rub=amount_micro_rub, defaults=terms)
     _journal(
@@ -81,8 +83,8 @@ def open_campaign(*, name: str, code: str, terms: CampaignTerms, reason: str, ac
     form = normalised(code)
     if form and not (SHORTEST_CODE <= len(form) <= LONGEST_CODE and form.isalnum()):
         raise CampaignTermsWrong(f"A code has {SHORTEST_CODE} to {LONGEST_CODE} letters and digits.")
-    if terms.amount_micro_rub <= 0 or terms.bonus_days <= 0:
-        raise CampaignTermsWrong("A campaign gives something for a time.")
+    if not 0 < terms.amount_micro_rub <= _most() or terms.bonus_days <= 0:
+        raise CampaignTermsWrong("A campaign gives, for a time, what one operator may give alone.")
     if terms.valid_until is not None and terms.valid_until <= terms.valid_from:
         raise CampaignTermsWrong("A campaign ends after it begins.")
     if form and Campaign.objects.filter(code=form).exists():
@@ -127,6 +129,11 @@ def remove_member(*, customer_id: UUID, reason: str, actor: Actor) -> None:
     if not OrganisationMember.objects.filter(pk=customer_id).delete()[0]:
         raise MemberNotFound
     _journal("plans.member.removed", f"user:{customer_id}", actor, reason, target_user_id=customer_id)
+
+
+def _most() -> int:
+    """The largest bonus of an offer, in micro-RUB. Source: docs/decisions/0023-campaigns.md."""
+    return money.from_rub(settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB)
 
 
 def _require_sound(terms: Terms) -> None:

@@ -143,9 +143,7 @@ class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
         permissions=["act", "going"],
         dialog={
             "title": _("Продолжить текущий период"),
-            "description": _(
-                "Бесплатно. Остаток начисления доживёт до нового конца, дальше всё сдвинется."
-            ),
+            "description": _("Бесплатно. Остаток начисления доживёт до нового конца, дальше всё сдвинется."),
             "form_class": ExtensionForm,
             "form_submit_text": _("Продолжить"),
         },

@@ -4,12 +4,22 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 from django.test import Client
 
+from accounts.errors import UserNotFound
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from plans import campaigns, offers
-from plans.errors import CampaignTermsWrong, PlanTermsWrong, PromoCodeOver, PromoCodeUnknown, PromoCodeUsed
+from plans import campaigns, offers, packs
+from plans.errors import (
+    CampaignTermsWrong,
+    MemberNotFound,
+    PlanNotFound,
+    PlanTermsWrong,
+    PromoCodeOver,
+    PromoCodeUnknown,
+    PromoCodeUsed,
+)
 from plans.models import Campaign, Redemption
 from plans.shapes import CampaignTerms
 from plyrum import clock
@@ -24,9 +34,11 @@ NOW = datetime(2033, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def campaign(code: str = "", *, limit: int | None = None, days: int = 30, start: datetime = NOW) -> Campaign:
+def campaign(
+    code: str = "", *, limit: int | None = None, days: int = 30, start: datetime = NOW, rub: int = 50
+) -> Campaign:
     terms = CampaignTerms(
-        amount_micro_rub=50 * RUB,
+        amount_micro_rub=rub * RUB,
         bonus_days=days,
         valid_from=start,
         valid_until=start + 10 * DAY,
@@ -119,10 +131,63 @@ def test_closed_campaign_gives_no_more_and_keeps_what_it_gave() -> None:
     )
 
 
-@pytest.mark.parametrize(("code", "days"), [("abc", 30), ("x" * 41, 30), ("так!нельзя", 30), ("", 0)])
-def test_campaign_that_makes_no_sense_is_refused(code: str, days: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "days", "rub"),
+    [("abc", 30, 5), ("x" * 41, 30, 5), ("так!нельзя", 30, 5), ("", 0, 5), ("", 30, 0), ("", 30, 100_001)],
+)
+def test_campaign_that_makes_no_sense_is_refused(code: str, days: int, rub: int) -> None:
     with pytest.raises(CampaignTermsWrong):
-        campaign(code, days=days)
+        campaign(code, days=days, rub=rub)
+
+
+def test_campaign_ends_after_it_begins() -> None:
+    terms = CampaignTerms(
+        amount_micro_rub=RUB, bonus_days=1, valid_from=NOW, valid_until=NOW, uses_limit=None
+    )
+    with pytest.raises(CampaignTermsWrong):
+        offers.open_campaign(name="Проба", code="", terms=terms, reason="Для проверки", actor=world.OPERATOR)
+
+
+@pytest.mark.parametrize(("rub", "bonus"), [(0, 1), (500, 0), (500, 100_001)])
+def test_pack_that_makes_no_sense_is_refused(rub: int, bonus: int) -> None:
+    with pytest.raises(PlanTermsWrong):
+        offers.offer_pack(
+            amount_micro_rub=rub * RUB, bonus_micro_rub=bonus * RUB, bonus_days=None, reason="Для проверки",
+            actor=world.OPERATOR,
+        )  # fmt: skip
+
+
+def test_what_is_not_there_cannot_be_withdrawn() -> None:
+    with pytest.raises(PlanNotFound):
+        offers.withdraw(code="none-such", reason="Для проверки", actor=world.OPERATOR)
+    with pytest.raises(PlanNotFound):
+        offers.withdraw_pack(pack_id=2**40, reason="Для проверки", actor=world.OPERATOR)
+    with pytest.raises(MemberNotFound):
+        offers.remove_member(customer_id=uuid7(), reason="Для проверки", actor=world.OPERATOR)
+    with pytest.raises(UserNotFound):
+        offers.add_member(
+            email="nobody@example.test", organisation_id=uuid7(), reason="Для проверки", now=NOW,
+            actor=world.OPERATOR,
+        )  # fmt: skip
+
+
+def test_pack_brings_its_bonus_once_with_the_payment_that_is_its_sum() -> None:
+    user, rub = world.customer(0), uuid7().int % 80_000 + 10_000
+    offers.offer_pack(
+        amount_micro_rub=rub * RUB, bonus_micro_rub=40 * RUB, bonus_days=60, reason="Для проверки",
+        actor=world.OPERATOR,
+    )  # fmt: skip
+    payment_id = uuid7()
+
+    def pay(amount: int) -> int:
+        with transaction.atomic():
+            return packs.give(
+                customer_id=user.id, payment_id=payment_id, amount_micro_rub=amount * RUB, now=NOW
+            )
+
+    assert [pay(rub - 1), pay(rub), pay(rub)] == [0, 40 * RUB, 40 * RUB]
+    (lot,) = books.lots(user.id)
+    assert (lot.kind, lot.amount_micro_rub, lot.expires_at) == ("bonus", 40 * RUB, NOW + 60 * DAY)
 
 
 def test_code_belongs_to_one_campaign_for_ever() -> None:
