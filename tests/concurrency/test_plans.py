@@ -23,6 +23,9 @@ from tests.billing import books
 from tests.billing.books import RUB
 from tests.payments.shop import at_once
 from tests.plans import world
+from tests.plans.world import withdrawn
+
+__all__ = ["withdrawn"]
 
 CALLERS = 20
 NOW = datetime(2032, 8, 1, tzinfo=UTC)

@@ -62,7 +62,7 @@ def test_everybody_sees_what_is_on_offer_and_no_number_of_images(
     (found,) = [item for item in body["items"] if item["code"] == version.plan_id]
     assert found == {
         "code": version.plan_id,
-        "name": "Проба",
+        "name": "Probe",
         "price_micro_rub": 300 * RUB,
         "member_price_micro_rub": 150 * RUB,
         "period_months": 1,

@@ -1,15 +1,17 @@
 """The tests of plans in one word each: a plan, a customer with money, an act at a moment, what is then."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+import pytest
 
 from accounts.models import Notice, User
 from auditlog.actors import Actor
 from billing.models import CreditLot, LedgerEntry, LotKind
 from plans import lifecycle, offers, subscriptions
-from plans.models import PlanVersion, Subscription, SubscriptionPeriod
+from plans.models import Plan, PlanVersion, Subscription, SubscriptionPeriod
 from plans.shapes import Terms
 from plans.subscriptions import Asked, Asking
 from plyrum.ids import uuid7
@@ -27,7 +29,7 @@ def plan(price: int = 300, grant: int = 200, *, cap: int = 50, images: int = 0, 
     member = terms.pop("member", None)
     return offers.publish(
         code=terms.pop("code", f"plan-{uuid7().hex[-12:]}"),
-        name="Проба",
+        name="Probe",
         terms=Terms(
             price_micro_rub=price * RUB,
             member_price_micro_rub=member * RUB if member is not None else None,
@@ -41,6 +43,13 @@ def plan(price: int = 300, grant: int = 200, *, cap: int = 50, images: int = 0, 
         now=terms.pop("now", LONG_AGO),
         actor=OPERATOR,
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def withdrawn(_database_for_all: None) -> Iterator[None]:
+    """The plans of a module leave the shop window with it: pages of other tests show what is on offer."""
+    yield
+    Plan.objects.update(is_offered=False)
 
 
 def customer(rub: int = 1000) -> User:
