@@ -30,6 +30,7 @@ from plyrum import clock
 from plyrum.clock import rfc3339
 from plyrum.errors import InvalidRequest
 
+SCHEMA_VERSION = 1
 KEY_CHARS = 255
 CREATED = HTTPStatus.CREATED.value
 
@@ -37,8 +38,9 @@ router = Router(tags=["plans"])
 
 
 @router.get("/plans", response=PlansOut, auth=None, summary="Plans and packs on offer")
-def list_plans(request: HttpRequest) -> PlansOut:
+def list_plans(request: HttpRequest, response: HttpResponse) -> PlansOut:
     """Open to everybody. The cheapest first."""
+    response["X-Schema-Version"] = str(SCHEMA_VERSION)
     now = clock.now()
     return PlansOut(
         items=[plan_out(version) for version in queries.offered(at=now)],

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from accounts.models import User
 from auditlog.actors import Actor
 from billing.errors import InsufficientBalance, ReservedInFlight
 from plans import letters, moves, periods, purchasing, queries
@@ -117,10 +118,12 @@ def _end_period(subscription: Subscription, now: datetime, actor: Actor) -> None
     if ahead is not None:
         begin(subscription, ahead)
         purchasing.close(over, into=ahead, now=now)
-    elif subscription.cancel_at_period_end or subscription.renewal == Subscription.Renewal.MANUAL:
+    elif subscription.cancel_at_period_end or not _is_wanted(subscription):
         purchasing.close(over, into=None, now=now)
-        is_canceled = subscription.cancel_at_period_end
-        finish(subscription, State.CANCELED if is_canceled else State.EXPIRED, now=now, actor=actor)
+        finish(subscription, State.CANCELED, now=now, actor=actor)
+    elif subscription.renewal == Subscription.Renewal.MANUAL:
+        purchasing.close(over, into=None, now=now)
+        finish(subscription, State.EXPIRED, now=now, actor=actor)
     elif not _pay_next(subscription, over, now, actor):
         purchasing.close(over, into=None, now=now)
         subscription.past_due_at = now
@@ -128,12 +131,19 @@ def _end_period(subscription: Subscription, now: datetime, actor: Actor) -> None
 
 
 def _try_again(subscription: Subscription, now: datetime, actor: Actor) -> None:
-    if not _pay_next(subscription, None, now, actor):
+    if not _is_wanted(subscription):
+        finish(subscription, State.CANCELED, now=now, actor=actor)
+    elif not _pay_next(subscription, None, now, actor):
         _fail(subscription, now, actor)
 
 
 def _give_up(subscription: Subscription, now: datetime, actor: Actor) -> None:
     finish(subscription, State.CANCELED, now=now, actor=actor)
+
+
+def _is_wanted(subscription: Subscription) -> bool:
+    """Whoever is blocked or gone is not charged for what they cannot use."""
+    return User.objects.filter(pk=subscription.customer_id, is_active=True).exists()
 
 
 def _pay_next(

@@ -63,9 +63,9 @@ def what_then(standing: Standing) -> str:
     """What happens when the paid time is over."""
     found, price = standing.subscription, money(standing.next_price_micro_rub)
     if standing.state == State.PAST_DUE:
-        return _("На продление нужно %(price)s. Попробуем списать ещё раз, когда деньги придут.") % {
-            "price": price
-        }
+        return _(
+            "На продление нужно %(price)s. Попробуем списать ещё раз в ближайшие дни, оплатить можно и сейчас."
+        ) % {"price": price}
     if standing.state == State.SUSPENDED:
         return _("Подписка приостановлена. Оплатите %(price)s, чтобы продолжить.") % {"price": price}
     if found.cancel_at_period_end:
