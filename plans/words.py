@@ -39,9 +39,14 @@ REFUSALS: dict[str, Promise | str] = {
 OPERATORS_REFUSALS: dict[str, Promise | str] = {
     **REFUSALS,
     "insufficient_balance": gettext_lazy("У клиента меньше пополненных денег, чем нужно."),
+    "not_found": gettext_lazy("Клиента с такой почтой нет."),
     "own_wallet": gettext_lazy("Со своей подпиской этого делать нельзя: попросите другого оператора."),
     "not_subscribed": gettext_lazy("Подписка закончилась."),
     "already_subscribed": gettext_lazy("У клиента уже есть тариф."),
+}
+OFFERS_REFUSALS: dict[str, Promise | str] = {
+    "validation_failed": gettext_lazy("Условия не сходятся. Проверьте код, суммы и дни."),
+    "not_found": gettext_lazy("Клиента с такой почтой нет."),
 }
 
 
@@ -64,7 +69,7 @@ def what_then(standing: Standing) -> str:
     found, price = standing.subscription, money(standing.next_price_micro_rub)
     if standing.state == State.PAST_DUE:
         return _(
-            "На продление нужно %(price)s. Попробуем списать ещё раз в ближайшие дни, оплатить можно и сейчас."
+            "На продление нужно %(price)s. Попробуем ещё раз в ближайшие дни, оплатить можно и сейчас."
         ) % {"price": price}
     if standing.state == State.SUSPENDED:
         return _("Подписка приостановлена. Оплатите %(price)s, чтобы продолжить.") % {"price": price}

@@ -1,16 +1,20 @@
 """Back office of what is sold: plans and their terms, packs, campaigns, members of organisations."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
+from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.templatetags.money import money_exact
-from plans import offers
+from plans import offers, words
 from plans.admin.forms import CampaignForm, MemberForm, PackForm, ReasonForm, TermsForm
 from plans.models import Campaign, OrganisationMember, Pack, Plan, PlanVersion, Redemption
 
@@ -27,6 +31,20 @@ class ReadOnlyRows(TabularInline):  # type: ignore[misc]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class OfferActs(OperatorActs):
+    def offer(
+        self,
+        request: HttpRequest,
+        act: Callable[[datetime, Actor], object],
+        *,
+        done: Promise | str,
+        object_id: str = "",
+    ) -> HttpResponse:
+        """As `perform`, with the words for what an offer may be refused for."""
+        refusals = words.OFFERS_REFUSALS
+        return self.perform(request, act, done=done, refusals=refusals, object_id=object_id)
 
 
 class VersionRows(ReadOnlyRows):
@@ -54,7 +72,7 @@ class VersionRows(ReadOnlyRows):
 
 
 @admin.register(Plan)
-class PlanAdmin(OperatorActs, ReadOnlyAdmin):
+class PlanAdmin(OfferActs, ReadOnlyAdmin):
     list_display = ["code", "name", "is_offered"]
     list_filter = ["is_offered"]
     search_fields = ["code", "name"]
@@ -78,7 +96,7 @@ class PlanAdmin(OperatorActs, ReadOnlyAdmin):
     )
     def publish_terms(self, request: HttpRequest, form: TermsForm) -> HttpResponse:
         data = form.cleaned_data
-        return self.perform(
+        return self.offer(
             request,
             lambda now, actor: offers.publish(
                 code=data["code"],
@@ -105,7 +123,7 @@ class PlanAdmin(OperatorActs, ReadOnlyAdmin):
         },
     )
     def withdraw_plan(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
-        return self.perform(
+        return self.offer(
             request,
             lambda _now, actor: offers.withdraw(code=object_id, reason=form.reason_given, actor=actor),
             done=_("Тариф снят с продажи."),
@@ -114,7 +132,7 @@ class PlanAdmin(OperatorActs, ReadOnlyAdmin):
 
 
 @admin.register(Pack)
-class PackAdmin(OperatorActs, ReadOnlyAdmin):
+class PackAdmin(OfferActs, ReadOnlyAdmin):
     list_display = ["amount", "bonus", "bonus_days", "is_offered"]
     list_filter = ["is_offered"]
     ordering = ["amount_micro_rub"]
@@ -145,7 +163,7 @@ class PackAdmin(OperatorActs, ReadOnlyAdmin):
     )
     def offer_pack(self, request: HttpRequest, form: PackForm) -> HttpResponse:
         data = form.cleaned_data
-        return self.perform(
+        return self.offer(
             request,
             lambda _now, actor: offers.offer_pack(
                 amount_micro_rub=data["amount"],
@@ -169,7 +187,7 @@ class PackAdmin(OperatorActs, ReadOnlyAdmin):
         },
     )
     def withdraw_pack(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
-        return self.perform(
+        return self.offer(
             request,
             lambda _now, actor: offers.withdraw_pack(
                 pack_id=int(object_id), reason=form.reason_given, actor=actor
@@ -194,7 +212,7 @@ class RedemptionRows(ReadOnlyRows):
 
 
 @admin.register(Campaign)
-class CampaignAdmin(OperatorActs, ReadOnlyAdmin):
+class CampaignAdmin(OfferActs, ReadOnlyAdmin):
     list_display = ["name", "code", "amount", "bonus_days", "valid_from", "valid_until", "uses", "uses_limit"]
     list_filter = ["valid_from", "valid_until"]
     search_fields = ["name", "code__exact", "id__exact"]
@@ -223,7 +241,7 @@ class CampaignAdmin(OperatorActs, ReadOnlyAdmin):
     )
     def open_campaign(self, request: HttpRequest, form: CampaignForm) -> HttpResponse:
         data = form.cleaned_data
-        return self.perform(
+        return self.offer(
             request,
             lambda _now, actor: offers.open_campaign(
                 name=data["name"],
@@ -249,7 +267,7 @@ class CampaignAdmin(OperatorActs, ReadOnlyAdmin):
     )
     def close_campaign(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
         campaign_id = self.id_from_path(object_id)
-        return self.perform(
+        return self.offer(
             request,
             lambda now, actor: offers.close_campaign(
                 campaign_id=campaign_id, reason=form.reason_given, now=now, actor=actor
@@ -260,7 +278,7 @@ class CampaignAdmin(OperatorActs, ReadOnlyAdmin):
 
 
 @admin.register(OrganisationMember)
-class OrganisationMemberAdmin(OperatorActs, ReadOnlyAdmin):
+class OrganisationMemberAdmin(OfferActs, ReadOnlyAdmin):
     list_display = ["customer_id", "organisation_id", "created_at"]
     search_fields = ["customer_id__exact", "organisation_id__exact"]
     ordering = ["-created_at", "-customer_id"]
@@ -282,7 +300,7 @@ class OrganisationMemberAdmin(OperatorActs, ReadOnlyAdmin):
     )
     def add_member(self, request: HttpRequest, form: MemberForm) -> HttpResponse:
         data = form.cleaned_data
-        return self.perform(
+        return self.offer(
             request,
             lambda now, actor: offers.add_member(
                 email=data["email"],
@@ -307,7 +325,7 @@ class OrganisationMemberAdmin(OperatorActs, ReadOnlyAdmin):
     )
     def remove_member(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
         customer_id = self.id_from_path(object_id)
-        return self.perform(
+        return self.offer(
             request,
             lambda _now, actor: offers.remove_member(
                 customer_id=customer_id, reason=form.reason_given, actor=actor

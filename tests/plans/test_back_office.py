@@ -83,6 +83,10 @@ def test_pack_campaign_and_member_are_kept_by_operators(client: Client, operator
     campaign = Campaign.objects.get(code=code)
     assert client.get(f"{ROOT}/campaign/{campaign.pk}/change/").status_code == 200
     assert "Кампания закончена" in send(client, f"campaign/{campaign.pk}/close")
+    for wrong in ({"code": "abc"}, {"amount": "100001"}, {"last_day": "2020-01-01"}, {"code": code}):
+        assert "Условия не сходятся" in send(client, "campaign/open", **form | wrong)
+    nobody = {"email": "nobody@example.test", "organisation_id": str(uuid7())}
+    assert "с такой почтой нет" in send(client, "organisationmember/add-member", **nobody)
     user = factories.customer()
     member = {"email": user.email, "organisation_id": str(uuid7())}
     assert "цену организации" in send(client, "organisationmember/add-member", **member)
@@ -104,6 +108,9 @@ def test_subscription_is_activated_extended_and_canceled_for_a_customer(
 
     assert "Тариф подключён" in send(client, "subscription/activate", **form)
     assert "Тариф подключён" in send(client, "subscription/activate", **form)  # sent twice
+    assert "с такой почтой нет" in send(
+        client, "subscription/activate", **form | {"email": "no@example.test"}
+    )
     assert "уже есть тариф" in send(client, "subscription/activate", **form | {"key": str(uuid7())})
     subscription = Subscription.objects.get(customer_id=user.id)
     end = subscription.period_end

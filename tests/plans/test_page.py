@@ -116,7 +116,7 @@ def test_page_tells_how_an_unpaid_subscription_stands(client: Client, user: User
     subscription = world.activate(user, version, begun, world.AUTOMATIC)
     assert "Ждёт оплаты" in text(client)  # by the clock, before beat has come
     world.advance(subscription, subscription.period_end)
-    assert "Попробуем списать ещё раз" in text(client)
+    assert "Попробуем ещё раз" in text(client)
     world.advance(subscription, subscription.period_end + timedelta(days=7))
     assert "Приостановлена" in text(client)
     Subscription.objects.filter(pk=subscription.pk).update(state="expired", due_at=None, past_due_at=None)

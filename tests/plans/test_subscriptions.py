@@ -1,14 +1,17 @@
 """The life of a subscription with a moving clock: buying, renewing, changing, cancelling, ending."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from accounts.errors import UserNotFound
 from accounts.models import User
 from auditlog.models import AuditEvent
 from billing.errors import IdempotencyMismatch, InsufficientBalance, OwnWallet, ReservedInFlight
 from billing.models import LotKind
-from plans import lifecycle, offers, periods, queries, subscriptions
+from plans import lifecycle, offers, periods, queries, subscriptions, tasks
 from plans.errors import (
     AlreadySubscribed,
     NotPaidUp,
@@ -132,6 +135,65 @@ def test_repeated_key_is_one_act_and_another_body_is_refused(calendar: Calendar)
     with pytest.raises(PriceChanged):
         activate(customer(), version, BEGIN, price_micro_rub=1)
     assert world.kinds(user.id) == ["topup", "plan_purchase", "plan_grant"]
+
+
+def test_every_act_is_one_by_its_key(calendar: Calendar) -> None:
+    user, version, cheap = customer(), plan(300), plan(100)
+    subscription = activate(user, version, BEGIN)
+    acts: list[tuple[Callable[..., subscriptions.Asked], dict[str, Any]]] = [
+        (subscriptions.change, {"plan_code": cheap.plan_id}),
+        (subscriptions.choose_renewal, {"renewal": AUTOMATIC}),
+        (subscriptions.cancel, {}),
+        (subscriptions.resume, {}),
+        (subscriptions.renew, {}),
+    ]
+    for call, facts in acts:
+        wanted = asking(user, BEGIN, key=call.__name__)
+        told = [call(customer_id=user.id, asking=wanted, **facts).is_replay for _ in range(2)]
+        assert told == [False, True], call.__name__
+
+    moves = SubscriptionMove.objects.filter(subscription=subscription).order_by("id")
+    kinds = ["activated", "plan_chosen", "renewal_chosen", "canceled", "resumed", "renewed"]
+    assert [move.kind for move in moves] == kinds
+    assert str(moves[0]).startswith("activated ")
+    assert str(subscription.periods.latest("starts_at").version) == f"{cheap.plan_id} v1"
+    with pytest.raises(UserNotFound):
+        subscriptions.cancel(
+            customer_id=uuid7(), asking=subscriptions.Asking(key="", now=BEGIN, actor=world.OPERATOR)
+        )
+
+
+def test_subscription_that_cannot_be_moved_keeps_nobody_waiting(calendar: Calendar) -> None:
+    version = plan(300, 0)
+    broken, whole = activate(customer(), version, BEGIN), activate(customer(), version, BEGIN)
+    Subscription.objects.filter(pk=broken.pk).update(period_end=month(1) + TICK)  # no such period
+
+    counts = lifecycle.keep(now=calendar.at(month(1) + DAY))
+
+    whole.refresh_from_db()
+    broken.refresh_from_db()
+    assert (counts["failed"], whole.state, broken.state) == (1, "expired", "active")
+    Subscription.objects.filter(pk=broken.pk).update(period_end=month(1))
+    assert lifecycle.keep(now=calendar.now)["failed"] == 0
+
+
+def test_round_stops_in_good_time_and_the_next_goes_on(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = activate(customer(), plan(300, 0), BEGIN)
+    monkeypatch.setattr(lifecycle, "SECONDS_AT_MOST", -1)
+
+    assert lifecycle.keep(now=calendar.at(month(1)))["moved"] == 0
+    monkeypatch.undo()
+    lifecycle.keep(now=calendar.now)
+
+    subscription.refresh_from_db()
+    assert subscription.state == "expired"
+
+
+def test_beat_moves_subscriptions_once_a_slot(calendar: Calendar) -> None:
+    slot = f"test-{uuid7()}"
+    assert [tasks.keep_subscriptions(slot=slot) for _ in range(2)] == ["done", "skipped"]
 
 
 def test_plan_without_renewal_ends_exactly_at_the_end_of_its_period(calendar: Calendar) -> None:
