@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from billing import cost_models, limit_models  # noqa: F401 - tables in files of their own
 from plyrum.ids import uuid7
 
 # The application role may read these; only the ledger's functions (as the owner) write them.

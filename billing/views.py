@@ -20,13 +20,13 @@ from django.views.decorators.http import require_safe
 from accounts.credentials import is_superaccount
 from accounts.models import User
 from accounts.requests import actor_of
-from billing import exports, queries, statement
+from billing import exports, queries, request_rates, statement
 from billing.errors import ExportTooLarge
 from billing.models import EntryType, LotKind
 from billing.shapes import LotView
 from billing.statement import Line
 from plyrum import clock, downloads, paging
-from plyrum.errors import InvalidRequest
+from plyrum.errors import InvalidRequest, TooManyRequests
 from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
@@ -76,6 +76,7 @@ def export_wallet(request: SignedInRequest) -> HttpResponseBase:
     if form is None or (entry_type is not None and entry_type not in EntryType.values):
         return redirect("wallet")
     try:
+        request_rates.admit(request.user.id, now=clock.now())
         found = exports.ledger(
             customer_id=request.user.id,
             form=form,
@@ -83,8 +84,8 @@ def export_wallet(request: SignedInRequest) -> HttpResponseBase:
             actor=actor_of(request),
             type=entry_type,
         )
-    except ExportTooLarge:
-        messages.error(request, exports.too_large())
+    except (ExportTooLarge, TooManyRequests) as error:
+        messages.error(request, exports.refused(error))
         return redirect(_address(type=entry_type))
     return downloads.answer(found, form)
 

@@ -26,7 +26,9 @@ from redis.exceptions import RedisError
 
 from billing import ledger
 from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight
+from billing.policies import CHANGES_CHANNEL
 from orchestration import catalogue, routing
+from orchestration.admission import Admission
 from orchestration.callers import Callers, require_terms
 from orchestration.coalescer import Coalescer, Reader, Row
 from orchestration.execution import Bill, Outcome, RunTask, bill, carry_out, settle_step
@@ -74,6 +76,7 @@ class Engine:
         self._leases = Reader(self.conninfo)  # never waits behind a look-up
         self._sign_ins = Reader(self.conninfo)  # nor does who is calling
         self.callers = Callers(self._sign_ins)
+        self.admission = Admission(self._sign_ins, self.redis)
         self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
         self._settles = Coalescer(
             self.conninfo,
@@ -117,12 +120,18 @@ class Engine:
     async def start(self, request: RunRequest) -> Opened:
         """Plan, reserve and begin; the same key and body answer the first run again.
 
-        Raises what routing raises, IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
+        Raises what routing raises, TooManyRequests, SpendingBlocked, RequestLimitExceeded,
+        IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
         """
+        policy = None if request.unlimited else await self.admission.policy(request)
+        if policy is not None:
+            await self.admission.admit(request.customer_id, policy.rates)
         snapshot = catalogue.current()
         try:
             require_terms(request.accepted_terms, snapshot)
             plan = routing.plan(request, snapshot)
+            if policy is not None:
+                policy.require_allowed(plan.hold_micro_rub)
         except PlyrumError:
             known = await self._known(request)  # what was begun before is answered whatever has changed since
             if known is None:
@@ -330,13 +339,17 @@ class Engine:
                     run.story.append("ping", {})
 
     async def _listen(self) -> None:
-        """Stops that arrived at another process."""
+        """Stops that arrived at another process, and changes of what customers may spend."""
         while True:
             try:
                 async with self.redis.pubsub() as channel:
-                    await channel.subscribe(CONTROL_CHANNEL)
+                    await channel.subscribe(CONTROL_CHANNEL, CHANGES_CHANNEL)
                     async for message in channel.listen():
-                        if message["type"] == "message":
+                        if message["type"] != "message":
+                            continue
+                        if message["channel"] == CHANGES_CHANNEL.encode():
+                            self.admission.forget(message["data"].decode("utf-8", "replace"))
+                        else:
                             self._obey(message["data"])
             except (RedisError, OSError) as error:
                 log.warning("control_channel_lost", error=type(error).__name__)

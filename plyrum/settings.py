@@ -258,6 +258,8 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
 # --- Money ------------------------------------------------------------------------------------------------
 # Outside development a run without money is refused; in development it goes on with what is there.
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
+# Outside development customers ask as often as their tier may (table billing.RequestRate).
+PLYRUM_ENFORCE_REQUEST_RATES = env.bool("PLYRUM_ENFORCE_REQUEST_RATES", default=IS_PRODUCTION)
 # Roubles that one operator's act may give or take at most, and that one operator may move alone within a day;
 # above it a second one must approve (by default what a customer may top up at once).
 PLYRUM_ADMIN_CREDIT_MAX_RUB = env.int("PLYRUM_ADMIN_CREDIT_MAX_RUB", default=1_000_000)
@@ -368,6 +370,7 @@ SELLER = {
 API_ROUTERS = [
     ("/auth", "accounts.api.auth_router"),
     ("/account", "accounts.api.account_router"),
+    ("/account/limits", "billing.api.limits_router"),
     ("/balance", "billing.api.balance_router"),
     ("/billing", "billing.api.router"),
     ("/payments", "payments.api.router"),
@@ -376,6 +379,7 @@ API_ROUTERS = [
     ("/usage", "orchestration.api.usage_router"),
 ]
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
+ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 LEDGER_CHECKS = ["payments.verification.checks"]  # what `verify_ledger` asks beside billing's own checks
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
