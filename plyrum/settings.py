@@ -452,6 +452,11 @@ UNFOLD = {
                         "link": reverse_lazy("admin:billing_hold_changelist"),
                     },
                     {
+                        "title": _("Себестоимость и лимиты"),
+                        "icon": "monitoring",
+                        "link": reverse_lazy("admin:billing_costday_changelist"),
+                    },
+                    {
                         "title": _("Запросы операторов"),
                         "icon": "approval_delegation",
                         "link": reverse_lazy("admin:billing_operatorrequest_changelist"),

@@ -1,0 +1,21 @@
+
+import django.contrib.postgres.indexes
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('billing', '0030_limits'),
+    ]
+
+    operations = [
+        migrations.AddIndex(
+            model_name='ledgerentry',
+            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['created_at'], name='billing_entry_by_time'),
+        ),
+        migrations.AddIndex(
+            model_name='usageevent',
+            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['created_at'], name='billing_usage_by_time'),
+        ),
+    ]
