@@ -37,6 +37,8 @@ class SpendLimit(models.Model):
     subject = models.CharField("кому", max_length=60)
     window = models.CharField("окно", max_length=8, choices=Window)
     limit_micro_rub = models.BigIntegerField("лимит, мк₽")
+    # What was spent in the window that ran when it was set and no counter knows: counters begin with a limit.
+    spent_before_micro_rub = models.BigIntegerField("потрачено до него, мк₽", default=0)
     set_by = models.CharField("кто поставил", max_length=8, choices=SetBy)
     author_id = models.UUIDField("автор")
     reason = models.CharField("причина", max_length=REASON_CHARS, blank=True)  # a customer gives none

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import Sum
 from django_redis import get_redis_connection  # type: ignore[import-untyped]
 from redis.exceptions import RedisError
 
@@ -22,6 +23,7 @@ from auditlog.actors import Actor
 from billing import policies, windows
 from billing.errors import AlreadyBlocked, LimitNotFound, NotBlocked, OwnWallet
 from billing.limit_models import REASON_CHARS, LimitLift, SpendingBlock, SpendLimit, Window
+from billing.models import LimitCounter, UsageEvent
 from plyrum.errors import InvalidRequest
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ def set_own(*, customer_id: UUID, limits: Mapping[Window, int], now: datetime, a
             subject=user_subject(customer_id),
             window=window,
             limit_micro_rub=amount,
+            spent_before_micro_rub=_spent_before(user_subject(customer_id), window, now),
             set_by=SetBy.CUSTOMER,
             author_id=customer_id,
             created_at=now,
@@ -91,6 +94,7 @@ def set_limit(
         set_by=SetBy.OPERATOR,
         defaults={
             "limit_micro_rub": limit_micro_rub,
+            "spent_before_micro_rub": _spent_before(subject, window, now),
             "author_id": UUID(actor.id),
             "reason": _required_reason(reason),
             "created_at": now,
@@ -169,6 +173,22 @@ def unblock(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> N
     if not opened:
         raise NotBlocked
     _journal("billing.spending.unblocked", user_subject(customer_id), actor, reason=said)
+
+
+def _spent_before(subject: str, window: str, now: datetime) -> int:
+    """What was charged in the running window and is not counted: counters begin with a limit.
+
+    What runs at this moment without a limit is in neither. Gifts are counted from their limit on.
+    """
+    kind, _, name = subject.partition(":")
+    if window == Window.REQUEST or kind not in ("user", "key"):
+        return 0
+    start = windows.start_of(window, now)
+    owner = {"customer_id": name} if kind == "user" else {"api_key_id": name}
+    rows = UsageEvent.objects.filter(**owner, created_at__gte=start)
+    charged = int(rows.aggregate(sum=Sum("charged_micro_rub"))["sum"] or 0)
+    counter = LimitCounter.objects.filter(subject=subject, window=window, window_start=start).first()
+    return max(0, charged - (counter.spent_micro_rub if counter is not None else 0))
 
 
 def _customer_of(subject: str) -> UUID | None:

@@ -16,6 +16,7 @@ from accounts.throttling import Limit
 from billing import windows
 from billing.errors import RequestLimitExceeded, SpendingBlocked, SpendLimitReached
 from billing.limit_models import Window
+from billing.models import LimitCounter
 from plyrum.clock import rfc3339
 
 CHANGES_CHANNEL = "billing:policies"  # Redis: the id of the customer whose policy changed, or EVERYBODY
@@ -38,6 +39,10 @@ WITH facts AS (
                       AND e.credit_account = 'wallet' AND e.type IN ('topup', 'admin_adjustment')) AS has_paid
 ), applying AS (
     SELECT s.id, s.limit_micro_rub, s."window",
+           CASE WHEN s."window" = 'request' THEN 0
+                WHEN date_trunc(s."window", s.created_at, 'Europe/Moscow')
+                     = date_trunc(s."window", %(now)s::timestamptz, 'Europe/Moscow')
+                THEN s.spent_before_micro_rub ELSE 0 END AS before,
            CASE s.subject WHEN 'gift:each' THEN 'gift:' || %(customer_id)s::text ELSE s.subject END AS subject
       FROM billing_spendlimit s, facts f
      WHERE s.subject IN ('user:' || %(customer_id)s::text, 'key:' || %(api_key_id)s::uuid::text)
@@ -48,6 +53,7 @@ SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
        ARRAY(SELECT a.subject FROM applying a ORDER BY a.id) AS subjects,
        ARRAY(SELECT a."window" FROM applying a ORDER BY a.id) AS windows,
        ARRAY(SELECT a.limit_micro_rub FROM applying a ORDER BY a.id) AS limits,
+       ARRAY(SELECT a.before FROM applying a ORDER BY a.id) AS before,
        ARRAY(SELECT EXISTS (SELECT 1 FROM billing_limitlift x
                              WHERE x.subject = a.subject AND x."window" = a."window" AND x.ends_at > %(now)s)
                FROM applying a ORDER BY a.id) AS lifted,
@@ -64,12 +70,18 @@ class AppliedLimit:
     subject: str
     window: Window
     limit_micro_rub: int
+    before_micro_rub: int  # spent in this window before the limit was set, which no counter knows
     is_lifted: bool
 
     @property
     def kind(self) -> str:
         """user, key or gift."""
         return self.subject.partition(":")[0]
+
+    @property
+    def countable_micro_rub(self) -> int:
+        """What the counter may reach."""
+        return self.limit_micro_rub - self.before_micro_rub
 
     @property
     def is_shared(self) -> bool:
@@ -94,7 +106,7 @@ class Policy:
             {
                 "subject": limit.subject,
                 "window": limit.window.value,
-                "limit": NO_LIMIT if limit.is_lifted else limit.limit_micro_rub,
+                "limit": NO_LIMIT if limit.is_lifted else limit.countable_micro_rub,
             }
             for limit in self.counted
         ]
@@ -135,12 +147,11 @@ def parameters(customer_id: UUID, api_key_id: UUID | None, now: datetime) -> dic
 def from_row(row: Mapping[str, Any]) -> Policy:
     """A row of POLICY_SQL by name of column."""
     lowest: dict[tuple[str, str], AppliedLimit] = {}
-    for subject, window, limit, is_lifted in zip(
-        row["subjects"], row["windows"], row["limits"], row["lifted"], strict=True
-    ):
+    names = ("subjects", "windows", "limits", "before", "lifted")
+    for subject, window, limit, before, is_lifted in zip(*(row[name] for name in names), strict=True):
         known = lowest.get((subject, window))
-        if known is None or limit < known.limit_micro_rub:
-            lowest[subject, window] = AppliedLimit(subject, Window(window), limit, is_lifted)
+        if known is None or limit - before < known.countable_micro_rub:
+            lowest[subject, window] = AppliedLimit(subject, Window(window), limit, before, is_lifted)
     return Policy(
         is_blocked=row["is_blocked"],
         limits=tuple(lowest.values()),
@@ -152,8 +163,22 @@ def from_row(row: Mapping[str, Any]) -> Policy:
     )
 
 
-def limit_reached(limit: AppliedLimit, *, used_micro_rub: int, now: datetime) -> SpendLimitReached:
-    """The refusal of a request that does not fit into what is left of `limit`."""
+# Parameters: subject, window, window_start. No row: nothing was counted yet.
+COUNTER_SQL = """
+SELECT spent_micro_rub, reserved_micro_rub FROM billing_limitcounter
+ WHERE subject = %(subject)s AND "window" = %(window)s AND window_start = %(window_start)s
+"""
+
+
+def counter_parameters(limit: AppliedLimit, now: datetime) -> dict[str, Any]:
+    start = windows.start_of(limit.window, now)
+    return {"subject": limit.subject, "window": limit.window.value, "window_start": start}
+
+
+def limit_reached(
+    limit: AppliedLimit, counter: Mapping[str, Any] | None, *, now: datetime
+) -> SpendLimitReached:
+    """The refusal of a request that does not fit into what is left of `limit`; a row of COUNTER_SQL."""
     resets_at = windows.end_of(limit.window, now)
     facts: dict[str, Any] = {
         "subject_kind": limit.kind,
@@ -161,16 +186,19 @@ def limit_reached(limit: AppliedLimit, *, used_micro_rub: int, now: datetime) ->
         "resets_at": rfc3339(resets_at),
     }
     if not limit.is_shared:
-        facts |= {"limit_micro_rub": limit.limit_micro_rub, "used_micro_rub": used_micro_rub}
+        counted = counter["spent_micro_rub"] + counter["reserved_micro_rub"] if counter is not None else 0
+        facts["limit_micro_rub"] = limit.limit_micro_rub
+        facts["used_micro_rub"] = limit.before_micro_rub + counted
     error = SpendLimitReached(_advice(limit), **facts)
     error.retry_after_seconds = max(1, int((resets_at - now).total_seconds()))
     return error
 
 
 def _advice(limit: AppliedLimit) -> str:
+    name = limit.window.value
     if limit.kind == "gift":
-        return f"The gift money of this {limit.window.value} is used up. Top up, or come back when it resets."
-    return f"The spending limit of this {limit.window.value} is reached. Raise it, or wait until it resets."
+        return f"The gift money of this {name} is used up. Top up, or come back when it resets."
+    return f"It does not fit into the spending limit of this {name}. Raise it, or wait until it resets."
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +206,32 @@ class Meter:
     """A limit with what counts against it now; a single request counts nothing and never resets."""
 
     limit: AppliedLimit
-    used_micro_rub: int
+    spent_micro_rub: int
+    reserved_micro_rub: int
     resets_at: datetime | None
+
+    @property
+    def used_micro_rub(self) -> int:
+        return self.spent_micro_rub + self.reserved_micro_rub
 
 
 def meters(policy: Policy, *, now: datetime) -> list[Meter]:
     """The limits whose numbers may be shown to the customer."""
     shown = [limit for limit in policy.limits if not limit.is_shared]
-    return [
-        Meter(limit, 0, None if limit.window == Window.REQUEST else windows.end_of(limit.window, now))
-        for limit in shown
-    ]
+    counters = {
+        (row.subject, row.window, row.window_start): row
+        for row in LimitCounter.objects.filter(
+            subject__in={limit.subject for limit in shown},
+            window_start__in=[windows.start_of(window, now) for window in windows.COUNTED],
+        )
+    }
+    found = []
+    for limit in shown:
+        if limit.window == Window.REQUEST:
+            found.append(Meter(limit, 0, 0, None))
+            continue
+        row = counters.get((limit.subject, limit.window, windows.start_of(limit.window, now)))
+        spent, reserved = (row.spent_micro_rub, row.reserved_micro_rub) if row is not None else (0, 0)
+        resets_at = windows.end_of(limit.window, now)
+        found.append(Meter(limit, limit.before_micro_rub + spent, reserved, resets_at))
+    return found

@@ -24,9 +24,9 @@ from psycopg.conninfo import make_conninfo
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from billing import ledger
-from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight
-from billing.policies import CHANGES_CHANNEL
+from billing import ledger, policies
+from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight, SpendLimitReached
+from billing.policies import CHANGES_CHANNEL, AppliedLimit, Policy
 from orchestration import catalogue, routing
 from orchestration.admission import Admission
 from orchestration.callers import Callers, require_terms
@@ -37,6 +37,7 @@ from orchestration.models import RunState
 from orchestration.providers.base import ErrorClass
 from orchestration.providers.transport import open_session
 from orchestration.shapes import RunRequest
+from plyrum import clock
 from plyrum.errors import PlyrumError, Unavailable
 from plyrum.ids import uuid7
 
@@ -121,7 +122,7 @@ class Engine:
         """Plan, reserve and begin; the same key and body answer the first run again.
 
         Raises what routing raises, TooManyRequests, SpendingBlocked, RequestLimitExceeded,
-        IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
+        SpendLimitReached, IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
         """
         policy = None if request.unlimited else await self.admission.policy(request)
         if policy is not None:
@@ -138,8 +139,10 @@ class Engine:
                 raise
             return known
         run_id = uuid7()
-        row = await self._opens.submit(_open_step(run_id, request, plan))
+        row = await self._opens.submit(_open_step(run_id, request, plan, policy))
         match row["outcome"]:
+            case "limit_exceeded" if policy is not None:
+                raise await self._limit_reached(policy.counted[row["limit_place"]])
             case "known":
                 return await self._opened_before(row["run_id"], row["state"])
             case "mismatch":
@@ -161,6 +164,11 @@ class Engine:
         )
         run.task = asyncio.create_task(self._execute(run))
         return Opened(run_id, False, RunState.RUNNING)
+
+    async def _limit_reached(self, limit: AppliedLimit) -> SpendLimitReached:
+        now = clock.now()
+        counter = await self._reads.one(policies.COUNTER_SQL, policies.counter_parameters(limit, now))
+        return policies.limit_reached(limit, counter, now=now)
 
     async def _known(self, request: RunRequest) -> Opened | None:
         """The run that this key began, if any. Raises IdempotencyMismatch."""
@@ -443,7 +451,7 @@ def engine() -> Engine:
     return _engine
 
 
-def _open_step(run_id: UUID, request: RunRequest, plan: Any) -> dict[str, Any]:
+def _open_step(run_id: UUID, request: RunRequest, plan: Any, policy: Policy | None) -> dict[str, Any]:
     first = plan.candidates[0]
     hold = ledger.hold_step(
         hold_id=run_id,
@@ -451,6 +459,7 @@ def _open_step(run_id: UUID, request: RunRequest, plan: Any) -> dict[str, Any]:
         amount=plan.hold_micro_rub,
         ttl_seconds=settings.PLYRUM_RUN_SECONDS + HOLD_MARGIN_SECONDS,
         soft=not settings.PLYRUM_BILLING_ENFORCE_BALANCE,
+        limits=policy.steps() if policy is not None else (),
     )
     return {
         "id": run_id,

@@ -15,7 +15,7 @@ def make_rates(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0008_daily_root'),
+        ('billing', '0009_limit_counters'),
     ]
 
     operations = [
@@ -111,6 +111,7 @@ class Migration(migrations.Migration):
                 ('subject', models.CharField(max_length=60, verbose_name='кому')),
                 ('window', models.CharField(choices=[('request', 'запрос'), ('hour', 'час'), ('day', 'день'), ('month', 'месяц')], max_length=8, verbose_name='окно')),
                 ('limit_micro_rub', models.BigIntegerField(verbose_name='лимит, мк₽')),
+                ('spent_before_micro_rub', models.BigIntegerField(default=0, verbose_name='потрачено до него, мк₽')),
                 ('set_by', models.CharField(choices=[('customer', 'клиент'), ('operator', 'оператор')], max_length=8, verbose_name='кто поставил')),
                 ('author_id', models.UUIDField(verbose_name='автор')),
                 ('reason', models.CharField(blank=True, max_length=300, verbose_name='причина')),

@@ -1,7 +1,56 @@
--- The movements beside a top-up and an answer: money that leaves a wallet, that comes back to it, and that
--- never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallet by wallet in
+-- The movements beside the charge for an answer: money that comes into a wallet, that leaves it, that comes back to
+-- it, and that never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallet by wallet in
 -- ascending order, locked before anything of them is read; keys make a repeat harmless.
 -- Edited in place until the first release; from then on a new version is a new file.
+
+-- Money comes in: makes the wallet if missing, a lot and an entry. Step: {entry_id, customer_id, amount,
+-- type, debit_account, lot_kind, spend_class, expires_at, key, source_type, source_id, effective_at}.
+-- Outcomes: done, replayed, mismatch.
+CREATE FUNCTION ledger_credit(steps jsonb)
+RETURNS TABLE (entry_id uuid, outcome text, balance_after bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    step record;
+    wallet billing_wallet%ROWTYPE;
+    known billing_ledgerentry%ROWTYPE;
+    moment timestamptz;
+BEGIN
+    FOR step IN
+        SELECT s.* FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+               entry_id uuid, customer_id uuid, amount bigint, type text, debit_account text, lot_kind text,
+               spend_class smallint, expires_at timestamptz, key text, source_type text, source_id text,
+               effective_at timestamptz)) WITH ORDINALITY AS s (
+               entry_id, customer_id, amount, type, debit_account, lot_kind, spend_class, expires_at, key,
+               source_type, source_id, effective_at, place)
+         ORDER BY s.customer_id, s.place
+    LOOP
+        PERFORM ledger_open_wallet(step.customer_id);
+        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
+        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
+        IF FOUND THEN
+            entry_id := known.id;
+            balance_after := known.balance_after_micro_rub;
+            outcome := CASE WHEN known.customer_id = step.customer_id AND known.type = step.type
+                             AND known.amount_micro_rub = step.amount AND known.source_id = step.source_id
+                            THEN 'replayed' ELSE 'mismatch' END;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        moment := ledger_clock();
+        balance_after := ledger_post(
+            wallet, step.entry_id, step.type, step.debit_account, 'wallet', step.amount, step.key, step.source_type,
+            step.source_id, '{}', '{}', coalesce(step.effective_at, moment), moment);
+        INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub, remaining_micro_rub,
+                    reserved_micro_rub, is_spent, expires_at, source_entry_id, created_at)
+        VALUES (step.customer_id, step.lot_kind, step.spend_class, step.amount, step.amount, 0, false,
+                step.expires_at, step.entry_id, moment);
+        entry_id := step.entry_id;
+        outcome := 'done';
+        RETURN NEXT;
+    END LOOP;
+END $$;
 
 -- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, partial, key,
 -- source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from
@@ -174,6 +223,44 @@ BEGIN
     RETURN balance;
 END $$;
 REVOKE EXECUTE ON FUNCTION ledger_post FROM PUBLIC;
+
+-- The next lines of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances and
+-- hashes are given here. For the functions here only: whoever could call it could write any line.
+CREATE FUNCTION ledger_post_all(lines billing_ledgerentry[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+    WITH line AS (
+        SELECT n.*, w.head_hash, w.seq + row_number() OVER wallet AS number, w.balance_micro_rub + (sum(
+                   CASE WHEN n.credit_account = 'wallet' THEN n.amount_micro_rub ELSE -n.amount_micro_rub END
+               ) OVER wallet)::bigint AS balance
+          FROM unnest(lines) WITH ORDINALITY AS n (
+               id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
+               balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids, lot_amounts, effective_at, created_at, hash, place)
+          JOIN billing_wallet w ON w.customer_id = n.customer_id
+        WINDOW wallet AS (PARTITION BY n.customer_id ORDER BY n.place)
+    ), chained AS (
+        SELECT l.*, ledger_chain(l.head_hash, ledger_line(
+                   l.customer_id, l.number, l.id, l.debit_account, l.credit_account, l.amount_micro_rub,
+                   l.balance, l.key
+               )) OVER (PARTITION BY l.customer_id ORDER BY l.place) AS next_hash
+          FROM line l
+    ), posted AS (
+        INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
+                    amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id,
+                    lot_ids, lot_amounts, effective_at, created_at, hash)
+        SELECT c.id, c.customer_id, c.number, c.type, c.debit_account, c.credit_account, c.amount_micro_rub, c.balance,
+               c.key, c.source_type, c.source_id, c.hold_id, c.lot_ids, c.lot_amounts, c.effective_at, c.created_at,
+               c.next_hash
+          FROM chained c
+    )
+    UPDATE billing_wallet w SET balance_micro_rub = n.balance, seq = n.number, head_hash = n.next_hash
+      FROM (SELECT DISTINCT ON (c.customer_id) c.customer_id, c.balance, c.number, c.next_hash
+              FROM chained c ORDER BY c.customer_id, c.place DESC) n
+     WHERE w.customer_id = n.customer_id;
+END $$;
+REVOKE EXECUTE ON FUNCTION ledger_post_all FROM PUBLIC;
 
 -- Money moves between system accounts, past every wallet: a provider's fee, a payout. Step: {entry_id, amount, type,
 -- debit_account, credit_account, key, source_type, source_id, effective_at}. Outcomes: done, replayed, mismatch.

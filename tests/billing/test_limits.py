@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from accounts.errors import UserNotFound
@@ -22,12 +23,13 @@ from billing.errors import (
 from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
 from billing.models import LotKind
 from billing.policies import NO_LIMIT, Policy
-from plyrum import clock
+from plyrum import clock as real_clock
 from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
 from tests import factories
 from tests.billing import books
 from tests.billing.books import RUB
+from tests.billing.fixtures import LedgerClock
 from tests.threads import at_once
 
 NOON = datetime(2032, 5, 1, 9, tzinfo=UTC)  # noon in Moscow
@@ -47,11 +49,11 @@ def operator() -> Actor:
 def own(customer: User, **amounts: int) -> None:
     wanted = {Window(name): amount for name, amount in amounts.items()}
     actor = Actor.customer(customer.id)
-    limits.set_own(customer_id=customer.id, limits=wanted, now=clock.now(), actor=actor)
+    limits.set_own(customer_id=customer.id, limits=wanted, now=real_clock.now(), actor=actor)
 
 
 def policy_of(customer: User, *, key: UUID | None = None, now: datetime | None = None) -> Policy:
-    return policies.of(customer.id, api_key_id=key, now=now or clock.now())
+    return policies.of(customer.id, api_key_id=key, now=now or real_clock.now())
 
 
 def applied(customer: User, key: UUID | None = None) -> dict[tuple[str, str], int]:
@@ -266,7 +268,7 @@ def test_customer_sets_and_reads_limits_over_the_api(client: Client, customer: U
     shown = got.json()
     assert shown["own"] == {**wanted, "hour_micro_rub": None, "month_micro_rub": None}
     by_window = {row["window"]: row for row in shown["limits"]}
-    assert by_window["day"]["resets_at"] > clock.rfc3339(clock.now())
+    assert by_window["day"]["resets_at"] > real_clock.rfc3339(real_clock.now())
     assert (by_window["day"]["used_micro_rub"], by_window["request"]["resets_at"]) == (0, None)
     assert shown["requests"] == {"tier": "free", "per_minute": 30, "per_hour": 600}
     assert not shown["spending_blocked"]
@@ -276,3 +278,60 @@ def test_customer_sets_and_reads_limits_over_the_api(client: Client, customer: U
         assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
     stranger = factories.bearer(factories.stranger())
     assert client.get("/api/account/limits", headers=stranger).json()["limits"] == []
+
+
+def hold(customer: User, amount: int) -> str:
+    """What the engine sends at this moment of the ledger's clock."""
+    found = policy_of(customer, now=clock_now()).steps()
+    return str(books.hold(customer.id, amount, limits=found)["outcome"])
+
+
+def clock_now() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_clock()")
+        moment: datetime = cursor.fetchone()[0]
+        return moment
+
+
+def test_day_ends_at_midnight_of_moscow(customer: User, clock: LedgerClock) -> None:
+    midnight = NOON + timedelta(hours=12)
+    books.credit(customer.id, 100 * RUB)
+    actor = Actor.customer(customer.id)
+    wanted = {Window.DAY: 10 * RUB, Window.MONTH: 15 * RUB}
+    limits.set_own(customer_id=customer.id, limits=wanted, now=NOON, actor=actor)
+    clock.stand_at(midnight - timedelta(microseconds=1))
+    assert [hold(customer, 10 * RUB), hold(customer, 1)] == ["held", "limit_exceeded"]
+
+    clock.stand_at(midnight)
+
+    assert [hold(customer, 6 * RUB), hold(customer, 5 * RUB)] == ["limit_exceeded", "held"]
+    used = {
+        meter.limit.window: meter.used_micro_rub
+        for meter in policies.meters(policy_of(customer), now=midnight)
+    }
+    assert used == {Window.DAY: 5 * RUB, Window.MONTH: 15 * RUB}
+    books.assert_right(customer.id)
+
+
+def test_what_was_spent_before_the_limit_counts_in_its_window(customer: User, operator: Actor) -> None:
+    books.credit(customer.id, 100 * RUB)
+    books.spend(customer.id, 7 * RUB)
+    own(customer, day=10 * RUB)
+
+    assert [hold(customer, 3 * RUB + 1), hold(customer, 3 * RUB)] == ["limit_exceeded", "held"]
+    own(customer, day=20 * RUB)  # what its counter knows is not counted twice
+    (meter,) = policies.meters(policy_of(customer), now=real_clock.now())
+    assert (meter.spent_micro_rub, meter.reserved_micro_rub) == (7 * RUB, 3 * RUB)
+    tomorrow = policy_of(customer, now=real_clock.now() + timedelta(days=1))
+    assert tomorrow.limits[0].before_micro_rub == 0
+    lifted = limits.lift(
+        subject=limits.user_subject(customer.id),
+        window=Window.DAY,
+        reason=WHY,
+        now=real_clock.now(),
+        actor=operator,
+    )
+    assert lifted.ends_at > real_clock.now()
+    assert hold(customer, 50 * RUB) == "held"
+    (meter,) = policies.meters(policy_of(customer), now=real_clock.now())
+    assert meter.used_micro_rub == 60 * RUB  # counted on
