@@ -16,6 +16,7 @@ from billing import limits, money, policies, windows
 from billing.forms import Facts, FactsForm
 from billing.limit_models import REASON_CHARS, RequestRate, SpendLimit, Window
 from billing.policies import AppliedLimit, Meter, Policy
+from billing.shapes import MICRO_PER_RUB
 from billing.templatetags.money import money as shown_money
 from billing.templatetags.money import money_exact
 from plyrum import clock
@@ -48,7 +49,7 @@ class RoubleField(forms.CharField):
         if not text:
             return None
         try:
-            micro_rub = money.from_person(text)
+            micro_rub = money.micro_units("".join(text.split()).replace(",", "."))
         except ValueError as error:
             raise ValidationError(_("Введите сумму в рублях, например 300 или 300,50.")) from error
         if micro_rub > limits.MOST_MICRO_RUB:
@@ -140,10 +141,15 @@ class RateForm(BaseDialogForm):  # type: ignore[misc]
 class OwnLimitsForm(forms.Form):
     """The customer's own limits on the wallet's page; an empty field is no limit."""
 
-    request = RoubleField(label=gettext_lazy("На один запрос"), required=False, max_length=AMOUNT_CHARS)
+    request = RoubleField(label=gettext_lazy("На запрос"), required=False, max_length=AMOUNT_CHARS)
     hour = RoubleField(label=gettext_lazy("На час"), required=False, max_length=AMOUNT_CHARS)
     day = RoubleField(label=gettext_lazy("На день"), required=False, max_length=AMOUNT_CHARS)
     month = RoubleField(label=gettext_lazy("На месяц"), required=False, max_length=AMOUNT_CHARS)
+
+    @staticmethod
+    def typed(amounts: dict[str, int]) -> dict[str, str]:
+        """Micro-RUB by window as people type them: 300 or 300,50."""
+        return {window: _typed(amount) for window, amount in amounts.items()}
 
     def wanted(self) -> dict[Window, int]:
         return {
@@ -151,6 +157,11 @@ class OwnLimitsForm(forms.Form):
             for window in Window
             if self.cleaned_data[window.value] is not None
         }
+
+
+def _typed(micro_rub: int) -> str:
+    whole, rest = divmod(micro_rub, MICRO_PER_RUB)
+    return f"{whole},{f'{rest:06d}'.rstrip('0').ljust(2, '0')}" if rest else str(whole)
 
 
 def liftable(policy: Policy) -> list[AppliedLimit]:
