@@ -11,7 +11,8 @@
 -- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its
 -- connection, and reading all rows for one cost ten times the time.
 --
--- They run as their owner (SECURITY DEFINER): the application role cannot write these tables in any other way.
+-- The functions that the application calls run as their owner (SECURITY DEFINER): its role cannot write these tables in
+-- any other way. Their parts run as whoever calls them, so that called by themselves they are refused by the tables.
 -- Edited in place until the first release; from then on a new version is a new file.
 
 -- No amount of money is ever below zero; a movement moves something. A domain, because the executor compiles
@@ -83,7 +84,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    plain boolean[] := ledger_hold_plain(steps);
+    plain boolean[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_hold_plain(steps) END;
     step jsonb;
     customer uuid;
     amount bigint;
@@ -185,64 +186,38 @@ BEGIN
 END $$;
 
 -- Lock all wallets of several steps, in order, and make in one statement the holds about which there is nothing to
--- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers which steps
--- are done, by their place; all others ledger_hold() takes one by one. It answers nothing for a single step.
+-- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers
+-- which steps are done, by their place; all others ledger_hold() takes one by one.
 CREATE FUNCTION ledger_hold_plain(steps jsonb) RETURNS boolean[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
+    ids uuid[];
     customers uuid[];
-    has_twins boolean;
+    amounts bigint[];
     moment timestamptz;
     done boolean[];
 BEGIN
-    IF jsonb_array_length(steps) < 2 THEN
-        RETURN NULL;
-    END IF;
-    SELECT array_agg(s.customer_id), count(DISTINCT s.id) < count(*) INTO customers, has_twins
-      FROM jsonb_to_recordset(steps) AS s (id uuid, customer_id uuid);
+    SELECT array_agg(s.id), array_agg(s.customer_id),
+           array_agg(CASE WHEN s.soft OR s.limits IS NOT NULL THEN 0 ELSE s.amount END)
+      INTO ids, customers, amounts
+      FROM jsonb_to_recordset(steps) AS s (id uuid, customer_id uuid, amount bigint, soft boolean, limits jsonb);
     PERFORM ledger_lock(customers);
     IF jsonb_path_exists(steps, '$[*].limits[0]') THEN
         PERFORM ledger_lock_counters(steps);
     END IF;
-    IF has_twins THEN
+    IF cardinality(ids) > (SELECT count(DISTINCT n.id) FROM unnest(ids) AS n (id)) THEN
         RETURN NULL;
     END IF;
     moment := ledger_clock();
     WITH step AS (
-        SELECT s.*, (sum(s.amount) OVER (wallet ORDER BY s.place))::bigint AS upto,
-               sum(s.amount) OVER wallet AS whole,
-               bool_or(s.soft OR s.amount = 0 OR s.limits IS NOT NULL) OVER wallet AS is_special
-          FROM ROWS FROM (jsonb_to_recordset(steps) AS (
-               id uuid, customer_id uuid, amount bigint, ttl_seconds int, soft boolean, limits jsonb))
-               WITH ORDINALITY AS s (id, customer_id, amount, ttl_seconds, soft, limits, place)
-        WINDOW wallet AS (PARTITION BY s.customer_id)
-    ), lot AS (
-        SELECT l.id, l.customer_id, l.remaining_micro_rub - l.reserved_micro_rub AS free,
-               (sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
-                   wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id))::bigint AS upto,
-               sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER wallet AS whole
-          FROM billing_creditlot l
-         WHERE l.customer_id = ANY (customers) AND NOT l.is_spent
-           AND l.remaining_micro_rub > l.reserved_micro_rub
-           AND (l.expires_at IS NULL OR l.expires_at > moment)
-        WINDOW wallet AS (PARTITION BY l.customer_id)
-    ), share AS (  -- steps and lots of a wallet laid side by side, each from where the one before it ended
-        SELECT s.place, array_agg(l.id ORDER BY l.upto) AS lot_ids,
-               array_agg(least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free)
-                         ORDER BY l.upto) AS lot_amounts
-          FROM step s
-          JOIN lot l ON l.customer_id = s.customer_id AND l.whole >= s.whole
-                        AND l.upto - l.free < s.upto AND l.upto > s.upto - s.amount
-         WHERE NOT s.is_special
-         GROUP BY s.place
+        SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (id uuid, ttl_seconds int)) WITH ORDINALITY
+               AS s (id, ttl_seconds, place)
     ), made AS (
         INSERT INTO billing_hold AS h (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
                                        lot_amounts, counter_ids, expires_at, created_at)
-        SELECT s.id, s.customer_id, s.amount, 0, 'open', a.lot_ids, a.lot_amounts, '{}',
+        SELECT s.id, customers[s.place], amounts[s.place], 0, 'open', a.lot_ids, a.lot_amounts, '{}',
                moment + make_interval(secs => s.ttl_seconds), moment
-          FROM step s JOIN share a ON a.place = s.place
+          FROM ledger_shares(customers, amounts, moment) a JOIN step s ON s.place = a.place
         ON CONFLICT DO NOTHING RETURNING h.id, h.lot_ids, h.lot_amounts
     ), reserved AS (
         UPDATE billing_creditlot l SET reserved_micro_rub = l.reserved_micro_rub + t.amount
@@ -253,7 +228,33 @@ BEGIN
     SELECT array_agg(m.id IS NOT NULL ORDER BY s.place) INTO done FROM step s LEFT JOIN made m ON m.id = s.id;
     RETURN done;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_hold_plain FROM PUBLIC;
+
+-- Which lots several steps take how much from, in spend order: a wallet's steps and its lots are laid side by side,
+-- each from where the one before it ended. Only of wallets, which are locked, whose steps are all above nothing
+-- and for all of them together enough is free. One statement without settings of its own: it is inlined.
+CREATE FUNCTION ledger_shares(customers uuid[], amounts bigint[], moment timestamptz)
+RETURNS TABLE (place bigint, lot_ids bigint[], lot_amounts bigint[])
+LANGUAGE sql STABLE AS $$
+    SELECT s.place, array_agg(l.id ORDER BY l.upto),
+           array_agg(least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free) ORDER BY l.upto)
+      FROM (SELECT n.customer_id, n.amount, n.place, min(n.amount) OVER wallet AS least,
+                   sum(n.amount) OVER wallet AS whole,
+                   (sum(n.amount) OVER (wallet ORDER BY n.place))::bigint AS upto
+              FROM unnest(customers, amounts) WITH ORDINALITY AS n (customer_id, amount, place)
+            WINDOW wallet AS (PARTITION BY n.customer_id)) s
+      JOIN (SELECT l.id, l.customer_id, l.remaining_micro_rub - l.reserved_micro_rub AS free,
+                   sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER wallet AS whole,
+                   (sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
+                       wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id))::bigint AS upto
+              FROM billing_creditlot l
+             WHERE l.customer_id = ANY (customers) AND NOT l.is_spent
+               AND l.remaining_micro_rub > l.reserved_micro_rub
+               AND (l.expires_at IS NULL OR l.expires_at > moment)
+            WINDOW wallet AS (PARTITION BY l.customer_id)) l
+        ON l.customer_id = s.customer_id AND l.upto - l.free < s.upto AND l.upto > s.upto - s.amount
+     WHERE s.least > 0 AND l.whole >= s.whole
+     GROUP BY s.place
+$$;
 
 -- Resolve holds: capture `amount` (0 releases), give the rest back, write the usage rows of the work.
 -- Step: {hold_id, customer_id, amount, entry_id, key, source_type, source_id, usage: [usage rows]}.
@@ -265,7 +266,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    plain bigint[] := ledger_settle_plain(steps);
+    plain bigint[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_settle_plain(steps) END;
     step jsonb;
     customer uuid;
     amount bigint;
@@ -365,9 +366,7 @@ END $$;
 
 -- Write the usage rows of those settle steps that have a moment, at that moment.
 CREATE FUNCTION ledger_use(steps jsonb, moments timestamptz[]) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
                 output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
@@ -388,15 +387,12 @@ BEGIN
            price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean)
      WHERE moments[s.place] IS NOT NULL;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_use FROM PUBLIC;
 
 -- Lock all wallets of several steps, in order, and resolve in one statement the holds that are open for what is asked.
 -- Answers what each of them held, by the step's place; all others ledger_settle() takes one by one, to
--- say what became of them. It answers nothing for a single step.
+-- say what became of them.
 CREATE FUNCTION ledger_settle_plain(steps jsonb) RETURNS bigint[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[];
     has_twins boolean;
@@ -406,9 +402,6 @@ DECLARE
     counted uuid[];
     lines billing_ledgerentry[];
 BEGIN
-    IF jsonb_array_length(steps) < 2 THEN
-        RETURN NULL;
-    END IF;
     SELECT array_agg(s.customer_id), count(DISTINCT s.hold_id) < count(s.hold_id) INTO customers, has_twins
       FROM jsonb_to_recordset(steps) AS s (hold_id uuid, customer_id uuid);
     PERFORM ledger_lock(customers);
@@ -458,7 +451,6 @@ BEGIN
     END IF;
     RETURN resolved;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_settle_plain FROM PUBLIC;
 
 -- How much of a charge each lot of its hold pays, in spend order.
 CREATE FUNCTION ledger_used(amount bigint, shares bigint[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
