@@ -76,7 +76,7 @@ class SpendingActs(MoneyActs):
         )
 
     @action(  # type: ignore[untyped-decorator]
-        description=_("Снять лимит до конца окна"),
+        description=_("Снять лимит"),
         url_path="lift",
         icon="lock_open_right",
         permissions=["act", "lift"],

@@ -29,6 +29,7 @@ SHARED = (
     ("anonymous:each", gettext_lazy("без входа: каждый (пока таких запросов нет)")),
     ("anonymous:all", gettext_lazy("без входа: все вместе (пока таких запросов нет)")),
 )
+KINDS = {"user": gettext_lazy("клиент"), "key": gettext_lazy("ключ"), "gift": gettext_lazy("подарки")}
 
 
 def reason_field() -> forms.CharField:
@@ -175,12 +176,12 @@ def name_of(limit: AppliedLimit) -> str:
         "amount": shown_money(limit.limit_micro_rub),
         "window": Window(limit.window).label,
         "until": until,
-        "kind": limit.kind,
+        "kind": KINDS[limit.kind],
     }
 
 
 def meter_fact(meter: Meter) -> tuple[str, str]:
-    name = f"{meter.limit.window.label} ({meter.limit.kind})"
+    name = f"{meter.limit.window.label} ({KINDS[meter.limit.kind]})"
     if meter.resets_at is None:
         return name, shown_money(meter.limit.limit_micro_rub)
     used, most = shown_money(meter.used_micro_rub), shown_money(meter.limit.limit_micro_rub)

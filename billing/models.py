@@ -169,6 +169,9 @@ class CreditLot(models.Model):
                 name="billing_lot_alive",
                 condition=Q(is_spent=False),
             ),
+            models.Index(  # who ever had money that was not given
+                fields=["customer_id"], name="billing_lot_not_given", condition=~Q(kind="bonus")
+            ),
             models.Index(
                 fields=["expires_at"],
                 name="billing_lot_due",

@@ -35,8 +35,8 @@ WITH facts AS (
                       AND NOT l.is_spent AND l.kind <> 'bonus') AS has_own_money,
            EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND NOT l.is_spent AND l.kind IN ('monthly', 'rollover')) AS has_plan,
-           EXISTS (SELECT 1 FROM billing_ledgerentry e WHERE e.customer_id = %(customer_id)s::uuid
-                      AND e.credit_account = 'wallet' AND e.type IN ('topup', 'admin_adjustment')) AS has_paid
+           EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
+                      AND l.kind <> 'bonus') AS has_paid  -- also what is spent by now
 ), applying AS (
     SELECT s.id, s.limit_micro_rub, s."window",
            CASE WHEN s."window" = 'request' THEN 0
@@ -217,7 +217,8 @@ class Meter:
 
 def meters(policy: Policy, *, now: datetime) -> list[Meter]:
     """The limits whose numbers may be shown to the customer."""
-    shown = [limit for limit in policy.limits if not limit.is_shared]
+    shown = [limit for window in Window for limit in policy.limits if limit.window == window]
+    shown = [limit for limit in shown if not limit.is_shared]
     counters = {
         (row.subject, row.window, row.window_start): row
         for row in LimitCounter.objects.filter(

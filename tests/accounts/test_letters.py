@@ -18,6 +18,11 @@ CONTEXT = {
     "at": datetime(2026, 11, 20, 11, 2, tzinfo=UTC),
     "ip": "192.0.2.1",
     "request_id": "request-77",
+    "mark": 90,
+    "window": "day",
+    "spent_micro_rub": 270_000_000,
+    "limit_micro_rub": 300_000_000,
+    "resets_at": "21.11.2026 00:00",
 }
 
 

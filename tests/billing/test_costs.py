@@ -189,7 +189,7 @@ def test_report_filters_and_sums(client: Client, sold: dict[str, Any]) -> None:
     whole = page()
     assert "350,00 ₽" in whole
     assert "−50,00 ₽" in whole  # the margin of the last day
-    assert 'class="chart"' in whole
+    assert 'class="day-bars"' in whole
     assert "tests/b" in page(by="model")
     assert str(other) in page(by="customer_id", model="tests/b")
     assert "100,00 ₽" in page(customer=str(other))

@@ -12,8 +12,9 @@ from django.test import Client
 from accounts.models import Notice, User
 from accounts.tasks import send_notice
 from auditlog.actors import Actor
-from billing import limit_alerts, limits, policies, tasks, windows
+from billing import checks, limit_alerts, limits, policies, tasks, windows
 from billing.limit_models import LimitLift, RequestRate, SpendingBlock, SpendLimit, Window
+from billing.models import LotKind
 from playground import words
 from plyrum import clock as real_clock
 from plyrum.errors import PlyrumError
@@ -97,7 +98,7 @@ def operator(client: Client) -> User:
 def test_operator_limits_lifts_and_stops_on_the_wallets_page(client: Client) -> None:
     customer = factories.customer()
     wallet = f"/admin/billing/wallet/{customer.id}"
-    assert "Снять лимит до конца окна" not in page(client, f"{wallet}/change/")
+    assert "Снять лимит" not in page(client, f"{wallet}/change/")
 
     assert "Лимит поставлен" in send(client, f"{wallet}/limit/", window="day", amount="300,50")
     assert "300,50 ₽" in page(client, f"{wallet}/lift/")
@@ -147,12 +148,17 @@ def _common_budget(client: Client, operator: User) -> Iterator[None]:
 @pytest.mark.usefixtures("_common_budget")
 def test_common_budget_and_rates_are_set_on_their_lists(client: Client) -> None:
     row = SpendLimit.objects.get(subject="gift:all")
+    books.credit(uuid7(), RUB, kind=LotKind.BONUS)
+    assert checks.gifts_have_a_budget(databases=["default"]) == []
     before = RequestRate.objects.get(pk="plan")
 
     assert "Лимит снят" in send(client, f"/admin/billing/spendlimit/{row.pk}/lift/")
     assert LimitLift.objects.get(subject="gift:all").ends_at == windows.end_of(Window.MONTH, real_clock.now())
     same = {"tier": "plan", "per_minute": before.per_minute, "per_hour": before.per_hour}
     assert "Частота запросов изменена" in send(client, "/admin/billing/requestrate/change-rate/", **same)
+    SpendLimit.objects.filter(pk=row.pk).delete()
+    assert [found.id for found in checks.gifts_have_a_budget(databases=["default"])] == ["billing.W001"]
+    assert checks.gifts_have_a_budget() == []
     wrong = same | {"per_hour": 1}
     assert "проверьте числа" in send(client, "/admin/billing/requestrate/change-rate/", **wrong)
 
