@@ -8,6 +8,7 @@ import pytest
 from django.db import transaction
 from django.test import Client
 
+from accounts import roles
 from billing import costs, ledger, prices, pricing, tasks
 from billing.cost_models import CostDay, CustomerRisk
 from billing.costs import Facts, Level, Reason
@@ -164,7 +165,7 @@ def test_risk_follows_the_written_rules(facts: Facts, level: Level, reasons: lis
     assert costs.judge(facts) == (level, reasons)
 
 
-def test_report_filters_and_sums(client: Client, sold: dict[str, Any]) -> None:
+def test_report_filters_and_sums(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     customer, other = uuid7(), uuid7()
     for day, who, model, revenue in (
         (1, customer, "tests/a", 200),
@@ -215,5 +216,8 @@ def test_report_filters_and_sums(client: Client, sold: dict[str, Any]) -> None:
     listed = client.get("/admin/billing/customerrisk/", {"q": str(customer)}).content.decode()
     assert "ответы стоят дороже, чем приносят" in listed
     assert client.get(f"/admin/billing/customerrisk/{risk.pk}/change/").status_code == 200
+    client.force_login(factories.operator("support"))
+    monkeypatch.setitem(roles.MAY_VIEW, "support", frozenset({"accounts"}))
+    assert client.get("/admin/billing/costday/").status_code == 403
     client.force_login(factories.customer())
     assert client.get("/admin/billing/costday/").status_code == 302

@@ -102,14 +102,21 @@ def test_operator_limits_lifts_and_stops_on_the_wallets_page(client: Client) -> 
 
     assert "Лимит поставлен" in send(client, f"{wallet}/limit/", window="day", amount="300,50")
     assert "300,50 ₽" in page(client, f"{wallet}/lift/")
-    row = SpendLimit.objects.get(subject=f"user:{customer.id}")
+    row = SpendLimit.objects.get(subject=f"user:{customer.id}", window="day")
     lifted = send(client, f"{wallet}/lift/", limit=f"user:{customer.id} day")
     assert "Лимит снят до конца окна" in lifted
-    assert LimitLift.objects.filter(subject=row.subject).count() == 1
+    lift = LimitLift.objects.get(subject=row.subject)
+    send(client, f"{wallet}/limit/", window="request", amount="5")
+    told = page(client, f"{wallet}/limit/")  # the next form says what applies
+    assert "0 ₽ из 300,50 ₽, снят" in told
+    assert "запрос (клиент)" in told
     assert "Траты закрыты" in send(client, f"{wallet}/stop-spending/")
     assert "Открыть траты" in page(client, f"{wallet}/change/")
     assert "Траты открыты" in send(client, f"{wallet}/allow-spending/")
     assert SpendingBlock.objects.get(customer_id=customer.id).lift_reason == WHY
+    block = SpendingBlock.objects.get(customer_id=customer.id)
+    for path in (f"limitlift/{lift.pk}", f"spendingblock/{block.pk}", "requestrate/plan"):
+        page(client, f"/admin/billing/{path}/change/")
     short = client.post(f"{wallet}/stop-spending/", {"_form_submitted": "True", "reason": "так"})
     assert short.status_code == 200
     assert SpendingBlock.objects.filter(customer_id=customer.id, lifted_at=None).count() == 0
@@ -117,6 +124,7 @@ def test_operator_limits_lifts_and_stops_on_the_wallets_page(client: Client) -> 
     listed = page(client, "/admin/billing/spendlimit/", q=str(customer.id))
     assert row.subject in listed
     assert "Убрать лимит" in page(client, f"/admin/billing/spendlimit/{row.pk}/change/")
+    assert f"user:{customer.id}, день" in page(client, f"/admin/billing/spendlimit/{row.pk}/remove/")
     assert "Лимит убран" in send(client, f"/admin/billing/spendlimit/{row.pk}/remove/")
     assert not SpendLimit.objects.filter(pk=row.pk).exists()
     for name in ("limitlift", "spendingblock", "requestrate"):

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from django.core.cache import caches
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 
 from accounts.errors import UserNotFound
 from accounts.models import User
@@ -280,10 +281,37 @@ def test_customer_sets_and_reads_limits_over_the_api(client: Client, customer: U
     assert client.get("/api/account/limits", headers=stranger).json()["limits"] == []
 
 
+def test_refusal_of_a_common_budget_keeps_its_numbers_to_itself(customer: User) -> None:
+    common = policies.AppliedLimit("gift:all", Window.DAY, 500 * RUB, 0, is_lifted=False)
+
+    refused = policies.limit_reached(common, None, now=NOON)
+
+    assert refused.extra == {
+        "subject_kind": "gift",
+        "window": "day",
+        "resets_at": "2032-05-01T21:00:00.000000Z",
+    }
+    assert refused.retry_after_seconds == 12 * 3600
+    own_limit = policies.AppliedLimit(f"user:{customer.id}", Window.DAY, 5, 2, is_lifted=False)
+    assert policies.limit_reached(own_limit, None, now=NOON).extra["used_micro_rub"] == 2
+
+
+def test_act_stands_when_engines_cannot_be_told(customer: User) -> None:
+    dead = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+    with override_settings(CACHES=dead):
+        own(customer, day=RUB)
+    caches.close_all()
+
+    assert limits.own(customer.id) == {"day": RUB}
+
+
 def hold(customer: User, amount: int) -> str:
-    """What the engine sends at this moment of the ledger's clock."""
-    found = policy_of(customer, now=clock_now()).steps()
-    return str(books.hold(customer.id, amount, limits=found)["outcome"])
+    """What the engine sends at this moment of the ledger's clock: held, or the window that is full."""
+    policy = policy_of(customer, now=clock_now())
+    answer = books.hold(customer.id, amount, limits=policy.steps())
+    if answer["outcome"] == "limit_exceeded":
+        return policy.counted[answer["limit_place"]].window.value
+    return str(answer["outcome"])
 
 
 def clock_now() -> datetime:
@@ -300,11 +328,11 @@ def test_day_ends_at_midnight_of_moscow(customer: User, clock: LedgerClock) -> N
     wanted = {Window.DAY: 10 * RUB, Window.MONTH: 15 * RUB}
     limits.set_own(customer_id=customer.id, limits=wanted, now=NOON, actor=actor)
     clock.stand_at(midnight - timedelta(microseconds=1))
-    assert [hold(customer, 10 * RUB), hold(customer, 1)] == ["held", "limit_exceeded"]
+    assert [hold(customer, 10 * RUB), hold(customer, 1)] == ["held", "day"]
 
     clock.stand_at(midnight)
 
-    assert [hold(customer, 6 * RUB), hold(customer, 5 * RUB)] == ["limit_exceeded", "held"]
+    assert [hold(customer, 6 * RUB), hold(customer, 5 * RUB)] == ["month", "held"]
     used = {
         meter.limit.window: meter.used_micro_rub
         for meter in policies.meters(policy_of(customer), now=midnight)
@@ -318,7 +346,7 @@ def test_what_was_spent_before_the_limit_counts_in_its_window(customer: User, op
     books.spend(customer.id, 7 * RUB)
     own(customer, day=10 * RUB)
 
-    assert [hold(customer, 3 * RUB + 1), hold(customer, 3 * RUB)] == ["limit_exceeded", "held"]
+    assert [hold(customer, 3 * RUB + 1), hold(customer, 3 * RUB)] == ["day", "held"]
     own(customer, day=20 * RUB)  # what its counter knows is not counted twice
     (meter,) = policies.meters(policy_of(customer), now=real_clock.now())
     assert (meter.spent_micro_rub, meter.reserved_micro_rub) == (7 * RUB, 3 * RUB)

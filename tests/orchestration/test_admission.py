@@ -20,6 +20,7 @@ from auditlog.actors import Actor
 from billing import limits, policies, request_rates
 from billing.errors import LimitNotFound
 from billing.limit_models import RequestRate, Window
+from orchestration import admission
 from orchestration.admission import Admission
 from orchestration.coalescer import Reader
 from orchestration.engine import conninfo
@@ -152,6 +153,18 @@ def test_policy_is_asked_once_and_again_when_it_changed(settings: Settings) -> N
     assert with_admissions(work, settings, "") == (1, [(), (), ("day",)])
 
 
+def test_memory_is_bounded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MOST_KNOWN", 2)
+    users = [factories.customer() for _ in range(4)]
+
+    async def work(one: Admission) -> tuple[int, int]:
+        for user in users:
+            await one.admit(user.id, (await one.policy(asked(user))).rates)
+        return len(one._known), len(one._portions)
+
+    assert with_admissions(work, settings, "") == (2, 2)
+
+
 def set_day(user: User) -> None:
     """In a thread of its own, so with a connection of its own."""
     actor = Actor.customer(user.id)
@@ -202,6 +215,9 @@ def test_other_doors_spend_the_same_tokens(settings: Settings) -> None:
         refused = client.get(page, {"format": "csv"}, follow=True)
         assert refused.redirect_chain[-1][0].startswith(place)
         assert "Слишком много запросов" in refused.content.decode()
+    question = {"text": "Привет", "model": "auto"}
+    hint = client.post("/app/chat/estimate", question)
+    assert (hint.status_code, hint.json()["code"]) == (429, "rate_limited")
     settings.PLYRUM_ENFORCE_REQUEST_RATES = False
     assert client.get("/api/usage/export", headers=bearer).status_code == 200
 
