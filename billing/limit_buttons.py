@@ -3,6 +3,7 @@
 Each calls one act of `billing/limits.py` or `billing/request_rates.py` and tells the outcome.
 """
 
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -155,7 +156,8 @@ class LimitActs(MoneyActs):
     def has_counted_permission(self, request: HttpRequest, object_id: str = "") -> bool:
         """A limit whose own counter can be lifted."""
         rows = SpendLimit.objects.filter(pk=self.id_from_path(object_id)).exclude(window=Window.REQUEST)
-        return rows.exclude(subject__endswith=":each").exclude(subject__startswith="anonymous:").exists()
+        own = Q(subject__startswith="user:") | Q(subject__startswith="key:") | Q(subject="gift:all")
+        return rows.filter(own).exists()
 
     def has_operators_permission(self, request: HttpRequest, object_id: str = "") -> bool:
         """What a customer set is theirs."""
@@ -171,7 +173,7 @@ class LimitActs(MoneyActs):
         dialog={
             "title": _("Поставить общий лимит"),
             "description": _(
-                "Для денег, которых никто не вносил. Остаток общего бюджета клиентам не показан."
+                "Для каждого такого клиента или для всех вместе. Остаток общего бюджета клиентам не показан."
             ),
             "form_class": SharedLimitForm,
             "form_submit_text": _("Поставить"),

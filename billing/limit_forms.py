@@ -24,6 +24,9 @@ from plyrum import clock
 MIN_REASON_CHARS = 10  # shorter says nothing
 AMOUNT_CHARS = 20
 SHARED = (
+    ("tier:free", gettext_lazy("каждый, кто не пополнял")),
+    ("tier:paid", gettext_lazy("каждый, кто пополнял")),
+    ("tier:plan", gettext_lazy("каждый с тарифом")),
     ("gift:each", gettext_lazy("подарки: каждый, у кого нет своих денег")),
     ("gift:all", gettext_lazy("подарки: все вместе")),
     ("anonymous:each", gettext_lazy("без входа: каждый (пока таких запросов нет)")),

@@ -25,8 +25,9 @@ class Window(models.TextChoices):
 class SpendLimit(models.Model):
     """At most so much in a window for a subject; of several rows the lowest counts.
 
-    Subjects: `user:<id>` and `key:<id>`; `gift:each` (every customer without money of their own) and
-    `gift:all` (all of them together); `anonymous:each` and `anonymous:all`, which nothing spends from yet.
+    Subjects: `user:<id>` and `key:<id>`; `tier:free`, `tier:paid`, `tier:plan` (every customer of that tier);
+    `gift:each` (every customer without money of their own) and `gift:all` (all of them together);
+    `anonymous:each` and `anonymous:all`, which nothing spends from yet.
     """
 
     class SetBy(models.TextChoices):

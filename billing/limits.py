@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 MOST_MICRO_RUB = 100_000_000_000_000  # a hundred million roubles: above it a limit is a slip of the finger
 SetBy: TypeAlias = SpendLimit.SetBy
 _ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_SUBJECT = re.compile(rf"(?:user|key):{_ID}|(?:gift|anonymous):(?:each|all)")
+_SUBJECT = re.compile(rf"(?:user|key):{_ID}|(?:gift|anonymous):(?:each|all)|tier:(?:free|paid|plan)")
 _COUNTED_SUBJECT = re.compile(rf"(?:user|key|gift):{_ID}|gift:all")
 
 
@@ -85,7 +85,7 @@ def set_limit(
     Raises InvalidRequest (subject, amount, reason), UserNotFound, OwnWallet.
     """
     if not _SUBJECT.fullmatch(subject):
-        raise _wrong("subject", "A limit is for user:<id>, key:<id>, gift:each, gift:all or anonymous.")
+        raise _wrong("subject", "A limit is for user:<id>, key:<id>, tier:<name>, gift:<each or all>.")
     _require_amount(limit_micro_rub)
     _require_customer(subject, actor)
     row, _ = SpendLimit.objects.update_or_create(

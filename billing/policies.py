@@ -30,22 +30,29 @@ SHARED_SUBJECTS = ("gift:all",)
 # Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money in the
 # wallet spends gifts: only then the gift limits apply. Source: docs/decisions/0025-limits-of-spending.md.
 POLICY_SQL = """
-WITH facts AS (
+WITH money AS (
     SELECT EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND NOT l.is_spent AND l.kind <> 'bonus') AS has_own_money,
            EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND NOT l.is_spent AND l.kind IN ('monthly', 'rollover')) AS has_plan,
            EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND l.kind <> 'bonus') AS has_paid  -- also what is spent by now
+), facts AS (
+    SELECT m.has_own_money,
+           CASE WHEN m.has_plan THEN 'plan' WHEN m.has_paid THEN 'paid' ELSE 'free' END AS tier
+      FROM money m
 ), applying AS (
     SELECT s.id, s.limit_micro_rub, s."window",
            CASE WHEN s."window" = 'request' THEN 0
                 WHEN date_trunc(s."window", s.created_at, 'Europe/Moscow')
                      = date_trunc(s."window", %(now)s::timestamptz, 'Europe/Moscow')
                 THEN s.spent_before_micro_rub ELSE 0 END AS before,
-           CASE s.subject WHEN 'gift:each' THEN 'gift:' || %(customer_id)s::text ELSE s.subject END AS subject
+           CASE WHEN s.subject = 'gift:each' THEN 'gift:' || %(customer_id)s::text
+                WHEN s.subject LIKE 'tier:%%' THEN 'user:' || %(customer_id)s::text
+                ELSE s.subject END AS subject
       FROM billing_spendlimit s, facts f
-     WHERE s.subject IN ('user:' || %(customer_id)s::text, 'key:' || %(api_key_id)s::uuid::text)
+     WHERE s.subject IN ('user:' || %(customer_id)s::text, 'tier:' || f.tier,
+                         'key:' || %(api_key_id)s::uuid::text)
         OR (s.subject IN ('gift:each', 'gift:all') AND NOT f.has_own_money)
 )
 SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
@@ -59,7 +66,7 @@ SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
                FROM applying a ORDER BY a.id) AS lifted,
        r.tier, r.per_minute, r.per_hour
   FROM facts f, billing_requestrate r
- WHERE r.tier = CASE WHEN f.has_plan THEN 'plan' WHEN f.has_paid THEN 'paid' ELSE 'free' END
+ WHERE r.tier = f.tier
 """
 
 

@@ -156,6 +156,29 @@ def test_gift_limits_apply_while_there_is_no_other_money(customer: User, operato
     assert paid.limits == ()
 
 
+def test_limit_of_a_tier_is_each_customers_own(customer: User, operator: Actor) -> None:
+    own(customer, day=5 * RUB)
+    facts = {"window": Window.DAY, "reason": WHY, "now": real_clock.now(), "actor": operator}
+    rows = [
+        limits.set_limit(subject=f"tier:{tier}", limit_micro_rub=amount, **facts)  # type: ignore[arg-type]
+        for tier, amount in (("plan", 3 * RUB), ("paid", 9 * RUB))
+    ]
+    try:
+        free = applied(customer)
+        books.credit(customer.id, 100 * RUB, kind=LotKind.MONTHLY)
+        planned = policy_of(customer)
+        assert [hold(customer, 3 * RUB), hold(customer, 1)] == ["held", "day"]
+    finally:  # they apply to everybody: other tests must not meet them
+        for row in rows:
+            limits.remove_limit(limit_id=row.pk, reason=WHY, actor=operator)
+
+    assert free == {("user", "day"): 5 * RUB}
+    assert [(limit.subject, limit.limit_micro_rub) for limit in planned.limits] == [
+        (limits.user_subject(customer.id), 3 * RUB)
+    ]
+    assert hold(customer, 2 * RUB) == "held"  # the same counter, now by the customer's own limit
+
+
 def test_tier_follows_the_money(customer: User) -> None:
     assert policy_of(customer).tier == "free"
     books.credit(customer.id, RUB)
