@@ -259,6 +259,8 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
 # --- Money ------------------------------------------------------------------------------------------------
 # Outside development a run without money is refused; in development it goes on with what is there.
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
+# Outside development customers ask as often as their tier may (table billing.RequestRate).
+PLYRUM_ENFORCE_REQUEST_RATES = env.bool("PLYRUM_ENFORCE_REQUEST_RATES", default=IS_PRODUCTION)
 # Roubles that one operator's act may give or take at most, and that one operator may move alone within a day;
 # above it a second one must approve (by default what a customer may top up at once).
 PLYRUM_ADMIN_CREDIT_MAX_RUB = env.int("PLYRUM_ADMIN_CREDIT_MAX_RUB", default=1_000_000)
@@ -369,6 +371,7 @@ SELLER = {
 API_ROUTERS = [
     ("/auth", "accounts.api.auth_router"),
     ("/account", "accounts.api.account_router"),
+    ("/account/limits", "billing.api.limits_router"),
     ("/balance", "billing.api.balance_router"),
     ("/billing", "billing.api.router"),
     ("/payments", "payments.api.router"),
@@ -382,6 +385,7 @@ WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id
 LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
 # What `verify_ledger` asks beside billing's own checks.
 LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]
+ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
@@ -451,6 +455,11 @@ UNFOLD = {
                         "title": _("Резервы"),
                         "icon": "lock_clock",
                         "link": reverse_lazy("admin:billing_hold_changelist"),
+                    },
+                    {
+                        "title": _("Себестоимость и лимиты"),
+                        "icon": "monitoring",
+                        "link": reverse_lazy("admin:billing_costday_changelist"),
                     },
                     {
                         "title": _("Запросы операторов"),
