@@ -15,7 +15,7 @@ def make_rates(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0009_limit_counters'),
+        ('billing', '0020_rollover_clearing'),
     ]
 
     operations = [

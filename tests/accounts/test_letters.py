@@ -23,6 +23,8 @@ CONTEXT = {
     "spent_micro_rub": 270_000_000,
     "limit_micro_rub": 300_000_000,
     "resets_at": "21.11.2026 00:00",
+    "plan": "Start",
+    "price_micro_rub": 300_000_000,
 }
 
 
