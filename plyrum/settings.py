@@ -381,11 +381,11 @@ API_ROUTERS = [
     ("/usage", "orchestration.api.usage_router"),
 ]
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
+ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id and now, in that act
 LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
 # What `verify_ledger` asks beside billing's own checks.
 LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]
-ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
