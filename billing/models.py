@@ -8,10 +8,12 @@ checked several times faster than a table's CHECK, which is compiled anew for ev
 """
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from billing import watch_models  # noqa: F401 - Django finds the tables there through this module
 from plyrum.ids import uuid7
 
 # The application role may read these; only the ledger's functions (as the owner) write them.
@@ -115,6 +117,7 @@ class LedgerEntry(models.Model):
                 name="billing_entry_debts",
                 condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
             ),
+            BrinIndex(fields=["created_at"], name="billing_entry_by_time", autosummarize=True),
         ]
 
     def __str__(self) -> str:
@@ -407,7 +410,9 @@ class UsageEvent(models.Model):
         verbose_name_plural = "использование"
         indexes = [
             models.Index(fields=["customer_id", "-id"], name="billing_usage_of_customer"),
+            models.Index(fields=["customer_id", "created_at"], name="billing_usage_of_customer_time"),
             models.Index(fields=["run_id"], name="billing_usage_of_run"),
+            BrinIndex(fields=["created_at"], name="billing_usage_by_time", autosummarize=True),
         ]
 
     def __str__(self) -> str:

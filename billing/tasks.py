@@ -9,7 +9,7 @@ from celery import shared_task
 from auditlog import jobs
 from auditlog.actors import Actor
 from auditlog.models import JobRun
-from billing import acts, daily_roots, ledger, rates, verification
+from billing import acts, daily_roots, ledger, rates, rollups, verification
 from billing.verification import BooksBrokenError, BooksNotProvedError
 from plyrum import clock
 
@@ -102,6 +102,18 @@ def close_days(slot: str = "", **_: object) -> str:
         slot=slot or jobs.slot_of(now - daily_roots.GRACE, DAY_SECONDS),
         now=now,
         work=lambda: close_proved_days(now),
+    )
+
+
+@shared_task(time_limit=VERIFY_SECONDS)
+def roll_usage(slot: str = "", **_: object) -> str:
+    """Roll up the usage of days that are over; a day in which somebody still writes waits an hour more."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.roll_usage",
+        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
+        now=now,
+        work=lambda: {"days": rollups.roll(now=now)},
     )
 
 

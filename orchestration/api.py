@@ -128,8 +128,13 @@ def export_usage(request: HttpRequest, query: Query[UsageExportQuery]) -> Stream
 
 @usage_router.get("/summary", summary="Usage by day, model or key")
 def summarise_usage(request: HttpRequest, query: Query[SummaryQuery]) -> dict[str, Any]:
-    rows = money.usage(request.credential.user_id, since=query.from_, until=query.to)  # type: ignore[attr-defined]
-    return {"group_by": query.group_by, "items": money.usage_summary(rows, query.group_by)}
+    items = money.usage_summary(
+        request.credential.user_id,  # type: ignore[attr-defined]
+        group_by=query.group_by,
+        since=query.from_,
+        until=query.to,
+    )
+    return {"group_by": query.group_by, "items": items}
 
 
 def _offer(offer: Offer) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from auditlog.models import JobRun
 from billing.models import EntryType, Hold, LedgerEntry, OperatorRequest
 from billing.templatetags.money import money
-from orchestration import catalogue, daily
+from orchestration import catalogue
 from orchestration.models import Run, RunState
 from payments.models import Payment, WebhookEvent
 from plyrum import clock
@@ -46,7 +46,7 @@ def dashboard(request: HttpRequest, context: Context) -> Context:
 
 def _money_today() -> list[Context]:
     """Sums of Moscow's day so far."""
-    today = LedgerEntry.objects.filter(created_at__gte=daily.start_of(timezone.localdate()))
+    today = LedgerEntry.objects.filter(created_at__gte=clock.start_of(timezone.localdate()))
     sums = dict(today.values_list("type").annotate(total=Sum("amount_micro_rub")))
     return [
         _fact(_("Пополнения"), money(int(sums.get(EntryType.TOPUP, 0))), _entries(EntryType.TOPUP)),
