@@ -11,7 +11,7 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts import blocking
-from accounts.models import RefreshFamily, User
+from accounts.models import Notice, RefreshFamily, User
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 
 
@@ -103,3 +103,25 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
             "ip",
             "user_agent",
         ]
+
+
+@admin.register(Notice)
+class NoticeAdmin(ReadOnlyAdmin):
+    """What a letter says stays out of sight."""
+
+    list_display = ["id", "user_id", "letter", "outcome", "attempts", "created_at", "finished_at"]
+    list_filter = ["outcome", "letter", "created_at"]
+    search_fields = ["id__exact", "user_id__exact", "key"]
+    ordering = ["-id"]
+    fields = [
+        "id",
+        "user_id",
+        "letter",
+        "key",
+        "outcome",
+        "attempts",
+        "error",
+        "next_attempt_at",
+        "created_at",
+    ]
+    readonly_fields = [*fields, "finished_at"]

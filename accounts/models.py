@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
@@ -58,7 +59,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         constraints = [
             # With the unique column this makes the address unique whatever its letters' case.
             models.CheckConstraint(
-                condition=models.Q(email=Lower("email")), name="accounts_user_email_is_lower_case"
+                condition=Q(email=Lower("email")), name="accounts_user_email_is_lower_case"
             ),
         ]
         indexes = [models.Index(fields=["-created_at"], name="accounts_user_by_time")]
@@ -155,3 +156,51 @@ class RefreshToken(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class NoticeQuerySet(models.QuerySet["Notice"]):
+    def due(self, now: datetime) -> "NoticeQuerySet":
+        """Waiting to be sent, and their pause is over."""
+        return self.filter(next_attempt_at__lte=now)
+
+
+class Notice(models.Model):
+    """A letter that must follow a commit: written in the act's transaction, sent by a task (outbox).
+
+    waiting (next_attempt_at set) -> sent | dropped (nobody is there to read it) | parked (no attempt left).
+    """
+
+    class Outcome(models.TextChoices):
+        WAITING = "", _("ждёт")
+        SENT = "sent", _("отправлено")
+        DROPPED = "dropped", _("некому: аккаунт закрыт")
+        PARKED = "parked", _("отложено: попытки кончились")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user_id = models.UUIDField(_("клиент"))  # no foreign key: what was told stays known after the person left
+    letter = models.CharField(_("письмо"), max_length=40)  # a folder of templates/emails
+    key = models.CharField(_("ключ"), max_length=200, unique=True)  # the fact it tells of: told once
+    facts = models.JSONField(_("содержание"), default=dict)  # emptied once it is sent
+    created_at = models.DateTimeField(_("записано"))
+    attempts = models.PositiveIntegerField(_("попыток"), default=0)
+    next_attempt_at = models.DateTimeField(_("следующая попытка"), null=True, blank=True)
+    outcome = models.CharField(_("исход"), max_length=8, choices=Outcome, default="", blank=True)
+    finished_at = models.DateTimeField(_("окончено"), null=True, blank=True)
+    error = models.CharField(_("ошибка"), max_length=100, blank=True)  # the kind of it, never an address
+
+    objects = NoticeQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("письмо клиенту")
+        verbose_name_plural = _("письма клиентам")
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="accounts_notice_due",
+                condition=Q(next_attempt_at__isnull=False),
+            ),
+            models.Index(fields=["user_id", "-id"], name="accounts_notice_of_user"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.letter} {self.id}"

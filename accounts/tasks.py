@@ -1,16 +1,18 @@
-"""Periodic and late work about people: pruning dead sessions, the letter after a stolen refresh token."""
+"""Periodic and late work about people: letters that wait, dead sessions, the letter after a stolen token."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from celery import shared_task
 
-from accounts import letters
+from accounts import letters, notices
 from accounts.models import RefreshFamily, User
 from auditlog import jobs
 from plyrum import clock
 
 DAY_SECONDS = 24 * 3600
+NOTICES_EVERY_SECONDS = 60
+MOST_NOTICES = 100  # in one round
 KEEP_ENDED = timedelta(days=30)  # long enough to answer "was that me?"
 BATCH = 500
 
@@ -45,3 +47,20 @@ def warn_of_reuse(user_id: str, at: str, **_: object) -> None:
     user = User.objects.get(pk=UUID(user_id))
     context = {"at": datetime.fromisoformat(at), "user": user}
     letters.compose("session_reuse", to=user.email, context=context, locale=user.locale).send()
+
+
+@shared_task
+def send_notice(notice_id: str, **_: object) -> None:
+    notices.send(notice_id=UUID(notice_id), now=clock.now())
+
+
+@shared_task
+def send_notices(slot: str = "", **_: object) -> str:
+    """Send the letters that nobody sent."""
+    now = clock.now()
+    return jobs.run_job(
+        name="accounts.send_notices",
+        slot=slot or jobs.slot_of(now, NOTICES_EVERY_SECONDS),
+        now=now,
+        work=lambda: notices.send_due(now=now, most=MOST_NOTICES),
+    )

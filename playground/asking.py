@@ -72,7 +72,7 @@ async def begin(*, customer_id: UUID, question: Question, now: datetime) -> Begu
 
 
 def _caller(customer_id: UUID) -> Credential:
-    """Who asks, after the offer's check: in a thread, as a process that has just begun reads the catalogue here."""
+    """Who asks, if the offer is accepted. In a thread: a process that has just begun reads the catalogue."""
     caller = credentials.for_site_session(customer_id)
     callers.require_terms(caller.accepted_offer_version_ids, catalogue.current())
     return caller
