@@ -28,6 +28,7 @@ JOBS = (
     Job("billing.verify_books", "billing.tasks.verify_books", HOUR),
     Job("billing.close_days", "billing.tasks.close_days", HOUR),
     Job("billing.roll_usage", "billing.tasks.roll_usage", HOUR),
+    Job("billing.reconcile", "billing.tasks.reconcile", HOUR),
     Job("accounts.send_notices", "accounts.tasks.send_notices", 60),
     Job("accounts.prune_refresh_tokens", "accounts.tasks.prune_refresh_tokens", HOUR),
     Job("auditlog.prune_job_runs", "auditlog.tasks.prune_job_runs", HOUR),

@@ -453,6 +453,11 @@ UNFOLD = {
                         "link": reverse_lazy("admin:billing_operatorrequest_changelist"),
                     },
                     {
+                        "title": _("Находки сверки"),
+                        "icon": "rule",
+                        "link": reverse_lazy("admin:billing_reconciliationfinding_changelist"),
+                    },
+                    {
                         "title": _("Пополнения"),
                         "icon": "payments",
                         "link": reverse_lazy("admin:payments_payment_changelist"),

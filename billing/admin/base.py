@@ -61,6 +61,11 @@ LABELS: dict[str, Promise | str] = {
     "decided_at": _("Решено"),
     "refusal_reason": _("Почему отклонён"),
     "sha256": _("Хеш запроса"),
+    "check_id": _("Проверка"),
+    "object": _("Объект"),
+    "detail": _("Что не так"),
+    "first_seen_at": _("Впервые"),
+    "last_seen_at": _("Последний раз"),
 }
 
 
