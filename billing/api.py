@@ -1,4 +1,4 @@
-"""The customer API about money: /api/balance and /api/billing/ledger. Reads the caller's own rows only."""
+"""The customer API about money: balance, alerts, ledger. Reaches the caller's own rows only."""
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import translation
@@ -6,16 +6,46 @@ from ninja import Query, Router
 
 from accounts.credentials import Credential
 from accounts.requests import actor_of
-from billing import exports, queries, statement
-from billing.schemas import BalanceOut, LedgerExportQuery, LedgerOut, LedgerQuery, balance_out, entry_out
+from billing import alerts, exports, queries, statement
+from billing.schemas import (
+    AlertsIn,
+    AlertsOut,
+    BalanceOut,
+    LedgerExportQuery,
+    LedgerOut,
+    LedgerQuery,
+    balance_out,
+    entry_out,
+)
 from plyrum import clock, downloads
 from plyrum.downloads import FILE
 from plyrum.paging import mark, paginate
 
+alerts_router = Router(tags=["account"])
 balance_router = Router(tags=["billing"])
 router = Router(tags=["billing"])
 
 LEDGER_SCHEMA = 1
+
+
+@alerts_router.get("", response=AlertsOut, summary="When a letter is wanted")
+def alerts_of(request: HttpRequest) -> AlertsOut:
+    return AlertsOut(balance_below_micro_rub=alerts.threshold(_caller(request).user_id))
+
+
+@alerts_router.put("", response=AlertsOut, summary="Ask for a letter when little is left")
+def set_alerts(request: HttpRequest, data: AlertsIn) -> AlertsOut:
+    """One letter when the money in the wallet, reserves included, falls below the sum; the next one only
+    after it has risen above it again. Checked every minute. null switches the letter off.
+    """
+    caller = _caller(request)
+    alerts.set_threshold(
+        customer_id=caller.user_id,
+        micro_rub=data.balance_below_micro_rub,
+        now=clock.now(),
+        actor=actor_of(request),
+    )
+    return AlertsOut(balance_below_micro_rub=data.balance_below_micro_rub)
 
 
 @balance_router.get("", response=BalanceOut, summary="What can be spent")

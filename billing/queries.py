@@ -113,7 +113,7 @@ def usage_summary(
     model: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Sums of usage rows: {key, requests, input_tokens, output_tokens, cost_micro_rub}, in the order of keys.
 
     `group_by` is day (newest first), model or key; days are those of Moscow (the money pages' zone). Closed

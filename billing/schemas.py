@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from billing.alerts import MOST_MICRO_RUB
 from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
 from billing.shapes import Balance
@@ -79,6 +80,18 @@ class BalanceOut(Schema):
     unlimited: Annotated[bool, Field(description="The development superaccount: nothing is charged.")]
     currency: Literal["RUB"] = "RUB"
     lots: Annotated[list[LotOut], Field(description="In spend order.")]
+
+
+class AlertsOut(Schema):
+    balance_below_micro_rub: Annotated[
+        int | None, Field(description="A letter is sent when less is left; null: never.")
+    ]
+
+
+class AlertsIn(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+    balance_below_micro_rub: Annotated[int | None, Field(strict=True, ge=1, le=MOST_MICRO_RUB)]
 
 
 class EntryOut(Schema):

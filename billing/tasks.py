@@ -8,7 +8,7 @@ from celery import shared_task
 from auditlog import jobs
 from auditlog.actors import Actor
 from auditlog.models import JobRun
-from billing import acts, daily_roots, ledger, rates, reconciliation, rollups, verification
+from billing import acts, alerts, daily_roots, ledger, rates, reconciliation, rollups, verification
 from billing.verification import BooksBrokenError, BooksNotProvedError
 from plyrum import clock
 
@@ -125,6 +125,18 @@ def reconcile(slot: str = "", **_: object) -> str:
         slot=slot or jobs.slot_of(now, HOUR_SECONDS),
         now=now,
         work=lambda: reconciliation.reconcile(now=now),
+    )
+
+
+@shared_task
+def watch_balances(slot: str = "", **_: object) -> str:
+    """Write to customers of whose money little is left, as they asked."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.watch_balances",
+        slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
+        now=now,
+        work=lambda: {"letters": alerts.watch(now=now)},
     )
 
 

@@ -1,5 +1,6 @@
 """The wallet's page: what is there, what it consists of, and the statement."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +16,15 @@ from django.utils.http import urlencode
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.credentials import is_superaccount
 from accounts.models import User
 from accounts.requests import actor_of
-from billing import exports, queries, statement
+from billing import alerts, exports, queries, statement
 from billing.errors import ExportTooLarge
 from billing.models import EntryType, LotKind
+from billing.money import from_rub
 from billing.shapes import LotView
 from billing.statement import Line
 from plyrum import clock, downloads, paging
@@ -30,6 +32,9 @@ from plyrum.errors import InvalidRequest
 from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
+
+FORECAST_DAYS = 7
+SPACES = str.maketrans("", "", " \u00a0\u202f\u2009")
 
 
 class SignedInRequest(HttpRequest):
@@ -43,6 +48,32 @@ class SignedInRequest(HttpRequest):
 @require_safe
 def wallet(request: SignedInRequest) -> HttpResponse:
     """The customer's own wallet; `type` and `cursor` choose the part of the statement."""
+    return _page(request, alert=alerts.threshold(request.user.id))
+
+
+@login_required
+@require_POST
+def set_alert(request: SignedInRequest) -> HttpResponse:
+    """`below_rub`: whole roubles, nothing to have no letter."""
+    text = request.POST.get("below_rub", "").translate(SPACES)
+    most = alerts.MOST_MICRO_RUB // from_rub(1)
+    if text and not (
+        text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most
+    ):
+        error = _("Укажите сумму целым числом рублей или оставьте поле пустым.")
+        return _page(request, alert=None, typed=text, alert_error=error, status=422)
+    micro_rub = from_rub(int(text)) if text else None
+    alerts.set_threshold(
+        customer_id=request.user.id, micro_rub=micro_rub, now=clock.now(), actor=actor_of(request)
+    )
+    messages.success(request, _("Предупредим письмом.") if text else _("Письма об остатке отключены."))
+    return redirect("wallet")
+
+
+def _page(
+    request: SignedInRequest, *, alert: int | None, typed: str = "", alert_error: str = "", status: int = 200
+) -> HttpResponse:
+    """The page with the customer's sum for a letter, or with what was typed there and is wrong."""
     customer_id = request.user.id
     cursor = request.GET.get("cursor") or None
     entry_type = request.GET.get("type") or None
@@ -55,6 +86,11 @@ def wallet(request: SignedInRequest) -> HttpResponse:
     balance = queries.balance(customer_id, now=clock.now(), unlimited=is_superaccount(customer_id))
     context = {
         "balance": balance,
+        "days_left": _days_left(customer_id, balance.balance_micro_rub),
+        "alert": {
+            "below_rub": typed or (str(-(-alert // from_rub(1))) if alert else ""),
+            "error": alert_error,
+        },
         "lots": [_lot(lot) for lot in balance.lots],
         "entries": entries,
         "types": [{"value": value, "label": str(label)} for value, label in statement.LABELS.items()],
@@ -63,7 +99,7 @@ def wallet(request: SignedInRequest) -> HttpResponse:
         "next_url": _address(type=entry_type, cursor=next_cursor) if next_cursor else "",
         "exports": downloads.links(reverse("export_wallet"), _given(type=entry_type)),
     }
-    return render(request, "billing/wallet.html", context)
+    return render(request, "billing/wallet.html", context, status=status)
 
 
 @never_cache
@@ -100,6 +136,19 @@ def _entries(
     except OperationalError:
         log.exception("statement_unreadable", customer_id=str(customer_id))
         return None, None
+
+
+def _days_left(customer_id: UUID, spendable: int) -> int | None:
+    """For how long the money lasts if it goes as in the last seven whole days; None without any spending."""
+    today = clock.day_of(clock.now())
+    rows = queries.usage_summary(
+        customer_id,
+        group_by="day",
+        since=clock.start_of(today - timedelta(days=FORECAST_DAYS)),
+        until=clock.start_of(today),
+    )
+    spent = sum(row["cost_micro_rub"] for row in rows)
+    return spendable * FORECAST_DAYS // spent if spent else None
 
 
 def _line(line: Line) -> dict[str, Any]:

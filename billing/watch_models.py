@@ -112,7 +112,7 @@ class BalanceAlert(models.Model):
     """The customer's wish to hear when little is left: low once per fall, armed again by a rise."""
 
     customer_id = models.UUIDField("клиент", primary_key=True)
-    threshold_micro_rub = models.BigIntegerField("порог, мк₽")
+    threshold_micro_rub = models.BigIntegerField("порог, мк₽", null=True)  # null: off
     is_low = models.BooleanField("предупреждён", default=False)
     number = models.IntegerField("писем", default=0)  # of letters so far: the key of the next
     created_at = models.DateTimeField("создано")

@@ -29,6 +29,7 @@ JOBS = (
     Job("billing.close_days", "billing.tasks.close_days", HOUR),
     Job("billing.roll_usage", "billing.tasks.roll_usage", HOUR),
     Job("billing.reconcile", "billing.tasks.reconcile", HOUR),
+    Job("billing.watch_balances", "billing.tasks.watch_balances", 60),
     Job("accounts.send_notices", "accounts.tasks.send_notices", 60),
     Job("accounts.prune_refresh_tokens", "accounts.tasks.prune_refresh_tokens", HOUR),
     Job("auditlog.prune_job_runs", "auditlog.tasks.prune_job_runs", HOUR),

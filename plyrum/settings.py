@@ -368,6 +368,7 @@ SELLER = {
 API_ROUTERS = [
     ("/auth", "accounts.api.auth_router"),
     ("/account", "accounts.api.account_router"),
+    ("/account/alerts", "billing.api.alerts_router"),
     ("/balance", "billing.api.balance_router"),
     ("/billing", "billing.api.router"),
     ("/payments", "payments.api.router"),

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             name='BalanceAlert',
             fields=[
                 ('customer_id', models.UUIDField(primary_key=True, serialize=False, verbose_name='клиент')),
-                ('threshold_micro_rub', models.BigIntegerField(verbose_name='порог, мк₽')),
+                ('threshold_micro_rub', models.BigIntegerField(null=True, verbose_name='порог, мк₽')),
                 ('is_low', models.BooleanField(default=False, verbose_name='предупреждён')),
                 ('number', models.IntegerField(default=0, verbose_name='писем')),
                 ('created_at', models.DateTimeField(verbose_name='создано')),

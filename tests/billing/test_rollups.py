@@ -53,7 +53,7 @@ def use(customer: UUID, cost: int, *, model: str = "a", key: UUID | None = None)
 def summed(customer: UUID, group_by: str, since: datetime | None, until: datetime | None) -> Sums:
     rows = queries.usage_summary(customer, group_by=group_by, since=since, until=until)
     names = ("key", "requests", "input_tokens", "output_tokens", "cost_micro_rub")
-    return [tuple(row[name] for name in names) for row in rows]  # type: ignore[misc]
+    return [tuple(row[name] for name in names) for row in rows]
 
 
 def by_rows(customer: UUID, group_by: str, since: datetime | None, until: datetime | None) -> Sums:
