@@ -4,12 +4,12 @@ from typing import Any, Literal
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from ninja import Field, Query, Router, Schema
+from ninja import Field, Query, Router
 
 from accounts.requests import actor_of
 from billing import exports, pricing
 from billing import queries as money
-from billing.schemas import Moment, usage_item
+from billing.schemas import Period, usage_item
 from orchestration import catalogue, queries, routing
 from orchestration.models import Attempt, Run
 from orchestration.schemas import RunIn
@@ -24,9 +24,7 @@ runs_router = Router(tags=["runs"])
 usage_router = Router(tags=["usage"])
 
 
-class UsageFilter(Schema):
-    from_: Moment | None = Field(None, alias="from")
-    to: Moment | None = None
+class UsageFilter(Period):
     model: str | None = Field(None, max_length=100)
     api_key_id: UUID | None = None
 
@@ -39,10 +37,8 @@ class UsageExportQuery(UsageFilter):
     format: Form = Form.CSV
 
 
-class SummaryQuery(Schema):
+class SummaryQuery(Period):
     group_by: Literal["day", "model", "key"] = "day"
-    from_: Moment | None = Field(None, alias="from")
-    to: Moment | None = None
 
 
 @models_router.get("", auth=None, summary="The catalogue with prices")
