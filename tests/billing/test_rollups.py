@@ -160,6 +160,7 @@ def test_days_close_late_twice_and_are_rebuilt(clock: LedgerClock) -> None:
         use(customer, 20, key=KEYS[day])
     clock.run_on()
 
+    assert rollups.rebuild() == 0
     assert rollups.roll(now=START + timedelta(days=1)) == 1  # the day before; its last hour is not over yet
     assert rollups.roll(now=START + timedelta(days=3) + HOUR) == 1  # three days at once
     assert rollups.roll(now=START + timedelta(days=3) + HOUR) == 0
