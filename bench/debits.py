@@ -16,7 +16,8 @@ DEBIT = (
     "\\set entry :round * {round} + :client_id * {share} + :n\n"
     """SELECT outcome FROM ledger_debit(('[{{"entry_id":"{id}' || :entry || '","customer_id":"{id}'"""
     """ || :wallet || '","amount": 700,"type":"admin_adjustment","credit_account":"adjustments","""
-    """"partial": false,"key":"debit:' || :entry || '","source_type":"bench","source_id":"' || :entry || '"}}]')::jsonb);\n"""
+    """"partial": false,"key":"debit:' || :entry || '","source_type":"bench","source_id":"'"""
+    """ || :entry || '"}}]')::jsonb);\n"""
 )
 
 
