@@ -22,6 +22,7 @@ ON CONFLICT DO NOTHING
 """
 # Locks what may be closed, in one order; whoever waited finds it closed.
 WAITING = "SELECT day, barrier FROM billing_usageday WHERE closed_at IS NULL ORDER BY day FOR UPDATE"
+ALL_DAYS = "SELECT day FROM billing_usageday ORDER BY day FOR UPDATE"
 OLDEST_UNDER_WAY = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 SUM = """
 INSERT INTO billing_usagerollup (customer_id, day, model, api_key_id, kind, requests, input_tokens,
@@ -53,7 +54,8 @@ def roll(*, now: datetime) -> int:
 @transaction.atomic(durable=True)
 def rebuild() -> int:
     """Sum all closed days anew; answers the number of roll-ups. Readers see the old ones or the new ones."""
-    list(UsageDay.objects.select_for_update().order_by("day"))
+    with connection.cursor() as cursor:
+        cursor.execute(ALL_DAYS)
     UsageRollup.objects.all().delete()
     closed = queries.closed_through()
     return _sum(None, closed) if closed is not None else 0

@@ -1,7 +1,7 @@
-"""Two workers roll up the same day: it is summed once, also when the first one dies."""
+"""Two workers roll up the same day or build anew: it is summed once, also when the first one dies."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, timedelta
 
@@ -60,9 +60,37 @@ def test_second_worker_waits_for_the_first(
     assert UsageRollup.objects.get(customer_id=customer).charged_micro_rub == 10
 
 
+@pytest.mark.parametrize(
+    ("lock", "error"), [("FOR UPDATE", None), ("", IntegrityError)], ids=["lock", "control"]
+)
+def test_two_rebuilds_take_turns(
+    monkeypatch: pytest.MonkeyPatch, lock: str, error: type[Exception] | None
+) -> None:
+    monkeypatch.setattr(rollups, "ALL_DAYS", rollups.ALL_DAYS.replace("FOR UPDATE", lock))
+    customer = books.funded(10)
+    books.spend(customer, 10)
+    UsageDay.objects.create(day=DAY, barrier=0)
+    rollups.roll(now=NOW)
+
+    with client() as first, ThreadPoolExecutor(1) as pool:
+        with first.transaction():
+            first.execute(rollups.ALL_DAYS.encode())
+            first.execute("DELETE FROM billing_usagerollup")
+            first.execute(rollups.SUM.encode(), {"since": "-infinity", "until": NOW})
+            second = pool.submit(_closing, rollups.rebuild)
+            _wait_until_it_waits(second, first.info.backend_pid)
+        assert isinstance(second.exception(timeout=30), error or type(None))
+
+    assert UsageRollup.objects.get(customer_id=customer).charged_micro_rub == 10
+
+
 def _roll() -> int:
+    return _closing(lambda: rollups.roll(now=NOW))
+
+
+def _closing(work: Callable[[], int]) -> int:
     try:
-        return rollups.roll(now=NOW)
+        return work()
     finally:
         connection.close()
 
