@@ -15,7 +15,6 @@ from auditlog.actors import Actor
 from billing.watch_models import BalanceAlert
 
 LETTER = "balance_low"
-MOST_MICRO_RUB = 10**15  # a thousand million roubles: beyond any wallet, within any integer of JSON
 BATCH = 200
 # Those whose state is not what it should be, so that the ordinary minute locks nobody.
 CHANGED = """
@@ -40,7 +39,7 @@ def threshold(customer_id: UUID) -> int | None:
 def set_threshold(*, customer_id: UUID, micro_rub: int | None, now: datetime, actor: Actor) -> None:
     """Write when less than `micro_rub` is left; None is never. Another sum arms the alert anew.
 
-    `micro_rub` is above zero and at most MOST_MICRO_RUB.
+    `micro_rub` is above zero and at most shapes.MOST_MICRO_RUB.
     """
     BalanceAlert.objects.bulk_create(
         [BalanceAlert(customer_id=customer_id, created_at=now)], ignore_conflicts=True

@@ -14,10 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from billing.alerts import MOST_MICRO_RUB
 from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
-from billing.shapes import Balance
+from billing.shapes import MOST_MICRO_RUB, Balance
 from billing.statement import Line
 from plyrum.clock import rfc3339
 from plyrum.downloads import Form

@@ -8,6 +8,8 @@ from uuid import UUID
 
 MicroRub = NewType("MicroRub", int)
 
+# A thousand million roubles: beyond any wallet, within what every reader of JSON takes for an integer.
+MOST_MICRO_RUB = 10**15
 MICRO_PER_RUB = 1_000_000
 MICRO_PER_KOPECK = 10_000
 

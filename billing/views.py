@@ -25,7 +25,7 @@ from billing import alerts, exports, queries, statement
 from billing.errors import ExportTooLarge
 from billing.models import EntryType, LotKind
 from billing.money import from_rub
-from billing.shapes import LotView
+from billing.shapes import MOST_MICRO_RUB, LotView
 from billing.statement import Line
 from plyrum import clock, downloads, paging
 from plyrum.errors import InvalidRequest
@@ -56,7 +56,7 @@ def wallet(request: SignedInRequest) -> HttpResponse:
 def set_alert(request: SignedInRequest) -> HttpResponse:
     """`below_rub`: whole roubles, nothing to have no letter."""
     text = request.POST.get("below_rub", "").translate(SPACES)
-    most = alerts.MOST_MICRO_RUB // from_rub(1)
+    most = MOST_MICRO_RUB // from_rub(1)
     if text and not (
         text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most
     ):
