@@ -124,6 +124,9 @@ def export_usage(request: HttpRequest, query: Query[UsageExportQuery]) -> Stream
 
 @usage_router.get("/summary", summary="Usage by day, model or key")
 def summarise_usage(request: HttpRequest, query: Query[SummaryQuery]) -> dict[str, Any]:
+    """Sums of the rows of `GET /api/usage` in a period, exact to the micro-rouble, by day of Moscow (newest
+    first), by model or by API key (null: without one). `requests` counts rows.
+    """
     items = money.usage_summary(
         request.credential.user_id,  # type: ignore[attr-defined]
         group_by=query.group_by,
