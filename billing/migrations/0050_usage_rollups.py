@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0009_limit_counters'),
+        ('billing', '0020_rollover_clearing'),
     ]
 
     operations = [

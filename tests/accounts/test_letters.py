@@ -20,6 +20,8 @@ CONTEXT = {
     "threshold_micro_rub": 100_000_000,
     "ip": "192.0.2.1",
     "request_id": "request-77",
+    "plan": "Start",
+    "price_micro_rub": 300_000_000,
 }
 
 
