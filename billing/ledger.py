@@ -69,6 +69,34 @@ def topup(
     )
 
 
+def bank_topup(
+    *,
+    entry_id: UUID,
+    customer_id: UUID,
+    amount_micro_rub: int,
+    line_id: UUID,
+    source: Account,
+    effective_at: datetime,
+) -> Credited:
+    """Credit a bank line, once per line, whichever way it came: from the bank, or out of suspense.
+
+    `source` is Account.BANK or Account.SUSPENSE. Must run inside the caller's transaction. Raises
+    LedgerConflict if the line was credited with another amount or to another wallet.
+    """
+    return _credit(
+        entry_id=entry_id,
+        customer_id=customer_id,
+        amount=amount_micro_rub,
+        type=EntryType.TOPUP,
+        debit_account=source,
+        lot_kind=LotKind.PURCHASED,
+        key=f"topup:bank:{line_id}",
+        source_type="bank_line",
+        source_id=str(line_id),
+        effective_at=effective_at,
+    )
+
+
 def bonus(
     *, entry_id: UUID, customer_id: UUID, amount_micro_rub: int, key: str, expires_at: datetime | None
 ) -> Credited:

@@ -63,6 +63,8 @@ class SystemEntryType(models.TextChoices):
     PROVIDER_FEE = "provider_fee", "комиссия платёжного сервиса"
     PAYOUT = "payout", "выплата платёжного сервиса"
     DEBT = "debt", "долг клиента"
+    UNMATCHED = "unmatched", "невыясненное поступление"
+    BANK_RETURN = "bank_return", "возврат плательщику"
 
 
 class Account(models.TextChoices):
@@ -78,6 +80,7 @@ class Account(models.TextChoices):
     PROVIDER_FEE = "provider_fee", "комиссии платёжного сервиса"
     BANK = "bank", "расчётный счёт"
     RECEIVABLE = "receivable", "долги клиентов"
+    SUSPENSE = "suspense", "невыясненные поступления"
 
 
 class LedgerEntry(models.Model):

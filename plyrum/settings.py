@@ -273,6 +273,7 @@ PAYMENTS_LIVE = env.bool("PAYMENTS_LIVE", default=False)
 PAYMENTS_MOCK_WEBHOOK_SECRET = env.str("PAYMENTS_MOCK_WEBHOOK_SECRET", default="")
 PAYMENTS_MIN_TOPUP_RUB = env.int("PAYMENTS_MIN_TOPUP_RUB", default=100)
 PAYMENTS_MAX_TOPUP_RUB = env.int("PAYMENTS_MAX_TOPUP_RUB", default=100_000)
+PAYMENTS_MAX_INVOICE_RUB = env.int("PAYMENTS_MAX_INVOICE_RUB", default=5_000_000)
 YOOKASSA_API_BASE_URL = env.str(
     "YOOKASSA_API_BASE_URL",
     default=f"{PLYRUM_SANDBOX_URL}/yookassa/v3" if PLYRUM_SANDBOX_URL else "https://api.yookassa.ru/v3",
@@ -358,6 +359,12 @@ SELLER = {
     "name": env.str("PLYRUM_SELLER_LEGAL_NAME", default=""),
     "inn": env.str("PLYRUM_SELLER_TAX_ID", default=""),
     "address": env.str("PLYRUM_SELLER_REGISTERED_ADDRESS", default=""),
+    "kpp": env.str("PLYRUM_SELLER_KPP", default=""),
+    "bank_name": env.str("PLYRUM_SELLER_BANK_NAME", default=""),
+    "bic": env.str("PLYRUM_SELLER_BIC", default=""),
+    "account": env.str("PLYRUM_SELLER_ACCOUNT", default=""),
+    "correspondent_account": env.str("PLYRUM_SELLER_CORRESPONDENT_ACCOUNT", default=""),
+    "signatory": env.str("PLYRUM_SELLER_SIGNATORY", default=""),
     "email": env.str("PLYRUM_SUPPORT_EMAIL", default=""),
     "refund_email": env.str("PLYRUM_REFUND_SUPPORT_EMAIL", default=""),
     "privacy_email": env.str("PLYRUM_PRIVACY_CONTACT_EMAIL", default=""),
@@ -371,6 +378,8 @@ API_ROUTERS = [
     ("/balance", "billing.api.balance_router"),
     ("/billing", "billing.api.router"),
     ("/payments", "payments.api.router"),
+    ("/invoices", "payments.invoices.api.router"),
+    ("/organisation", "payments.invoices.api.organisation_router"),
     ("/models", "orchestration.api.models_router"),
     ("/runs", "orchestration.api.runs_router"),
     ("/usage", "orchestration.api.usage_router"),
