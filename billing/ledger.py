@@ -5,7 +5,7 @@ together; only the sweeps open their own, one for each batch or customer. The en
 here through its own functions in the same database call (`orchestration/sql/`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -362,16 +362,26 @@ def expire(lots: QuerySet[CreditLot]) -> int:
 
 
 def hold_step(
-    *, hold_id: UUID, customer_id: UUID, amount: int, ttl_seconds: int, soft: bool
+    *,
+    hold_id: UUID,
+    customer_id: UUID,
+    amount: int,
+    ttl_seconds: int,
+    soft: bool,
+    limits: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A step of `ledger_hold`. `soft` reserves what is there instead of refusing."""
-    return {
+    """A step of `ledger_hold`. `soft` reserves what is there instead of refusing.
+
+    `limits`: {subject, window (hour, day, month), limit (micro-RUB)}; it is counted in each, or refused.
+    """
+    step = {
         "id": hold_id,
         "customer_id": customer_id,
         "amount": amount,
         "ttl_seconds": ttl_seconds,
         "soft": soft,
     }
+    return {**step, "limits": limits} if limits else step
 
 
 def settle_step(
@@ -431,7 +441,7 @@ def usage_row(
 
 
 def hold(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reserve money for each step; answers {hold_id, outcome, held, spendable}, each step by itself."""
+    """Reserve money: for each step by itself {hold_id, outcome, held, spendable, limit_place}."""
     return _call("ledger_hold", steps)
 
 

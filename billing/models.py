@@ -15,7 +15,13 @@ from django.utils.translation import gettext_lazy as _
 from plyrum.ids import uuid7
 
 # The application role may read these; only the ledger's functions (as the owner) write them.
-FUNCTION_ONLY_TABLES = ("billing_wallet", "billing_creditlot", "billing_hold", "billing_ledgerentry")
+FUNCTION_ONLY_TABLES = (
+    "billing_wallet",
+    "billing_creditlot",
+    "billing_hold",
+    "billing_ledgerentry",
+    "billing_limitcounter",
+)
 # Rows that are added and never changed.
 PROTECTED_TABLES = (
     "billing_usageevent",
@@ -190,6 +196,7 @@ class Hold(models.Model):
     status = models.CharField("состояние", max_length=8, choices=Status)
     lot_ids = ArrayField(models.BigIntegerField(), verbose_name="лоты")  # in spend order, decided once
     lot_amounts = ArrayField(models.BigIntegerField(), verbose_name="суммы лотов")
+    counter_ids = ArrayField(models.BigIntegerField(), verbose_name="счётчики лимитов", db_default=[])
     expires_at = models.DateTimeField("действует до")
     created_at = models.DateTimeField("создано")
     resolved_at = models.DateTimeField("закрыт", null=True)
@@ -204,6 +211,33 @@ class Hold(models.Model):
 
     def __str__(self) -> str:
         return f"hold {self.id}"
+
+
+class LimitCounter(models.Model):
+    """What was spent and what holds reserve in one window of one limit. A cache of holds (check V29)."""
+
+    class Window(models.TextChoices):
+        HOUR = "hour", _("час")
+        DAY = "day", _("день")
+        MONTH = "month", _("месяц")
+
+    subject = models.CharField("чей", max_length=80)  # "user:<id>", "key:<id>", "plan:<id>", ...
+    window = models.CharField("окно", max_length=5, choices=Window)
+    window_start = models.DateTimeField("начало окна")  # in the zone of Moscow
+    spent_micro_rub = models.BigIntegerField("потрачено, мк₽", default=0)
+    reserved_micro_rub = models.BigIntegerField("в резерве, мк₽", default=0)
+
+    class Meta:
+        verbose_name = "счётчик лимита"
+        verbose_name_plural = "счётчики лимитов"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["subject", "window", "window_start"], name="billing_limitcounter_one_a_window"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.window} {self.window_start:%Y-%m-%d %H:%M}"
 
 
 class OperatorRequest(models.Model):

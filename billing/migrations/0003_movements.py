@@ -1,4 +1,4 @@
-"""Movements beside top-ups and answers, from `billing/sql/0002_movements.sql`, and the index of expiring lots."""
+"""Movements beside the charges for answers, from `billing/sql/0002_movements.sql`, and the index of expiring lots."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from django.db import migrations, models
 SQL = Path(__file__).resolve().parent.parent / "sql" / "0002_movements.sql"
 
 UNDO = """
-DROP FUNCTION ledger_debit(jsonb), ledger_reverse(jsonb), ledger_book(jsonb),
+DROP FUNCTION ledger_credit(jsonb), ledger_debit(jsonb), ledger_debit_plain(jsonb), ledger_reverse(jsonb), ledger_book(jsonb),
+              ledger_post_all(billing_ledgerentry[]),
               ledger_post(billing_wallet, uuid, text, text, text, bigint, text, text, text, bigint[], bigint[],
                           timestamptz, timestamptz);
 """

@@ -1,9 +1,11 @@
 -- The ledger's functions: the only statements that write wallets, lots, holds and entries.
 --
 -- Every function takes an array of steps (jsonb) and answers each step by itself; a single call is an array
--- of one. Steps are applied wallet by wallet in ascending order, a wallet's steps as they came; the wallet is
--- locked before anything of it is read. One step's refusal never harms its neighbours, and one row lock and
--- one commit serve the whole array, which is what makes a busy wallet and a busy server cheap.
+-- of one. Wallets are locked in ascending order before anything of them is read; a wallet's steps are applied as
+-- they came. One step's refusal never harms its neighbours, and one row lock and one commit serve the whole array,
+-- which is what makes a busy wallet and a busy server cheap. Holds and charges about which there is nothing to decide
+-- are written for all steps at once (`*_plain`), half the work of one after the other; a single step and whatever
+-- ends in another way goes the way of single statements, which for one step are cheaper than the large one.
 --
 -- Every look-up here has its index, so reading a whole table is never right (`enable_seqscan`), and the one plan
 -- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its
@@ -30,14 +32,28 @@ CREATE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SEL
 
 -- Chain of one wallet: each entry's hash covers the one before it. Canonical form 1: decimal integers,
 -- lower-case ids, joined by "|", which occurs in none of them but the key, which comes last.
+CREATE FUNCTION ledger_line(
+    customer uuid, seq bigint, entry uuid, debit text, credit text, amount bigint, balance_after bigint, key text
+) RETURNS bytea LANGUAGE sql STABLE AS $$  -- in SQL, and STABLE as convert_to() is, it is inlined where it is called
+    SELECT convert_to(
+        '1|' || customer::text || '|' || seq::text || '|' || entry::text || '|' || debit || '|' || credit || '|'
+        || amount::text || '|' || balance_after::text || '|' || key, 'UTF8')
+$$;
+
 CREATE FUNCTION ledger_hash(
     before bytea, customer uuid, seq bigint, entry uuid, debit text, credit text,
     amount bigint, balance_after bigint, key text
-) RETURNS bytea LANGUAGE sql STABLE AS $$  -- in SQL, and STABLE as convert_to() is, it is inlined where it is called
-    SELECT sha256(before || convert_to(
-        '1|' || customer::text || '|' || seq::text || '|' || entry::text || '|' || debit || '|' || credit || '|'
-        || amount::text || '|' || balance_after::text || '|' || key, 'UTF8'))
+) RETURNS bytea LANGUAGE sql STABLE AS $$
+    SELECT sha256(before || ledger_line(customer, seq, entry, debit, credit, amount, balance_after, key))
 $$;
+
+-- The hash of each of a wallet's new entries, as a window over them: `before` is the wallet's head.
+CREATE FUNCTION ledger_link(hash bytea, before bytea, line bytea) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN sha256(coalesce(hash, before) || line);
+END $$;
+CREATE AGGREGATE ledger_chain(before bytea, line bytea) (SFUNC = ledger_link, STYPE = bytea);
 
 -- The steps of a call in the order they are applied: wallet by wallet, a wallet's steps as they came.
 CREATE FUNCTION ledger_ordered(steps jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
@@ -57,16 +73,17 @@ BEGIN
     PERFORM 1 FROM billing_wallet w WHERE w.customer_id = ANY (customers) ORDER BY w.customer_id FOR NO KEY UPDATE;
 END $$;
 
--- Reserve money. Step: {id, customer_id, amount, ttl_seconds, soft}. `id` makes a repeat harmless; `soft`
--- takes what is there instead of refusing. Outcomes: held, replayed, mismatch, insufficient_balance,
--- reserved_in_flight (the money is there, but open holds reserve it).
+-- Reserve money. Step: {id, customer_id, amount, ttl_seconds, soft, limits}. `id` makes a repeat harmless; `soft`
+-- takes what is there instead of refusing; `limits` (optional) are those of ledger_count(). Outcomes: held, replayed,
+-- mismatch, insufficient_balance, reserved_in_flight (the money is there, but open holds reserve it),
+-- limit_exceeded (`limit_place`: the first such limit, counted from 0).
 CREATE FUNCTION ledger_hold(steps jsonb)
-RETURNS TABLE (hold_id uuid, outcome text, held bigint, spendable bigint)
+RETURNS TABLE (hold_id uuid, outcome text, held bigint, spendable bigint, limit_place int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    ordered jsonb := ledger_ordered(steps);
+    plain boolean[] := ledger_hold_plain(steps);
     step jsonb;
     customer uuid;
     amount bigint;
@@ -78,16 +95,29 @@ DECLARE
     missing bigint;
     share bigint;
     total bigint;
+    counted record;
 BEGIN
-    FOR place IN 0 .. jsonb_array_length(ordered) - 1 LOOP
-        step := ordered -> place;
+    IF true = ALL (plain) THEN
+        RETURN QUERY SELECT s.id, 'held', s.amount, NULL::bigint, NULL::int
+                       FROM jsonb_to_recordset(steps) AS s (id uuid, amount bigint);
+        RETURN;
+    END IF;
+    FOR place IN 0 .. jsonb_array_length(steps) - 1 LOOP
+        step := steps -> place;
         hold_id := step ->> 'id';
-        customer := step ->> 'customer_id';
         amount := step ->> 'amount';
+        spendable := NULL;
+        limit_place := NULL;
+        IF plain[place + 1] THEN
+            outcome := 'held';
+            held := amount;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        customer := step ->> 'customer_id';
         is_soft := step ->> 'soft';
         PERFORM 1 FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
         moment := ledger_clock();
-        spendable := NULL;
         ids := '{}';
         amounts := '{}';
         missing := amount;
@@ -108,11 +138,23 @@ BEGIN
         held := amount - missing;
         IF missing = 0 OR is_soft THEN
             INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
-                                      lot_amounts, expires_at, created_at)
-            VALUES (hold_id, customer, held, 0, 'open', ids, amounts,
+                                      lot_amounts, counter_ids, expires_at, created_at)
+            VALUES (hold_id, customer, held, 0, 'open', ids, amounts, '{}',
                     moment + make_interval(secs => (step ->> 'ttl_seconds')::int), moment)
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
+                IF step ? 'limits' THEN
+                    counted := ledger_count(step -> 'limits', held, moment);
+                    limit_place := counted.over;
+                    IF limit_place IS NOT NULL THEN
+                        DELETE FROM billing_hold h WHERE h.id = hold_id;
+                        held := 0;
+                        outcome := 'limit_exceeded';
+                        RETURN NEXT;
+                        CONTINUE;
+                    END IF;
+                    UPDATE billing_hold h SET counter_ids = counted.counter_ids WHERE h.id = hold_id;
+                END IF;
                 FOR i IN 1 .. cardinality(ids) LOOP
                     UPDATE billing_creditlot l SET reserved_micro_rub = l.reserved_micro_rub + amounts[i]
                      WHERE l.id = ids[i];
@@ -142,6 +184,83 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Lock all wallets of several steps, in order, and make in one statement the holds about which there is nothing to
+-- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers
+-- which steps are done, by their place; all others ledger_hold() takes one by one. Nothing for a single step.
+CREATE FUNCTION ledger_hold_plain(steps jsonb) RETURNS boolean[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    ids uuid[];
+    customers uuid[];
+    amounts bigint[];
+    moment timestamptz;
+    done boolean[];
+BEGIN
+    IF jsonb_array_length(steps) < 2 THEN
+        RETURN NULL;
+    END IF;
+    SELECT array_agg(s.id), array_agg(s.customer_id),
+           array_agg(CASE WHEN s.soft OR s.limits IS NOT NULL THEN 0 ELSE s.amount END)
+      INTO ids, customers, amounts
+      FROM jsonb_to_recordset(steps) AS s (id uuid, customer_id uuid, amount bigint, soft boolean, limits jsonb);
+    PERFORM ledger_lock(customers);
+    IF jsonb_path_exists(steps, '$[*].limits[0]') THEN
+        PERFORM ledger_lock_counters(steps);
+    END IF;
+    IF cardinality(ids) > (SELECT count(DISTINCT n.id) FROM unnest(ids) AS n (id)) THEN
+        RETURN NULL;
+    END IF;
+    moment := ledger_clock();
+    WITH step AS (
+        SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (id uuid, ttl_seconds int)) WITH ORDINALITY
+               AS s (id, ttl_seconds, place)
+    ), made AS (
+        INSERT INTO billing_hold AS h (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
+                                       lot_amounts, counter_ids, expires_at, created_at)
+        SELECT s.id, customers[s.place], amounts[s.place], 0, 'open', a.lot_ids, a.lot_amounts, '{}',
+               moment + make_interval(secs => s.ttl_seconds), moment
+          FROM ledger_shares(customers, amounts, moment) a JOIN step s ON s.place = a.place
+        ON CONFLICT DO NOTHING RETURNING h.id, h.lot_ids, h.lot_amounts
+    ), reserved AS (
+        UPDATE billing_creditlot l SET reserved_micro_rub = l.reserved_micro_rub + t.amount
+          FROM (SELECT u.lot_id, sum(u.amount)::bigint AS amount
+                  FROM made m, unnest(m.lot_ids, m.lot_amounts) AS u (lot_id, amount) GROUP BY u.lot_id) t
+         WHERE l.id = t.lot_id
+    )
+    SELECT array_agg(m.id IS NOT NULL ORDER BY s.place) INTO done FROM step s LEFT JOIN made m ON m.id = s.id;
+    RETURN done;
+END $$;
+REVOKE EXECUTE ON FUNCTION ledger_hold_plain FROM PUBLIC;
+
+-- Which lots several steps take how much from, in spend order: a wallet's steps and its lots are laid side by side,
+-- each from where the one before it ended. Only of wallets, which are locked, whose steps are all above nothing
+-- and for all of them together enough is free. One statement without settings of its own: it is inlined.
+CREATE FUNCTION ledger_shares(customers uuid[], amounts bigint[], moment timestamptz)
+RETURNS TABLE (place bigint, lot_ids bigint[], lot_amounts bigint[])
+LANGUAGE sql STABLE AS $$
+    SELECT s.place, array_agg(l.id ORDER BY l.upto),
+           array_agg(least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free) ORDER BY l.upto)
+      FROM (SELECT n.customer_id, n.amount, n.place, min(n.amount) OVER wallet AS least,
+                   sum(n.amount) OVER wallet AS whole,
+                   (sum(n.amount) OVER (wallet ORDER BY n.place))::bigint AS upto
+              FROM unnest(customers, amounts) WITH ORDINALITY AS n (customer_id, amount, place)
+            WINDOW wallet AS (PARTITION BY n.customer_id)) s
+      JOIN (SELECT l.id, l.customer_id, l.remaining_micro_rub - l.reserved_micro_rub AS free,
+                   sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER wallet AS whole,
+                   (sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
+                       wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id))::bigint AS upto
+              FROM billing_creditlot l
+             WHERE l.customer_id = ANY (customers) AND NOT l.is_spent
+               AND l.remaining_micro_rub > l.reserved_micro_rub
+               AND (l.expires_at IS NULL OR l.expires_at > moment)
+            WINDOW wallet AS (PARTITION BY l.customer_id)) l
+        ON l.customer_id = s.customer_id AND l.upto - l.free < s.upto AND l.upto > s.upto - s.amount
+     WHERE s.least > 0 AND l.whole >= s.whole
+     GROUP BY s.place
+$$;
+
 -- Resolve holds: capture `amount` (0 releases), give the rest back, write the usage rows of the work.
 -- Step: {hold_id, customer_id, amount, entry_id, key, source_type, source_id, usage: [usage rows]}.
 -- A step without hold_id (an account that is never charged) only writes its usage rows.
@@ -152,7 +271,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    ordered jsonb := ledger_ordered(steps);
+    plain bigint[] := ledger_settle_plain(steps);
     step jsonb;
     customer uuid;
     amount bigint;
@@ -160,22 +279,31 @@ DECLARE
     hold record;
     moment timestamptz;
     used bigint[];
-    rest bigint;
     has_usage boolean := jsonb_path_exists(steps, '$[*].usage[0]');
-    moments timestamptz[] := '{}';  -- of the steps that are done, by their place
-    entries uuid[] := '{}';
+    moments timestamptz[] := '{}';  -- of the steps that were taken one by one, by their place
 BEGIN
-    FOR place IN 0 .. jsonb_array_length(ordered) - 1 LOOP
-        step := ordered -> place;
+    IF array_position(plain, NULL) IS NULL AND plain IS NOT NULL THEN
+        RETURN QUERY SELECT s.hold_id, CASE WHEN s.amount > 0 THEN s.entry_id END, 'done', s.amount, s.held - s.amount
+                       FROM ROWS FROM (jsonb_to_recordset(steps) AS (hold_id uuid, amount bigint, entry_id uuid),
+                                       unnest(plain)) AS s (hold_id, amount, entry_id, held);
+        RETURN;
+    END IF;
+    FOR place IN 0 .. jsonb_array_length(steps) - 1 LOOP
+        step := steps -> place;
         settled_hold_id := step ->> 'hold_id';
-        customer := step ->> 'customer_id';
         amount := step ->> 'amount';
         entry_id := NULL;
         charged := 0;
         released := 0;
         outcome := 'done';
         moment := ledger_clock();
-        IF settled_hold_id IS NOT NULL THEN
+        IF plain[place + 1] IS NOT NULL THEN
+            entry_id := CASE WHEN amount > 0 THEN (step ->> 'entry_id')::uuid END;
+            charged := amount;
+            released := plain[place + 1] - amount;
+            moment := NULL;  -- its usage rows are written
+        ELSIF settled_hold_id IS NOT NULL THEN
+            customer := step ->> 'customer_id';
             SELECT w.balance_micro_rub - amount AS balance, w.seq + 1 AS seq, w.head_hash
               INTO wallet FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
             moment := ledger_clock();
@@ -184,7 +312,7 @@ BEGIN
                    captured_micro_rub = amount, resolved_at = moment
              WHERE h.id = settled_hold_id AND h.customer_id = customer AND h.status = 'open'
                AND h.amount_micro_rub >= amount AND (h.expires_at > moment OR amount = 0)
-            RETURNING h.lot_ids, h.lot_amounts, h.amount_micro_rub INTO hold;
+            RETURNING h.lot_ids, h.lot_amounts, h.counter_ids, h.amount_micro_rub INTO hold;
             IF NOT FOUND THEN
                 SELECT CASE WHEN h.customer_id <> customer THEN 'unknown_hold'
                             WHEN h.status = 'open' AND h.expires_at <= moment THEN 'expired'
@@ -203,11 +331,8 @@ BEGIN
                 CONTINUE;
             END IF;
 
-            used := '{}';
-            rest := amount;
+            used := ledger_used(amount, hold.lot_amounts);
             FOR i IN 1 .. cardinality(hold.lot_ids) LOOP
-                used := used || least(rest, hold.lot_amounts[i]);
-                rest := rest - used[i];
                 UPDATE billing_creditlot l
                    SET reserved_micro_rub = l.reserved_micro_rub - hold.lot_amounts[i],
                        remaining_micro_rub = l.remaining_micro_rub - used[i],
@@ -228,33 +353,130 @@ BEGIN
                         wallet.balance, step ->> 'key', step ->> 'source_type', step ->> 'source_id',
                         settled_hold_id, hold.lot_ids, used, moment, moment, wallet.head_hash);
             END IF;
+            IF cardinality(hold.counter_ids) > 0 THEN
+                PERFORM ledger_uncount(ARRAY [settled_hold_id]);
+            END IF;
             charged := amount;
             released := hold.amount_micro_rub - amount;
         END IF;
         IF has_usage THEN
-            moments[place] := moment;
-            entries[place] := entry_id;
+            moments[place + 1] := moment;
         END IF;
         RETURN NEXT;
     END LOOP;
     IF has_usage THEN
-        INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
-                    output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
-                    cost_micro_rub, charged_micro_rub, price_version_id, fx_rate_id, ledger_entry_id,
-                    api_key_id, estimated, created_at)
-        SELECT u.id, s.customer_id, u.run_id, u.model, u.provider, u.kind, u.input_tokens, u.output_tokens,
-               u.cached_input_tokens, u.cache_write_tokens, u.reasoning_tokens, u.images,
-               u.cost_micro_rub, u.charged_micro_rub, u.price_version_id, u.fx_rate_id, entries[s.number - 1],
-               u.api_key_id, u.estimated, moments[s.number - 1]
-          FROM ROWS FROM (jsonb_to_recordset(ordered) AS (customer_id uuid, usage jsonb)) WITH ORDINALITY
-               AS s (customer_id, usage, number),
-               jsonb_to_recordset(s.usage) AS u (
-               id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint,
-               output_tokens bigint, cached_input_tokens bigint, cache_write_tokens bigint,
-               reasoning_tokens bigint, images int, cost_micro_rub bigint, charged_micro_rub bigint,
-               price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean)
-         WHERE moments[s.number - 1] IS NOT NULL;
+        PERFORM ledger_use(steps, moments);
     END IF;
+END $$;
+
+-- Write the usage rows of those settle steps that have a moment, at that moment.
+CREATE FUNCTION ledger_use(steps jsonb, moments timestamptz[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+    INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
+                output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
+                cost_micro_rub, charged_micro_rub, price_version_id, fx_rate_id, ledger_entry_id,
+                api_key_id, estimated, created_at)
+    SELECT u.id, s.customer_id, u.run_id, u.model, u.provider, u.kind, u.input_tokens, u.output_tokens,
+           u.cached_input_tokens, u.cache_write_tokens, u.reasoning_tokens, u.images,
+           u.cost_micro_rub, u.charged_micro_rub, u.price_version_id, u.fx_rate_id,
+           CASE WHEN s.hold_id IS NOT NULL AND s.amount > 0 THEN s.entry_id END, u.api_key_id, u.estimated,
+           moments[s.place]
+      FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+           customer_id uuid, hold_id uuid, amount bigint, entry_id uuid, usage jsonb)) WITH ORDINALITY
+           AS s (customer_id, hold_id, amount, entry_id, usage, place),
+           jsonb_to_recordset(s.usage) AS u (
+           id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint,
+           output_tokens bigint, cached_input_tokens bigint, cache_write_tokens bigint,
+           reasoning_tokens bigint, images int, cost_micro_rub bigint, charged_micro_rub bigint,
+           price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean)
+     WHERE moments[s.place] IS NOT NULL;
+END $$;
+REVOKE EXECUTE ON FUNCTION ledger_use FROM PUBLIC;
+
+-- Lock all wallets of several steps, in order, and resolve in one statement the holds that are open for what is asked.
+-- Answers what each of them held, by the step's place; all others ledger_settle() takes one by one, to
+-- say what became of them. It answers nothing for a single step.
+CREATE FUNCTION ledger_settle_plain(steps jsonb) RETURNS bigint[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    customers uuid[];
+    has_twins boolean;
+    moment timestamptz;
+    resolved bigint[];
+    moments timestamptz[];
+    counted uuid[];
+    lines billing_ledgerentry[];
+BEGIN
+    IF jsonb_array_length(steps) < 2 THEN
+        RETURN NULL;
+    END IF;
+    SELECT array_agg(s.customer_id), count(DISTINCT s.hold_id) < count(s.hold_id) INTO customers, has_twins
+      FROM jsonb_to_recordset(steps) AS s (hold_id uuid, customer_id uuid);
+    PERFORM ledger_lock(customers);
+    IF has_twins THEN
+        RETURN NULL;
+    END IF;
+    moment := ledger_clock();
+    WITH step AS (
+        SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+               hold_id uuid, customer_id uuid, amount bigint, entry_id uuid, key text, source_type text,
+               source_id text)) WITH ORDINALITY
+               AS s (hold_id, customer_id, amount, entry_id, key, source_type, source_id, place)
+    ), closed AS (
+        UPDATE billing_hold h
+           SET status = CASE WHEN s.amount > 0 THEN 'captured' ELSE 'released' END,
+               captured_micro_rub = s.amount, resolved_at = moment
+          FROM step s
+         WHERE h.id = s.hold_id AND h.customer_id = s.customer_id AND h.status = 'open'
+           AND h.amount_micro_rub >= s.amount AND (h.expires_at > moment OR s.amount = 0)
+        RETURNING s.*, h.lot_ids, h.lot_amounts, h.counter_ids, h.amount_micro_rub AS held,
+                  CASE cardinality(h.lot_ids) WHEN 1 THEN ARRAY [s.amount]  -- most holds
+                       ELSE ledger_used(s.amount, h.lot_amounts) END AS used
+    ), lots AS (
+        UPDATE billing_creditlot l
+           SET reserved_micro_rub = l.reserved_micro_rub - t.held,
+               remaining_micro_rub = l.remaining_micro_rub - t.used,
+               is_spent = l.remaining_micro_rub = t.used
+          FROM (SELECT u.lot_id, sum(u.held)::bigint AS held, sum(u.used)::bigint AS used
+                  FROM closed c, unnest(c.lot_ids, c.lot_amounts, c.used) AS u (lot_id, held, used)
+                 GROUP BY u.lot_id) t
+         WHERE l.id = t.lot_id
+    )
+    SELECT array_agg(c.held ORDER BY s.place), array_agg(CASE WHEN c.held IS NOT NULL THEN moment END ORDER BY s.place),
+           array_agg(c.hold_id) FILTER (WHERE c.counter_ids <> '{}'),
+           array_agg(ROW (c.entry_id, c.customer_id, NULL, 'usage_debit', 'wallet', 'revenue', c.amount, NULL, c.key,
+                          c.source_type, c.source_id, c.hold_id, c.lot_ids, c.used, moment, moment,
+                          NULL)::billing_ledgerentry ORDER BY s.place) FILTER (WHERE c.amount > 0)
+      INTO resolved, moments, counted, lines FROM step s LEFT JOIN closed c ON c.place = s.place;
+    IF lines IS NOT NULL THEN
+        PERFORM ledger_post_all(lines);
+    END IF;
+    IF counted IS NOT NULL THEN
+        PERFORM ledger_uncount(counted);
+    END IF;
+    IF jsonb_path_exists(steps, '$[*].usage[0]') THEN
+        PERFORM ledger_use(steps, moments);
+    END IF;
+    RETURN resolved;
+END $$;
+REVOKE EXECUTE ON FUNCTION ledger_settle_plain FROM PUBLIC;
+
+-- How much of a charge each lot of its hold pays, in spend order.
+CREATE FUNCTION ledger_used(amount bigint, shares bigint[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    used bigint[] := '{}';
+    rest bigint := amount;
+BEGIN
+    FOR i IN 1 .. cardinality(shares) LOOP
+        used := used || least(rest, shares[i]);
+        rest := rest - used[i];
+    END LOOP;
+    RETURN used;
 END $$;
 
 -- What customers may spend now, in their order.
@@ -270,65 +492,6 @@ BEGIN
          ORDER BY c.place);
 END $$;
 
--- Money comes in: makes the wallet if missing, a lot and an entry. Step: {entry_id, customer_id, amount,
--- type, debit_account, lot_kind, spend_class, expires_at, key, source_type, source_id, effective_at}.
--- Outcomes: done, replayed, mismatch.
-CREATE FUNCTION ledger_credit(steps jsonb)
-RETURNS TABLE (entry_id uuid, outcome text, balance_after bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
-DECLARE
-    step record;
-    wallet billing_wallet%ROWTYPE;
-    known billing_ledgerentry%ROWTYPE;
-    moment timestamptz;
-    next_hash bytea;
-BEGIN
-    FOR step IN
-        SELECT s.* FROM ROWS FROM (jsonb_to_recordset(steps) AS (
-               entry_id uuid, customer_id uuid, amount bigint, type text, debit_account text, lot_kind text,
-               spend_class smallint, expires_at timestamptz, key text, source_type text, source_id text,
-               effective_at timestamptz)) WITH ORDINALITY AS s (
-               entry_id, customer_id, amount, type, debit_account, lot_kind, spend_class, expires_at, key,
-               source_type, source_id, effective_at, place)
-         ORDER BY s.customer_id, s.place
-    LOOP
-        PERFORM ledger_open_wallet(step.customer_id);
-        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
-        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
-        IF FOUND THEN
-            entry_id := known.id;
-            balance_after := known.balance_after_micro_rub;
-            outcome := CASE WHEN known.customer_id = step.customer_id AND known.type = step.type
-                             AND known.amount_micro_rub = step.amount AND known.source_id = step.source_id
-                            THEN 'replayed' ELSE 'mismatch' END;
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-        moment := ledger_clock();
-        balance_after := wallet.balance_micro_rub + step.amount;
-        next_hash := ledger_hash(wallet.head_hash, step.customer_id, wallet.seq + 1, step.entry_id,
-                                 step.debit_account, 'wallet', step.amount, balance_after, step.key);
-        INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
-                    amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, lot_ids,
-                    lot_amounts, effective_at, created_at, hash)
-        VALUES (step.entry_id, step.customer_id, wallet.seq + 1, step.type, step.debit_account, 'wallet',
-                step.amount, balance_after, step.key, step.source_type, step.source_id, '{}', '{}',
-                coalesce(step.effective_at, moment), moment, next_hash);
-        INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub, remaining_micro_rub,
-                    reserved_micro_rub, is_spent, expires_at, source_entry_id, created_at)
-        VALUES (step.customer_id, step.lot_kind, step.spend_class, step.amount, step.amount, 0, false,
-                step.expires_at, step.entry_id, moment);
-        UPDATE billing_wallet w
-           SET balance_micro_rub = balance_after, seq = wallet.seq + 1, head_hash = next_hash
-         WHERE w.customer_id = step.customer_id;
-        entry_id := step.entry_id;
-        outcome := 'done';
-        RETURN NEXT;
-    END LOOP;
-END $$;
-
 CREATE FUNCTION ledger_open_wallet(customer uuid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     INSERT INTO billing_wallet (customer_id, balance_micro_rub, seq, head_hash, created_at)
@@ -342,6 +505,7 @@ SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     due uuid[];
+    counted uuid[];
     moment timestamptz := ledger_clock();
     freed int;
 BEGIN
@@ -353,7 +517,7 @@ BEGIN
       ORDER BY w.customer_id FOR NO KEY UPDATE;
     WITH closed AS (
         UPDATE billing_hold h SET status = 'expired', resolved_at = moment
-         WHERE h.id = ANY (due) AND h.status = 'open' RETURNING h.lot_ids, h.lot_amounts
+         WHERE h.id = ANY (due) AND h.status = 'open' RETURNING h.id, h.lot_ids, h.lot_amounts, h.counter_ids
     ), back AS (
         UPDATE billing_creditlot l SET reserved_micro_rub = l.reserved_micro_rub - s.amount
           FROM (SELECT x.lot_id, sum(x.amount)::bigint AS amount
@@ -361,7 +525,10 @@ BEGIN
                  GROUP BY x.lot_id) s
          WHERE l.id = s.lot_id
     )
-    SELECT count(*) INTO freed FROM closed;
+    SELECT count(*), array_agg(c.id) FILTER (WHERE c.counter_ids <> '{}') INTO freed, counted FROM closed c;
+    IF counted IS NOT NULL THEN
+        PERFORM ledger_uncount(counted);
+    END IF;
     RETURN freed;
 END $$;
 

@@ -1,20 +1,69 @@
--- The movements beside a top-up and an answer: money that leaves a wallet, that comes back to it, and that
--- never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallet by wallet in
--- ascending order, locked before anything of them is read; keys make a repeat harmless.
+-- The movements beside the charge for an answer: money that comes into a wallet, that leaves it, that comes back to
+-- it, and that never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallets locked
+-- in ascending order before anything of them is read; keys make a repeat harmless.
 -- Edited in place until the first release; from then on a new version is a new file.
+
+-- Money comes in: makes the wallet if missing, a lot and an entry. Step: {entry_id, customer_id, amount,
+-- type, debit_account, lot_kind, spend_class, expires_at, key, source_type, source_id, effective_at}.
+-- Outcomes: done, replayed, mismatch.
+CREATE FUNCTION ledger_credit(steps jsonb)
+RETURNS TABLE (entry_id uuid, outcome text, balance_after bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    step record;
+    wallet billing_wallet%ROWTYPE;
+    known billing_ledgerentry%ROWTYPE;
+    moment timestamptz;
+BEGIN
+    FOR step IN
+        SELECT s.* FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+               entry_id uuid, customer_id uuid, amount bigint, type text, debit_account text, lot_kind text,
+               spend_class smallint, expires_at timestamptz, key text, source_type text, source_id text,
+               effective_at timestamptz)) WITH ORDINALITY AS s (
+               entry_id, customer_id, amount, type, debit_account, lot_kind, spend_class, expires_at, key,
+               source_type, source_id, effective_at, place)
+         ORDER BY s.customer_id, s.place
+    LOOP
+        PERFORM ledger_open_wallet(step.customer_id);
+        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
+        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
+        IF FOUND THEN
+            entry_id := known.id;
+            balance_after := known.balance_after_micro_rub;
+            outcome := CASE WHEN known.customer_id = step.customer_id AND known.type = step.type
+                             AND known.amount_micro_rub = step.amount AND known.source_id = step.source_id
+                            THEN 'replayed' ELSE 'mismatch' END;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        moment := ledger_clock();
+        balance_after := ledger_post(
+            wallet, step.entry_id, step.type, step.debit_account, 'wallet', step.amount, step.key, step.source_type,
+            step.source_id, '{}', '{}', coalesce(step.effective_at, moment), moment);
+        INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub, remaining_micro_rub,
+                    reserved_micro_rub, is_spent, expires_at, source_entry_id, created_at)
+        VALUES (step.customer_id, step.lot_kind, step.spend_class, step.amount, step.amount, 0, false,
+                step.expires_at, step.entry_id, moment);
+        entry_id := step.entry_id;
+        outcome := 'done';
+        RETURN NEXT;
+    END LOOP;
+END $$;
 
 -- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, partial, key,
 -- source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from
 -- `lot_id` alone, also when its time is over (an expiry only then), or without it from the lots in spend order.
--- `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance, reserved_in_flight, nothing (a
--- partial step found no free money). Only `done` writes.
+-- `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance,
+-- reserved_in_flight, nothing (a partial step found no free money). Only `done` writes.
 CREATE FUNCTION ledger_debit(steps jsonb)
 RETURNS TABLE (entry_id uuid, outcome text, taken bigint, balance_after bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    ordered jsonb := ledger_ordered(steps);
+    plain bigint[] := ledger_debit_plain(steps);
     step record;
     lot record;
     wallet billing_wallet%ROWTYPE;
@@ -25,11 +74,27 @@ DECLARE
     missing bigint;
     there bigint;
 BEGIN
+    IF array_position(plain, NULL) IS NULL AND plain IS NOT NULL THEN
+        RETURN QUERY SELECT s.entry_id, 'done', s.amount, s.balance
+                       FROM ROWS FROM (jsonb_to_recordset(steps) AS (entry_id uuid, amount bigint), unnest(plain))
+                            AS s (entry_id, amount, balance);
+        RETURN;
+    END IF;
     FOR step IN
-        SELECT * FROM jsonb_to_recordset(ordered) AS s (
+        SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (
                entry_id uuid, customer_id uuid, amount bigint, type text, credit_account text, lot_id bigint,
-               partial boolean, key text, source_type text, source_id text, effective_at timestamptz)
+               partial boolean, key text, source_type text, source_id text, effective_at timestamptz)) WITH ORDINALITY
+               AS s (entry_id, customer_id, amount, type, credit_account, lot_id, partial, key, source_type, source_id,
+                     effective_at, place)
     LOOP
+        IF plain[step.place] IS NOT NULL THEN
+            entry_id := step.entry_id;
+            outcome := 'done';
+            taken := step.amount;
+            balance_after := plain[step.place];
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
         entry_id := NULL;
         taken := 0;
         SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
@@ -93,6 +158,67 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 END $$;
+
+-- Lock all wallets of several steps, in order, and take in one statement the debits about which there is nothing to
+-- decide: in spend order, out of wallets that have enough for all their steps. Answers the balances after them, by
+-- the step's place; all others ledger_debit() takes one by one. It answers nothing for a single step.
+CREATE FUNCTION ledger_debit_plain(steps jsonb) RETURNS bigint[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    customers uuid[];
+    keys text[];
+    amounts bigint[];
+    moment timestamptz;
+    places bigint[];
+    lines billing_ledgerentry[];
+    balances bigint[];
+BEGIN
+    IF jsonb_array_length(steps) < 2 THEN
+        RETURN NULL;
+    END IF;
+    SELECT array_agg(s.customer_id), array_agg(s.key) INTO customers, keys
+      FROM jsonb_to_recordset(steps) AS s (customer_id uuid, key text);
+    PERFORM ledger_lock(customers);
+    IF cardinality(keys) > (SELECT count(DISTINCT n.key) FROM unnest(keys) AS n (key)) THEN
+        RETURN NULL;
+    END IF;
+    moment := ledger_clock();
+    SELECT array_agg(CASE WHEN s.lot_id IS NOT NULL OR s.partial OR e.id IS NOT NULL THEN 0 ELSE s.amount END
+                     ORDER BY s.place)
+      INTO amounts
+      FROM ROWS FROM (jsonb_to_recordset(steps) AS (amount bigint, lot_id bigint, partial boolean, key text))
+           WITH ORDINALITY AS s (amount, lot_id, partial, key, place)
+      LEFT JOIN billing_ledgerentry e ON e.key = s.key;
+    WITH share AS (
+        SELECT * FROM ledger_shares(customers, amounts, moment)
+    ), lots AS (
+        UPDATE billing_creditlot l
+           SET remaining_micro_rub = l.remaining_micro_rub - t.amount, is_spent = l.remaining_micro_rub = t.amount
+          FROM (SELECT u.lot_id, sum(u.amount)::bigint AS amount
+                  FROM share a, unnest(a.lot_ids, a.lot_amounts) AS u (lot_id, amount) GROUP BY u.lot_id) t
+         WHERE l.id = t.lot_id
+    )
+    SELECT array_agg(a.place ORDER BY a.place), array_agg(ROW (
+               s.entry_id, customers[a.place], NULL, s.type, 'wallet', s.credit_account, amounts[a.place], NULL, s.key,
+               s.source_type, s.source_id, NULL, a.lot_ids, a.lot_amounts, coalesce(s.effective_at, moment), moment,
+               NULL)::billing_ledgerentry ORDER BY a.place)
+      INTO places, lines
+      FROM share a
+      JOIN ROWS FROM (jsonb_to_recordset(steps) AS (
+           entry_id uuid, type text, credit_account text, key text, source_type text, source_id text,
+           effective_at timestamptz)) WITH ORDINALITY
+           AS s (entry_id, type, credit_account, key, source_type, source_id, effective_at, place) USING (place);
+    IF lines IS NULL THEN
+        RETURN NULL;
+    END IF;
+    balances := ledger_post_all(lines);
+    RETURN (SELECT array_agg(b.balance ORDER BY n.place)
+              FROM unnest(amounts) WITH ORDINALITY AS n (amount, place)
+              LEFT JOIN unnest(places, balances) AS b (place, balance) ON b.place = n.place);
+END $$;
+REVOKE EXECUTE ON FUNCTION ledger_debit_plain FROM PUBLIC;
 
 -- A charge for an answer is taken back, whole and once: the lots get what they gave. What comes back to a lot
 -- whose time is over goes to the breakage with the next sweep, as it would have gone unspent.
@@ -174,6 +300,51 @@ BEGIN
     RETURN balance;
 END $$;
 REVOKE EXECUTE ON FUNCTION ledger_post FROM PUBLIC;
+
+-- The next lines of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances and
+-- hashes are given here; answers the balances. For the functions here only: whoever could call it could write any
+-- line.
+CREATE FUNCTION ledger_post_all(lines billing_ledgerentry[]) RETURNS bigint[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    balances bigint[];
+BEGIN
+    WITH line AS (
+        SELECT n.*, w.head_hash, w.seq + row_number() OVER wallet AS number, w.balance_micro_rub + (sum(
+                   CASE WHEN n.credit_account = 'wallet' THEN n.amount_micro_rub ELSE -n.amount_micro_rub END
+               ) OVER wallet)::bigint AS balance
+          FROM unnest(lines) WITH ORDINALITY AS n (
+               id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
+               balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids, lot_amounts, effective_at,
+               created_at, hash, place)
+          JOIN billing_wallet w ON w.customer_id = n.customer_id
+        WINDOW wallet AS (PARTITION BY n.customer_id ORDER BY n.place)
+    ), chained AS (
+        SELECT l.*, ledger_chain(l.head_hash, ledger_line(
+                   l.customer_id, l.number, l.id, l.debit_account, l.credit_account, l.amount_micro_rub,
+                   l.balance, l.key
+               )) OVER (PARTITION BY l.customer_id ORDER BY l.place) AS next_hash
+          FROM line l
+    ), posted AS (
+        INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
+                    amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id,
+                    lot_ids, lot_amounts, effective_at, created_at, hash)
+        SELECT c.id, c.customer_id, c.number, c.type, c.debit_account, c.credit_account, c.amount_micro_rub, c.balance,
+               c.key, c.source_type, c.source_id, c.hold_id, c.lot_ids, c.lot_amounts, c.effective_at, c.created_at,
+               c.next_hash
+          FROM chained c
+    ), heads AS (
+        UPDATE billing_wallet w SET balance_micro_rub = n.balance, seq = n.number, head_hash = n.next_hash
+          FROM (SELECT DISTINCT ON (c.customer_id) c.customer_id, c.balance, c.number, c.next_hash
+                  FROM chained c ORDER BY c.customer_id, c.place DESC) n
+         WHERE w.customer_id = n.customer_id
+    )
+    SELECT array_agg(c.balance ORDER BY c.place) INTO balances FROM chained c;
+    RETURN balances;
+END $$;
+REVOKE EXECUTE ON FUNCTION ledger_post_all FROM PUBLIC;
 
 -- Money moves between system accounts, past every wallet: a provider's fee, a payout. Step: {entry_id, amount, type,
 -- debit_account, credit_account, key, source_type, source_id, effective_at}. Outcomes: done, replayed, mismatch.

@@ -3,7 +3,8 @@
 -- `billing/verification.py` runs them in one REPEATABLE READ, READ ONLY transaction, each with the sources below
 -- in front of it. Parameters: wallets (only these customers, NULL for all), as_of (only entries written up to this
 -- moment, NULL for all; given to the checks of OF_THE_PAST alone), append_only and function_only (names of tables),
--- constraints and functions (those that must exist), role (the application's). Numbers are those of the ledger
+-- constraints and functions (those that must exist), inner_functions (not for the application), role (the
+-- application's). Numbers are those of the ledger
 -- guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
 -- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
 -- and V07 say them; V16 belongs to payments (setting LEDGER_CHECKS).
@@ -215,10 +216,10 @@ SELECT c.relname::text, 'the application role ' || r.rolname || ' works as its o
  WHERE c.oid = ANY ((%(append_only)s::text[] || %(function_only)s::text[])::regclass[])
    AND r.rolname = %(role)s AND (pg_has_role(r.oid, c.relowner, 'MEMBER') OR r.rolsuper)
  UNION
-SELECT p.proname::text, %(role)s::text || ' may call it and write any line'
-  FROM pg_proc p
- WHERE p.proname = 'ledger_post' AND EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
-   AND has_function_privilege(%(role)s, p.oid, 'EXECUTE')
+SELECT f.name, %(role)s::text || ' may call it and write what it likes'
+  FROM unnest(%(inner_functions)s::text[]) AS f (name)
+ WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
+   AND has_function_privilege(%(role)s, to_regprocedure(f.name), 'EXECUTE')
  UNION
 SELECT %(role)s, 'there is no such role' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
 
@@ -281,6 +282,19 @@ SELECT u.id, 'usage of ' || u.charged_micro_rub || ' at a cost of ' || u.cost_mi
     OR u.ledger_entry_id IS NULL AND u.charged_micro_rub <> 0
     OR u.ledger_entry_id IS NOT NULL
        AND (e.type IS DISTINCT FROM 'usage_debit' OR u.customer_id <> e.customer_id)
+
+-- check V29: the counters of limits are what the holds say
+SELECT coalesce(c.id, t.id),
+       coalesce(c.subject || ': spent ' || c.spent_micro_rub || ', reserved ' || c.reserved_micro_rub, 'no counter')
+       || ', by holds ' || coalesce(t.captured, 0) || ' and ' || coalesce(t.held, 0)
+  FROM (SELECT * FROM billing_limitcounter WHERE %(wallets)s::uuid[] IS NULL) c
+  FULL JOIN (SELECT u.id, sum(h.captured_micro_rub)::bigint AS captured,
+                    coalesce(sum(h.amount_micro_rub) FILTER (WHERE h.status = 'open'), 0)::bigint AS held
+               FROM hold h, unnest(h.counter_ids) AS u (id)
+              WHERE h.counter_ids <> '{}' AND %(wallets)s::uuid[] IS NULL  -- wallets share them: all or none
+              GROUP BY u.id) t USING (id)
+ WHERE (c.spent_micro_rub::bigint, c.reserved_micro_rub::bigint)
+       IS DISTINCT FROM (coalesce(t.captured, 0), coalesce(t.held, 0))
 
 -- check V33: time runs with the numbers
 SELECT customer_id || '/' || seq, created_at || ' after ' || time_before

@@ -8,13 +8,14 @@
 -- Open runs with their holds. Step: the run's columns and `hold` (a step of ledger_hold, or null for an
 -- account that is never charged). Outcomes: opened, known (this key has a run: see run_id, state),
 -- mismatch (the key has a run with another body), insufficient_balance (the refused run is kept: a refusal
--- is final for its key), reserved_in_flight (nothing is kept, also for a twin in the same call).
+-- is final for its key), reserved_in_flight and limit_exceeded (nothing is kept; a twin in the same call is answered
+-- as in flight).
 CREATE FUNCTION run_open(steps jsonb)
-RETURNS TABLE (given_id uuid, run_id uuid, outcome text, state text, held bigint, spendable bigint)
+RETURNS TABLE (given_id uuid, run_id uuid, outcome text, state text, held bigint, spendable bigint, limit_place int)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    ordered jsonb := ledger_ordered(steps);
+    kept jsonb := steps;  -- those whose key was new
     moment timestamptz := ledger_clock();  -- before the wallets' locks: for rows of runs only, never of money
     opened uuid[];
     holds jsonb;
@@ -31,7 +32,7 @@ BEGIN
                s.provider, s.route, s.estimate_micro_rub, s.api_key_id,
                coalesce((s.hold ->> 'amount')::bigint, 0), moment + make_interval(secs => s.lease_seconds),
                'running', '', '', 0, 0, 0, false, 1, moment
-          FROM jsonb_to_recordset(ordered) AS s (
+          FROM jsonb_to_recordset(kept) AS s (
                id uuid, customer_id uuid, idempotency_key text, fingerprint text, surface text, mode text,
                profile text, model text, provider text, route jsonb, estimate_micro_rub bigint, api_key_id uuid,
                lease_seconds int, hold jsonb)
@@ -40,20 +41,21 @@ BEGIN
     )
     SELECT coalesce(array_agg(m.id), '{}') INTO opened FROM made m;
     IF cardinality(opened) < jsonb_array_length(steps) THEN
-        ordered := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
-                      FROM jsonb_array_elements(ordered) WITH ORDINALITY AS s (step, place)
-                     WHERE (s.step ->> 'id')::uuid = ANY (opened));
+        kept := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
+                   FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)
+                  WHERE (s.step ->> 'id')::uuid = ANY (opened));
     END IF;
 
-    holds := jsonb_path_query_array(ordered, '$[*].hold ? (@ != null)');
+    holds := jsonb_path_query_array(kept, '$[*].hold ? (@ != null)');
     FOR reserved IN
         SELECT h.*, (holds -> h.place::int - 1 ->> 'amount')::bigint AS asked
-          FROM ledger_hold(holds) WITH ORDINALITY AS h (id, outcome, held, spendable, place)
+          FROM ledger_hold(holds) WITH ORDINALITY AS h (id, outcome, held, spendable, limit_place, place)
     LOOP
         given_id := reserved.id;
         run_id := reserved.id;
         held := reserved.held;
         spendable := reserved.spendable;
+        limit_place := reserved.limit_place;
         IF reserved.outcome IN ('held', 'replayed') THEN
             outcome := 'opened';
             state := 'running';
@@ -76,8 +78,8 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     IF cardinality(opened) > jsonb_array_length(holds) THEN  -- accounts that are never charged
-        RETURN QUERY SELECT s.id, s.id, 'opened', 'running', 0::bigint, NULL::bigint
-                       FROM jsonb_to_recordset(ordered) AS s (id uuid, hold jsonb)
+        RETURN QUERY SELECT s.id, s.id, 'opened', 'running', 0::bigint, NULL::bigint, NULL::int
+                       FROM jsonb_to_recordset(kept) AS s (id uuid, hold jsonb)
                       WHERE s.hold IS NULL;
     END IF;
     IF cardinality(opened) = jsonb_array_length(steps) THEN
@@ -97,6 +99,7 @@ BEGIN
             state := known.state;
             held := known.hold_micro_rub;
             spendable := NULL;
+            limit_place := NULL;
             -- A caller that lost the first answer finds its own run here: "opened" again, with its hold.
             outcome := CASE WHEN known.id = step.id AND known.state = 'running' THEN 'opened'
                             WHEN known.is_same THEN 'known' ELSE 'mismatch' END;
@@ -105,6 +108,7 @@ BEGIN
             state := 'refused';
             held := 0;
             spendable := (ledger_spendable(ARRAY [step.customer_id]))[1];
+            limit_place := NULL;
             outcome := 'reserved_in_flight';
         END IF;
         RETURN NEXT;
@@ -121,7 +125,7 @@ RETURNS TABLE (run_id uuid, outcome text, entry_id uuid, charged bigint, release
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    ordered jsonb := ledger_ordered(steps);  -- wallet by wallet, as the ledger applies and answers its steps
+    kept jsonb := steps;  -- those that were ours to end
     moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
     ended uuid[];
     spendables bigint[];
@@ -137,25 +141,25 @@ BEGIN
                estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint,
                ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0
                                       THEN (s.money ->> 'entry_id')::uuid END
-          FROM jsonb_to_recordset(ordered) AS s (
+          FROM jsonb_to_recordset(kept) AS s (
                run_id uuid, customer_id uuid, fence int, state text, finish_reason text, error_code text,
                model text, provider text, input_tokens bigint, output_tokens bigint, estimated boolean,
                money jsonb)
-         WHERE r.id = ANY (ARRAY (SELECT (s ->> 'run_id')::uuid FROM jsonb_array_elements(ordered) s))
+         WHERE r.id = ANY (ARRAY (SELECT (s ->> 'run_id')::uuid FROM jsonb_array_elements(kept) s))
            AND r.id = s.run_id AND r.customer_id = s.customer_id AND r.state = 'running' AND r.fence = s.fence
         RETURNING r.id
     )
     SELECT coalesce(array_agg(m.id), '{}') INTO ended FROM mine m;
     IF cardinality(ended) < jsonb_array_length(steps) THEN
-        ordered := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
-                      FROM jsonb_array_elements(ordered) WITH ORDINALITY AS s (step, place)
-                     WHERE (s.step ->> 'run_id')::uuid = ANY (ended));
+        kept := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
+                   FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)
+                  WHERE (s.step ->> 'run_id')::uuid = ANY (ended));
     END IF;
     INSERT INTO orchestration_attempt (id, run_id, customer_id, stage, number, model, provider, key_fingerprint,
                 status, error_class, http_status, input_tokens, output_tokens, cost_micro_rub, first_token_ms,
                 duration_ms, started_at)
     SELECT a.*
-      FROM jsonb_to_recordset(jsonb_path_query_array(ordered, '$[*].attempts[*]')) AS a (
+      FROM jsonb_to_recordset(jsonb_path_query_array(kept, '$[*].attempts[*]')) AS a (
            id uuid, run_id uuid, customer_id uuid, stage text, number int, model text, provider text,
            key_fingerprint text, status text, error_class text, http_status int, input_tokens bigint,
            output_tokens bigint, cost_micro_rub bigint, first_token_ms int, duration_ms int,
@@ -163,17 +167,17 @@ BEGIN
 
     FOR paid IN
         SELECT p.*
-          FROM ledger_settle(jsonb_path_query_array(ordered, '$[*].money')) WITH ORDINALITY
+          FROM ledger_settle(jsonb_path_query_array(kept, '$[*].money')) WITH ORDINALITY
                AS p (hold_id, entry_id, outcome, charged, released, place)
     LOOP
-        run_id := ordered -> paid.place::int - 1 ->> 'run_id';
+        run_id := kept -> paid.place::int - 1 ->> 'run_id';
         outcome := paid.outcome;
         entry_id := paid.entry_id;
         charged := paid.charged;
         released := paid.released;
         -- The first answer comes when all of the money has moved.
         spendables := coalesce(spendables, ledger_spendable(
-            ARRAY (SELECT (s ->> 'customer_id')::uuid FROM jsonb_array_elements(ordered) s)));
+            ARRAY (SELECT (s ->> 'customer_id')::uuid FROM jsonb_array_elements(kept) s)));
         spendable := CASE WHEN paid.hold_id IS NOT NULL THEN spendables[paid.place] END;
         IF outcome = 'replayed' THEN
             UPDATE orchestration_run r SET ledger_entry_id = paid.entry_id WHERE r.id = run_id;

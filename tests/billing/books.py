@@ -125,6 +125,7 @@ def hold_step(
     hold_id: UUID | None = None,
     ttl_seconds: int = HOUR,
     soft: bool = False,
+    limits: Sequence[Step] = (),
 ) -> Step:
     return ledger.hold_step(
         hold_id=hold_id or uuid7(),
@@ -132,7 +133,13 @@ def hold_step(
         amount=amount,
         ttl_seconds=ttl_seconds,
         soft=soft,
+        limits=limits,
     )
+
+
+def limit(subject: str, most: int, window: str = "day") -> Step:
+    """A limit of a hold step, in micro-RUB."""
+    return {"subject": subject, "window": window, "limit": most}
 
 
 def hold(customer: UUID, amount: int, **facts: Any) -> Row:

@@ -223,6 +223,7 @@ GUARD_DAMAGE = {
     "role may add to a wallet": (f"GRANT INSERT ON billing_wallet TO {ROLE}", "V22"),
     "role may reserve by hand": (f"GRANT UPDATE ON billing_creditlot TO {ROLE}", "V22"),
     "everybody may write any line": ("GRANT EXECUTE ON FUNCTION ledger_post TO PUBLIC", "V22"),
+    "everybody may count": ("GRANT EXECUTE ON FUNCTION ledger_count TO PUBLIC", "V22"),
     "role may lay triggers": (f"GRANT TRIGGER ON billing_hold TO {ROLE}", "V22"),
     "role is a superuser": (f"ALTER ROLE {ROLE} SUPERUSER", "V22"),
     "function works as its caller": ("ALTER FUNCTION ledger_hold(jsonb) SECURITY INVOKER", "V37"),
@@ -246,4 +247,12 @@ DELETE FROM billing_wallet WHERE customer_id = %(customer)s;
 """,
     "root changed": "UPDATE billing_dailyroot SET root = sha256('x')",
     "count in a root changed": "UPDATE billing_dailyroot SET entries = entries + 1",
+}
+
+# A hold is counted first. V29 looks at all wallets, so these are judged by themselves.
+COUNTER_DAMAGE = {
+    "counter raised": "UPDATE billing_limitcounter SET spent_micro_rub = 1 WHERE subject = %s",
+    "counter lost": "DELETE FROM billing_limitcounter WHERE subject = %s",
+    "hold uncounted": "UPDATE billing_hold SET counter_ids = '{}' WHERE counter_ids = ARRAY (SELECT id"
+    " FROM billing_limitcounter WHERE subject = %s)",
 }

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -20,19 +19,21 @@ PLACES = st.integers(0, WALLETS - 1)
 CREDITS = st.tuples(PLACES, st.integers(1, 100), st.sampled_from(LotKind), st.integers(0, 5))
 HOLDS = st.tuples(PLACES, st.integers(0, 150), st.booleans(), st.integers(0, 12))
 SETTLES = st.tuples(st.integers(0, 5), st.integers(0, 60))
+DEBITS = st.tuples(PLACES, st.integers(1, 120), st.booleans(), st.integers(0, 12))
 
 
-def all_at_once(
-    call: Callable[[list[Row]], list[Row]], steps: list[Row], name: str, answer: str
-) -> list[Row]:
-    """The answers in the order of the steps; twins of one name are answered in their order."""
-    by_name: dict[UUID, list[Row]] = {}
-    for row in call(steps):
-        by_name.setdefault(row[answer], []).append(row)
-    return [by_name[step[name]].pop(0) for step in steps]
+def lists(step: st.SearchStrategy[Any], *name: int) -> st.SearchStrategy[list[Any]]:
+    """Batches with twins of a name, which are taken one by one, and without, which are written at once."""
+    return st.lists(step, max_size=25) | st.lists(
+        step, max_size=25, unique_by=lambda found: tuple(found[place] for place in name)
+    )
 
 
-def one_by_one(call: Callable[[list[Row]], list[Row]], steps: list[Row], *_: str) -> list[Row]:
+def all_at_once(call: Callable[[list[Row]], list[Row]], steps: list[Row]) -> list[Row]:
+    return call(steps)
+
+
+def one_by_one(call: Callable[[list[Row]], list[Row]], steps: list[Row]) -> list[Row]:
     return [row for step in steps for row in call([step])]
 
 
@@ -69,7 +70,7 @@ def test_credits(plan: list[tuple[int, int, LotKind, int]]) -> None:
 
 
 @FEW
-@given(st.lists(HOLDS, max_size=25))
+@given(lists(HOLDS, 0, 3))
 def test_holds(plan: list[tuple[int, int, bool, int]]) -> None:
     found = []
     for serve in (all_at_once, one_by_one):
@@ -79,7 +80,7 @@ def test_holds(plan: list[tuple[int, int, bool, int]]) -> None:
             books.hold_step(customers[place], amount, soft=soft, hold_id=names[place][name])
             for place, amount, soft, name in plan
         ]
-        rows = serve(ledger.hold, steps, "id", "hold_id")
+        rows = serve(ledger.hold, steps)
         found.append(
             (
                 shown(rows, "outcome", "held", "spendable"),
@@ -92,14 +93,37 @@ def test_holds(plan: list[tuple[int, int, bool, int]]) -> None:
 
 
 @FEW
-@given(st.lists(SETTLES, max_size=20))
+@given(lists(DEBITS, 0, 3))
+def test_debits(plan: list[tuple[int, int, bool, int]]) -> None:
+    found = []
+    for serve in (all_at_once, one_by_one):
+        customers = [books.funded(100, 30, 70) for _ in range(WALLETS)]
+        keys = [[f"batch:{uuid7()}" for _ in range(13)] for _ in range(WALLETS)]
+        steps = [
+            books.debit_step(customers[place], amount, partial=partial, key=keys[place][name])
+            for place, amount, partial, name in plan
+        ]
+        rows = serve(lambda batch: books.call("ledger_debit", batch), steps)
+        found.append(
+            (
+                shown(rows, "outcome", "taken", "balance_after"),
+                [[(e.seq, e.balance_after_micro_rub) for e in books.entries(c)] for c in customers],
+                [books.remaining(customer) for customer in customers],
+            )
+        )
+        books.assert_right(*customers)
+    assert found[0] == found[1]
+
+
+@FEW
+@given(lists(SETTLES, 0))
 def test_settlements(plan: list[tuple[int, int]]) -> None:
     found = []
     for serve in (all_at_once, one_by_one):
         customers = [books.funded(50, 50) for _ in range(WALLETS)]
         holds = [(customer, books.held(customer, 40)) for customer in customers for _ in range(2)]
         steps = [books.settle_step(*holds[place], amount) for place, amount in plan]
-        rows = serve(ledger.settle, steps, "hold_id", "settled_hold_id")
+        rows = serve(ledger.settle, steps)
         found.append(
             (
                 shown(rows, "outcome", "charged", "released"),

@@ -7,9 +7,10 @@ from django.db import connection
 from pytest_django import Settings
 
 from billing import verification
+from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing import damage as damage_kinds
-from tests.billing.damage import CLOSE_A_DAY, DAMAGE, GUARD_DAMAGE, ROOT_DAMAGE
+from tests.billing.damage import CLOSE_A_DAY, COUNTER_DAMAGE, DAMAGE, GUARD_DAMAGE, ROOT_DAMAGE
 from tests.billing.damaging import Books, Damage
 
 
@@ -55,6 +56,19 @@ def test_change_of_a_closed_day_is_told_by_its_root_alone(kept: Books, damage: D
     assert (finding.check, finding.object) == ("V44", "9000-01-01")
 
 
+@pytest.mark.parametrize("name", COUNTER_DAMAGE)
+@pytest.mark.usefixtures("damage")
+def test_counter_that_is_not_its_holds_is_told(name: str) -> None:
+    subject = f"user:{uuid7()}"
+    books.held(books.funded(10), 10, limits=[books.limit(subject, 10)])
+    assert verification.examine(only=["V29"]).findings == ()
+
+    with connection.cursor() as cursor:
+        cursor.execute(COUNTER_DAMAGE[name], [subject])
+
+    assert [finding.check for finding in verification.examine(only=["V29"]).findings] == ["V29"]
+
+
 @pytest.mark.usefixtures("damage")
 def test_missing_role_is_told(settings: Settings) -> None:
     settings.PLYRUM_DATABASE_ROLE = "nobody_here"
@@ -65,7 +79,7 @@ def test_missing_role_is_told(settings: Settings) -> None:
 def test_every_check_tells_a_damage_that_no_other_check_tells() -> None:
     """V01 and V08 close a circle (entries, balance, lots, uses), which cannot break in one place only."""
     alone = {check for _, expected in DAMAGE.values() if len(expected) == 1 for check in expected}
-    alone |= {check for _, check in GUARD_DAMAGE.values()} | {"V44"}
+    alone |= {check for _, check in GUARD_DAMAGE.values()} | {"V29", "V44"}
     together = {check for _, expected in DAMAGE.values() for check in expected} - alone
 
     assert {check.id for check in verification.checks_in(verification.SQL)} == alone | together

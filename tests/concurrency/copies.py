@@ -13,12 +13,12 @@ from plyrum.ids import uuid7
 from tests.concurrency.connections import client
 
 SQL = Path(models.__file__).resolve().parent / "sql"
-FILES = ("0001_ledger.sql", "0002_movements.sql")
+FILES = ("0001_ledger.sql", "0002_movements.sql", "0004_limits.sql")
 TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
 
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
 ROW_LOCK = (r"FOR NO KEY UPDATE", "")
-ORDER_OF_WALLETS = (r"ORDER BY \(?s\.[^,\n]*customer_id[^,\n]*, s\.place", "ORDER BY s.place")
+LOCK_OF_ALL = (r"(PERFORM ledger_lock)\(customers\)", r"\1('{}')")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
