@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from plyrum import embedded, keys, provider_environment, schedule
+from plyrum import back_office_menu, embedded, keys, provider_environment, schedule
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -473,6 +473,7 @@ UNFOLD = {
                     },
                 ],
             },
+            back_office_menu.INVOICES,
             {
                 "title": _("Модели"),
                 "items": [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0008_daily_root'),
+        ('billing', '0009_limit_counters'),
     ]
 
     operations = [
