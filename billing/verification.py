@@ -22,7 +22,7 @@ from billing import models
 
 SQL = Path(__file__).resolve().parent / "sql" / "verify.sql"
 APPEND_ONLY_TABLES = ("billing_ledgerentry", *models.PROTECTED_TABLES)
-# The only ways to write money; V37 looks at each.
+# The only ways to write money. V37 looks at each, and that no other has the rights of the owner.
 WRITING_FUNCTIONS = (
     "ledger_hold(jsonb)",
     "ledger_settle(jsonb)",
@@ -33,18 +33,6 @@ WRITING_FUNCTIONS = (
     "ledger_open_wallet(uuid)",
     "ledger_expire_holds(integer)",
     "ledger_lock(uuid[])",
-)
-# Parts of those, which trust what they are given: V22 sees that the application may not call them.
-INNER_FUNCTIONS = (
-    "ledger_hold_plain(jsonb)",
-    "ledger_settle_plain(jsonb)",
-    "ledger_debit_plain(jsonb)",
-    "ledger_use(jsonb,timestamptz[])",
-    "ledger_post(billing_wallet,uuid,text,text,text,bigint,text,text,text,bigint[],bigint[],timestamptz,timestamptz)",
-    "ledger_post_all(billing_ledgerentry[])",
-    "ledger_count(jsonb,bigint,timestamptz)",
-    "ledger_lock_counters(jsonb)",
-    "ledger_uncount(uuid[])",
 )
 # What has a meaning for the books as they were at a moment: entries are never changed, all else is only
 # as it is now. A wallet is then what its last entry says (V04 would compare an entry with itself).
@@ -214,8 +202,7 @@ def _parameters(wallets: Sequence[UUID] | None, as_of: datetime | None) -> dict[
         "as_of": as_of,
         "append_only": list(APPEND_ONLY_TABLES),
         "function_only": list(models.FUNCTION_ONLY_TABLES),
-        "functions": [*WRITING_FUNCTIONS, *INNER_FUNCTIONS],
-        "inner_functions": list(INNER_FUNCTIONS),
+        "functions": list(WRITING_FUNCTIONS),
         "constraints": _constraints(),
         "role": settings.PLYRUM_DATABASE_ROLE,
     }

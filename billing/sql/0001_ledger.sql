@@ -11,7 +11,8 @@
 -- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its
 -- connection, and reading all rows for one cost ten times the time.
 --
--- They run as their owner (SECURITY DEFINER): the application role cannot write these tables in any other way.
+-- The functions that the application calls run as their owner (SECURITY DEFINER): its role cannot write these tables in
+-- any other way. Their parts run as whoever calls them, so that called by themselves they are refused by the tables.
 -- Edited in place until the first release; from then on a new version is a new file.
 
 -- No amount of money is ever below zero; a movement moves something. A domain, because the executor compiles
@@ -83,7 +84,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    plain boolean[] := ledger_hold_plain(steps);
+    plain boolean[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_hold_plain(steps) END;
     step jsonb;
     customer uuid;
     amount bigint;
@@ -186,11 +187,9 @@ END $$;
 
 -- Lock all wallets of several steps, in order, and make in one statement the holds about which there is nothing to
 -- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers
--- which steps are done, by their place; all others ledger_hold() takes one by one. Nothing for a single step.
+-- which steps are done, by their place; all others ledger_hold() takes one by one.
 CREATE FUNCTION ledger_hold_plain(steps jsonb) RETURNS boolean[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     ids uuid[];
     customers uuid[];
@@ -198,9 +197,6 @@ DECLARE
     moment timestamptz;
     done boolean[];
 BEGIN
-    IF jsonb_array_length(steps) < 2 THEN
-        RETURN NULL;
-    END IF;
     SELECT array_agg(s.id), array_agg(s.customer_id),
            array_agg(CASE WHEN s.soft OR s.limits IS NOT NULL THEN 0 ELSE s.amount END)
       INTO ids, customers, amounts
@@ -232,7 +228,6 @@ BEGIN
     SELECT array_agg(m.id IS NOT NULL ORDER BY s.place) INTO done FROM step s LEFT JOIN made m ON m.id = s.id;
     RETURN done;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_hold_plain FROM PUBLIC;
 
 -- Which lots several steps take how much from, in spend order: a wallet's steps and its lots are laid side by side,
 -- each from where the one before it ended. Only of wallets, which are locked, whose steps are all above nothing
@@ -271,7 +266,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    plain bigint[] := ledger_settle_plain(steps);
+    plain bigint[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_settle_plain(steps) END;
     step jsonb;
     customer uuid;
     amount bigint;
@@ -371,9 +366,7 @@ END $$;
 
 -- Write the usage rows of those settle steps that have a moment, at that moment.
 CREATE FUNCTION ledger_use(steps jsonb, moments timestamptz[]) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
                 output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
@@ -394,15 +387,12 @@ BEGIN
            price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean)
      WHERE moments[s.place] IS NOT NULL;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_use FROM PUBLIC;
 
 -- Lock all wallets of several steps, in order, and resolve in one statement the holds that are open for what is asked.
 -- Answers what each of them held, by the step's place; all others ledger_settle() takes one by one, to
--- say what became of them. It answers nothing for a single step.
+-- say what became of them.
 CREATE FUNCTION ledger_settle_plain(steps jsonb) RETURNS bigint[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[];
     has_twins boolean;
@@ -412,9 +402,6 @@ DECLARE
     counted uuid[];
     lines billing_ledgerentry[];
 BEGIN
-    IF jsonb_array_length(steps) < 2 THEN
-        RETURN NULL;
-    END IF;
     SELECT array_agg(s.customer_id), count(DISTINCT s.hold_id) < count(s.hold_id) INTO customers, has_twins
       FROM jsonb_to_recordset(steps) AS s (hold_id uuid, customer_id uuid);
     PERFORM ledger_lock(customers);
@@ -464,7 +451,6 @@ BEGIN
     END IF;
     RETURN resolved;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_settle_plain FROM PUBLIC;
 
 -- How much of a charge each lot of its hold pays, in spend order.
 CREATE FUNCTION ledger_used(amount bigint, shares bigint[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$

@@ -63,7 +63,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    plain bigint[] := ledger_debit_plain(steps);
+    plain bigint[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_debit_plain(steps) END;
     step record;
     lot record;
     wallet billing_wallet%ROWTYPE;
@@ -161,11 +161,9 @@ END $$;
 
 -- Lock all wallets of several steps, in order, and take in one statement the debits about which there is nothing to
 -- decide: in spend order, out of wallets that have enough for all their steps. Answers the balances after them, by
--- the step's place; all others ledger_debit() takes one by one. It answers nothing for a single step.
+-- the step's place; all others ledger_debit() takes one by one.
 CREATE FUNCTION ledger_debit_plain(steps jsonb) RETURNS bigint[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[];
     keys text[];
@@ -175,9 +173,6 @@ DECLARE
     lines billing_ledgerentry[];
     balances bigint[];
 BEGIN
-    IF jsonb_array_length(steps) < 2 THEN
-        RETURN NULL;
-    END IF;
     SELECT array_agg(s.customer_id), array_agg(s.key) INTO customers, keys
       FROM jsonb_to_recordset(steps) AS s (customer_id uuid, key text);
     PERFORM ledger_lock(customers);
@@ -218,7 +213,6 @@ BEGIN
               FROM unnest(amounts) WITH ORDINALITY AS n (amount, place)
               LEFT JOIN unnest(places, balances) AS b (place, balance) ON b.place = n.place);
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_debit_plain FROM PUBLIC;
 
 -- A charge for an answer is taken back, whole and once: the lots get what they gave. What comes back to a lot
 -- whose time is over goes to the breakage with the next sweep, as it would have gone unspent.
@@ -278,13 +272,12 @@ BEGIN
     END LOOP;
 END $$;
 
--- The next line of a wallet that the caller has locked and read; answers the balance after it. For the functions
--- here only: whoever could call it could write any line.
+-- The next line of a wallet that the caller has locked and read; answers the balance after it.
 CREATE FUNCTION ledger_post(
     wallet billing_wallet, entry uuid, type text, debit text, credit text, amount bigint, key text,
     source_type text, source_id text, lots bigint[], lot_shares bigint[], happened timestamptz, moment timestamptz
 ) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     balance bigint := wallet.balance_micro_rub + CASE WHEN credit = 'wallet' THEN amount ELSE -amount END;
     next_hash bytea := ledger_hash(wallet.head_hash, wallet.customer_id, wallet.seq + 1, entry, debit, credit,
@@ -299,15 +292,11 @@ BEGIN
      WHERE w.customer_id = wallet.customer_id;
     RETURN balance;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_post FROM PUBLIC;
 
 -- The next lines of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances and
--- hashes are given here; answers the balances. For the functions here only: whoever could call it could write any
--- line.
+-- hashes are given here; answers the balances.
 CREATE FUNCTION ledger_post_all(lines billing_ledgerentry[]) RETURNS bigint[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     balances bigint[];
 BEGIN
@@ -344,7 +333,6 @@ BEGIN
     SELECT array_agg(c.balance ORDER BY c.place) INTO balances FROM chained c;
     RETURN balances;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_post_all FROM PUBLIC;
 
 -- Money moves between system accounts, past every wallet: a provider's fee, a payout. Step: {entry_id, amount, type,
 -- debit_account, credit_account, key, source_type, source_id, effective_at}. Outcomes: done, replayed, mismatch.

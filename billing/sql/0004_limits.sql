@@ -11,9 +11,7 @@ ALTER TABLE billing_limitcounter SET (fillfactor = 70, autovacuum_vacuum_scale_f
 -- free text, `window` hour, day or month (Moscow's), `limit` in micro-RUB over what is spent and reserved. Answers the
 -- counters, or in `over` the place of the first limit that `amount` would pass; then nothing is counted.
 CREATE FUNCTION ledger_count(limits jsonb, amount bigint, moment timestamptz, OUT counter_ids bigint[], OUT over int)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     bound record;
     counter bigint;
@@ -40,7 +38,6 @@ BEGIN
         counter_ids := '{}';
     END IF;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_count FROM PUBLIC;
 
 -- The windows that limits are counted in at a moment.
 CREATE FUNCTION ledger_windows(limits jsonb, moment timestamptz)
@@ -53,9 +50,7 @@ $$;
 
 -- Lock the counters of several steps in their order: two calls that share some would else wait in a circle.
 CREATE FUNCTION ledger_lock_counters(steps jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billing_limitcounter AS c (subject, "window", window_start, spent_micro_rub, reserved_micro_rub)
     SELECT DISTINCT w.subject, w."window", w.window_start, 0, 0
@@ -63,13 +58,10 @@ BEGIN
      ORDER BY w.subject, w."window", w.window_start
         ON CONFLICT (subject, "window", window_start) DO UPDATE SET spent_micro_rub = c.spent_micro_rub;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_lock_counters FROM PUBLIC;
 
 -- Resolved holds leave their counters: what was captured was spent. Their wallets are locked.
 CREATE FUNCTION ledger_uncount(holds uuid[]) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM 1 FROM billing_limitcounter c
       WHERE c.id IN (SELECT unnest(h.counter_ids) FROM billing_hold h WHERE h.id = ANY (holds))
@@ -80,4 +72,3 @@ BEGIN
               FROM billing_hold h, unnest(h.counter_ids) AS u (id) WHERE h.id = ANY (holds) GROUP BY u.id) t
      WHERE c.id = t.id;
 END $$;
-REVOKE EXECUTE ON FUNCTION ledger_uncount FROM PUBLIC;

@@ -222,11 +222,10 @@ GUARD_DAMAGE = {
     "role may empty history": (f"GRANT TRUNCATE ON billing_fxrate TO {ROLE}", "V22"),
     "role may add to a wallet": (f"GRANT INSERT ON billing_wallet TO {ROLE}", "V22"),
     "role may reserve by hand": (f"GRANT UPDATE ON billing_creditlot TO {ROLE}", "V22"),
-    "everybody may write any line": ("GRANT EXECUTE ON FUNCTION ledger_post TO PUBLIC", "V22"),
-    "everybody may count": ("GRANT EXECUTE ON FUNCTION ledger_count TO PUBLIC", "V22"),
     "role may lay triggers": (f"GRANT TRIGGER ON billing_hold TO {ROLE}", "V22"),
     "role is a superuser": (f"ALTER ROLE {ROLE} SUPERUSER", "V22"),
     "function works as its caller": ("ALTER FUNCTION ledger_hold(jsonb) SECURITY INVOKER", "V37"),
+    "everybody may write any line": ("ALTER FUNCTION ledger_post SECURITY DEFINER", "V37"),
     "function with an open search path": ("ALTER FUNCTION ledger_settle(jsonb) RESET search_path", "V37"),
     "function with an old snapshot": ("ALTER FUNCTION ledger_credit(jsonb) STABLE", "V37"),
 }

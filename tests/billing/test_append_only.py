@@ -1,5 +1,6 @@
 """History cannot be rewritten, whoever asks, and the application cannot move money past the functions."""
 
+import orjson
 import pytest
 from django.db import IntegrityError, ProgrammingError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -116,3 +117,20 @@ def test_models_cannot_write_money(model: type[Wallet | CreditLot | Hold | Ledge
 def test_models_cannot_change_usage() -> None:
     with pytest.raises(ProgrammingError, match="permission denied"):
         UsageEvent.objects.update(charged_micro_rub=0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "ledger_post_all(ARRAY (SELECT e FROM billing_ledgerentry e LIMIT 1))",
+        "ledger_hold_plain(%(holds)s)",
+        "ledger_uncount(ARRAY (SELECT h.id FROM billing_hold h LIMIT 1))",
+        'ledger_count(\'[{"subject": "x", "window": "day", "limit": 9}]\', 1, now())',
+    ],
+)
+def test_parts_of_functions_have_no_rights_of_their_own(call: str) -> None:
+    customer = books.funded(10)
+    holds = orjson.dumps([books.hold_step(customer, 1) for _ in range(2)]).decode()
+
+    with pytest.raises(ProgrammingError, match="permission denied"), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {call}", {"holds": holds})
