@@ -1,15 +1,15 @@
 """What the tests of invoices say in one word: a firm, its invoice, a bank file, what became of a line."""
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from payments.invoices import bank, issuing, numbers, organisations, seller
+from payments.invoices import bank, closing, issuing, numbers, organisations, seller
 from payments.invoices.issuing import Wish
-from payments.invoices.models import BankDecision, BankLine, Invoice, Organisation
+from payments.invoices.models import BankDecision, BankLine, ClosingDocument, Invoice, Organisation
 from payments.invoices.requisites import Party
 from plyrum import clock
 from plyrum.ids import uuid7
@@ -105,3 +105,17 @@ def actions(subject: str) -> list[str]:
 
 def today() -> date:
     return numbers.day_of(clock.now())
+
+
+def in_months(count: int) -> datetime:
+    """The second day of a month after this one."""
+    month = today().replace(day=1)
+    for _ in range(count):
+        month = (month + timedelta(days=31)).replace(day=1)
+    return datetime(month.year, month.month, 2, 9, tzinfo=UTC)
+
+
+def close(organisation: Organisation, now: datetime, month: date | None = None) -> ClosingDocument | None:
+    return closing.close_month(
+        organisation_id=organisation.id, month=month or today().replace(day=1), now=now, actor=operator()
+    )

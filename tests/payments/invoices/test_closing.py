@@ -1,6 +1,6 @@
 """Closing documents and the reconciliation act: equal to the ledger, frozen, corrected by new ones only."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -14,22 +14,18 @@ from payments.invoices.schemas import closing_document_out
 from plyrum import clock
 from plyrum.errors import InvalidRequest
 from tests.billing import books
-from tests.payments.invoices.firm import actions, firm, import_, invoice, operator, pays, today
+from tests.payments.invoices.firm import (
+    actions,
+    close,
+    firm,
+    import_,
+    in_months,
+    invoice,
+    operator,
+    pays,
+    today,
+)
 from tests.payments.shop import RUB
-
-
-def in_months(count: int) -> datetime:
-    """The second day of a month after this one."""
-    month = today().replace(day=1)
-    for _ in range(count):
-        month = (month + timedelta(days=31)).replace(day=1)
-    return datetime(month.year, month.month, 2, 9, tzinfo=UTC)
-
-
-def close(organisation: Organisation, now: datetime, month: date | None = None) -> ClosingDocument | None:
-    return closing.close_month(
-        organisation_id=organisation.id, month=month or today().replace(day=1), now=now, actor=operator()
-    )
 
 
 @pytest.fixture

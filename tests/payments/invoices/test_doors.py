@@ -23,15 +23,16 @@ from tests.payments.invoices.firm import (
     BUYER,
     REASON,
     Paid,
+    close,
     exchange,
     firm,
     import_,
+    in_months,
     invoice,
     operator,
     pays,
     today,
 )
-from tests.payments.invoices.test_closing import close, in_months
 from tests.payments.shop import RUB
 
 ORGANISATION, INVOICES = "/api/organisation", "/api/invoices"
