@@ -68,6 +68,13 @@ def sweep_invoices(slot: str = "", **_: object) -> str:
 
 
 @shared_task
+def settle_bank_lines(**_: object) -> None:
+    """The rest of a large file; what does not fit into the time of a task waits for the sweep."""
+    while bank.settle_left_over(now=clock.now(), actor=sweep.ACTOR):
+        pass
+
+
+@shared_task
 def close_months(slot: str = "", **_: object) -> str:
     """Closing documents of the months that are over, and corrections of older ones; once a day is enough."""
     now = clock.now()

@@ -35,9 +35,11 @@ from payments.invoices.models import BankDecision, BankLine, BankStatement, Invo
 from payments.invoices.references import numbers_in
 from payments.invoices.shapes import BankFile
 from plyrum.ids import uuid7
+from plyrum.nudges import nudge
 
 ALONE_FOR = timedelta(days=1)
-LEFT_OVER_AT_ONCE = 500  # lines in one round of the sweep
+SETTLED_AT_ONCE = 200  # lines within the request that brings the file
+LEFT_OVER_AT_ONCE = 500  # lines in one round of the worker
 
 Status: TypeAlias = BankLine.Status
 Reason: TypeAlias = BankLine.Reason
@@ -46,13 +48,13 @@ State: TypeAlias = BankDecision.State
 
 
 def import_file(*, content: bytes, now: datetime, actor: Actor) -> BankStatement:
-    """Store every incoming transfer of a file once, then settle those that are new.
+    """Store every incoming transfer of a file once, then settle those that are new, the first ones at once.
 
-    A crash between the two leaves lines that the sweep settles. Raises WrongBankFile, InvoicesNotConfigured.
+    What is left, also by a crash, the worker settles. Raises WrongBankFile, InvoicesNotConfigured.
     """
     file = bank_files.parse(content, own_account=seller.party().account)
     statement, fresh = _store(file, sha256(content).hexdigest(), now, actor)
-    for line_id in fresh:
+    for line_id in fresh[:SETTLED_AT_ONCE]:
         settle(line_id=line_id, now=now, actor=actor)
     return statement
 
@@ -85,7 +87,7 @@ def settle(*, line_id: UUID, now: datetime, actor: Actor) -> BankLine:
 
 
 def settle_left_over(*, now: datetime, actor: Actor) -> int:
-    """Settle lines that a crash left between storing and settling; returns how many."""
+    """Settle lines that are stored and not settled, the oldest first; returns how many."""
     left = BankLine.objects.filter(status=Status.NEW).order_by("id").values_list("pk", flat=True)
     found = list(left[:LEFT_OVER_AT_ONCE])
     for line_id in found:
@@ -170,6 +172,8 @@ def _store(file: BankFile, digest: str, now: datetime, actor: Actor) -> tuple[Ba
             "foreign": statement.foreign,
         },
     )
+    if len(fresh) > SETTLED_AT_ONCE:
+        nudge("payments.tasks.settle_bank_lines")
     return statement, fresh
 
 

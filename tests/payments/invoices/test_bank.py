@@ -21,6 +21,7 @@ from payments.invoices.errors import (
     WrongBankFile,
 )
 from payments.invoices.models import BankLine, BankStatement
+from payments.tasks import settle_bank_lines
 from plyrum import clock
 from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
@@ -138,6 +139,18 @@ def test_a_wrong_file_stores_nothing_and_a_crash_is_made_good() -> None:
     assert BankLine.objects.get(pk=line_id).status == "credited"
     assert bank.settle(line_id=line_id, now=clock.now(), actor=operator()).status == "credited"
     assert balance(row.customer_id) == 5_000 * RUB
+
+
+def test_the_rest_of_a_large_file_is_settled_by_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank, "SETTLED_AT_ONCE", 1)
+
+    lines = import_(*(Paid("1.00", "x") for _ in range(3)))
+    assert sorted(line.status for line in lines) == ["new", "new", "suspense"]
+    settle_bank_lines()
+
+    assert set(
+        BankLine.objects.filter(pk__in=[line.pk for line in lines]).values_list("status", flat=True)
+    ) == {"suspense"}
 
 
 def test_an_operator_attaches_a_line_to_an_invoice_of_its_amount() -> None:
