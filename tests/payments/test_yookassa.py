@@ -139,7 +139,7 @@ class _Fixed(BaseHTTPRequestHandler):
 def fixed(settings: Settings) -> Iterator[type[_Fixed]]:
     handler = type("_Answer", (_Fixed,), {})
     server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     settings.YOOKASSA_API_BASE_URL = f"http://127.0.0.1:{server.server_port}/v3"
     yield handler
