@@ -19,7 +19,7 @@ from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from auditlog.requests import operator_of
 from billing import words
 from billing.templatetags.money import money_exact
-from payments.invoices import bank, issuing, paper
+from payments.invoices import bank, in_words, issuing, paper
 from payments.invoices.api import pdf
 from payments.invoices.back_office_forms import (
     AttachForm,
@@ -38,6 +38,7 @@ from payments.invoices.models import (
     Invoice,
     Organisation,
 )
+from payments.invoices.requisites import Party
 from plyrum import clock
 
 # By the code of the error.
@@ -66,6 +67,18 @@ class FirmAdmin(OperatorActs, ReadOnlyAdmin):
     def document(self, row: Any) -> str:
         return str(row.title)
 
+    @display(description=_("в том числе НДС"))  # type: ignore[untyped-decorator]
+    def vat(self, row: Any) -> str:
+        return f"{in_words.percent(row.vat_rate_bp)} %, {money_exact(row.vat_micro_rub)}"
+
+    @display(description=_("Продавец"))  # type: ignore[untyped-decorator]
+    def sold_by(self, row: Any) -> str:
+        return _named(row.seller)
+
+    @display(description=_("Покупатель"))  # type: ignore[untyped-decorator]
+    def bought_by(self, row: Any) -> str:
+        return _named(row.buyer)
+
 
 @admin.register(Organisation)
 class OrganisationAdmin(FirmAdmin):
@@ -81,6 +94,23 @@ class InvoiceAdmin(FirmAdmin):
     list_select_related = ["organisation"]
     search_fields = ["id__exact", "customer_id__exact", "number__exact", "organisation__inn__exact"]
     ordering = ["-id"]
+    fields = [
+        "document",
+        "status",
+        "document_date",
+        "valid_until",
+        "amount",
+        "vat",
+        "bought_by",
+        "sold_by",
+        "purpose",
+        "organisation",
+        "customer",
+        "acceptance_id",
+        "issued_at",
+        "closed_at",
+    ]
+    readonly_fields = fields
     actions_detail = ["print_invoice", "void_invoice"]
 
     @display(  # type: ignore[untyped-decorator]
@@ -131,7 +161,26 @@ class ClosingDocumentAdmin(FirmAdmin):
     list_select_related = ["organisation", "corrects"]
     search_fields = ["id__exact", "customer_id__exact", "number__exact", "organisation__inn__exact"]
     ordering = ["-id"]
+    fields = [
+        "document",
+        "month",
+        "document_date",
+        "amount",
+        "rendered",
+        "vat",
+        "bought_by",
+        "sold_by",
+        "organisation",
+        "customer",
+        "corrects",
+        "issued_at",
+    ]
+    readonly_fields = fields
     actions_detail = ["print_document"]
+
+    @display(description=_("По проводкам"))  # type: ignore[untyped-decorator]
+    def rendered(self, row: ClosingDocument) -> str:
+        return money_exact(row.rendered_micro_rub)
 
     @action(  # type: ignore[untyped-decorator]
         description=_("PDF"), url_path="pdf", icon="picture_as_pdf", permissions=["view"]
@@ -177,6 +226,23 @@ class BankLineAdmin(FirmAdmin):
     list_select_related = ["invoice"]
     search_fields = ["id__exact", "number__exact", "payer_inn__exact", "purpose"]
     ordering = ["-id"]
+    fields = [
+        "status",
+        "reason",
+        "amount",
+        "booked_on",
+        "number",
+        "document_date",
+        "payer_name",
+        "payer_inn",
+        "payer_account",
+        "payer_bic",
+        "purpose",
+        "invoice",
+        "statement",
+        "decided_at",
+    ]
+    readonly_fields = fields
     actions_detail = ["attach_line", "return_line"]
 
     @display(  # type: ignore[untyped-decorator]
@@ -246,6 +312,19 @@ class BankDecisionAdmin(FirmAdmin):
     list_select_related = ["line", "invoice"]
     search_fields = ["id__exact", "maker_id__exact", "line__id__exact"]
     ordering = ["-id"]
+    fields = [
+        "kind",
+        "state",
+        "amount",
+        "line",
+        "invoice",
+        "reason",
+        "maker_id",
+        "checker_id",
+        "created_at",
+        "decided_at",
+    ]
+    readonly_fields = fields
     actions_detail = ["approve_decision", "refuse_decision"]
 
     def has_decide_permission(self, request: HttpRequest, object_id: str = "") -> bool:
@@ -296,6 +375,12 @@ class BankDecisionAdmin(FirmAdmin):
             refusals=REFUSALS,
             object_id=object_id,
         )
+
+
+def _named(facts: dict[str, str]) -> str:
+    party = Party.of(facts)
+    numbers = ", ".join(number for number in (party.inn, party.kpp) if number)
+    return f"{party.name}, {numbers}, {party.address}"
 
 
 def _said(decision: BankDecision) -> str:

@@ -20,7 +20,8 @@ PUBLIC = (
     "/legal/privacy_policy",
 )
 OWN = (
-    "/app", "/app/chat", "/app/topup", "/app/payments", "/app/usage", "/app/wallet", "/email",
+    "/app", "/app/chat", "/app/topup", "/app/payments", "/app/usage", "/app/wallet", "/app/documents",
+    "/app/documents/organisation", "/email",
     "/password/change",
 )  # fmt: skip
 RUSSIAN = re.compile("[А-Яа-яЁё]+")

@@ -65,6 +65,16 @@ def test_thirty_issues_at_once_take_thirty_numbers_though_one_is_undone(owner: U
     assert issued == list(range(before + 1, before + PARALLEL_ISSUES))
 
 
+def test_one_key_at_once_is_one_invoice(owner: User) -> None:
+    key = str(uuid7())
+
+    found = at_once([lambda: invoice(owner.id, key=key)] * CALLERS)
+
+    assert not failures(found)
+    assert len({row.id for row in found}) == 1
+    assert Invoice.objects.filter(customer_id=owner.id).count() == 1
+
+
 def test_without_the_counter_two_issues_take_one_number() -> None:
     """The control: read the highest number, then write the next one. The unique column alone refuses."""
     statement = BankStatement.objects.create(

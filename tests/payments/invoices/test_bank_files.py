@@ -96,8 +96,9 @@ def test_fields_come_in_any_order_and_purposes_in_parts() -> None:
         (f'{CSV_HEAD}\n"1;2'.encode(), 2), (f"{CSV_HEAD}\n{CSV_ROW};;\n".encode(), 2),
         (f"{CSV_HEAD}\n{CSV_ROW.replace('1 500,50', 'много')}\n".encode(), 2),
         (b"x" * (bank_files.MAX_BYTES + 1), 0),
+        (edited("КонецДокумента", "КонецДокумента\r\nКонецДокумента"), 22),
     ],
-    ids=range(29),
+    ids=range(30),
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_by_its_line(content: bytes, line: int) -> None:
     with pytest.raises(WrongBankFile) as refused:

@@ -1,17 +1,18 @@
 """The doors of invoices: API, site, back office; each with its stranger, bad input and empty state."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
+import time_machine
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from pytest_django import Settings
 
 from accounts import letters, notices
 from accounts.models import Notice, User
-from payments.invoices import closing, seller
+from payments.invoices import bank_files, closing, seller
 from payments.invoices.checks import seller_can_be_paid
 from payments.invoices.models import BankDecision, BankLine, BankStatement, Invoice
 from payments.tasks import close_months, sweep_invoices
@@ -171,6 +172,8 @@ def test_the_site_leads_from_nothing_to_an_invoice(client: Client) -> None:
     assert "Указать реквизиты" in client.get(DOCUMENTS).content.decode()
     assert client.post(f"{DOCUMENTS}/invoices", {}).headers["Location"] == DOCUMENTS
     wrong = client.post(f"{DOCUMENTS}/organisation", BUYER.as_dict() | {"kpp": "", "inn": "1"})
+    empty = client.post(f"{DOCUMENTS}/organisation", {"x": "y"})
+    assert set(empty.context["form"].errors) == {"name", "inn", "kpp", "address"}
     saved = client.post(f"{DOCUMENTS}/organisation", BUYER.as_dict() | {"inn": " 7700 000009"})
     assert (wrong.status_code, set(wrong.context["form"].errors)) == (422, {"inn", "kpp"})
     assert saved.headers["Location"] == DOCUMENTS
@@ -218,6 +221,12 @@ def test_a_wrong_form_comes_back_with_its_words(client: Client, signed_in: User,
     assert client.get(f"{DOCUMENTS}/reconciliation", today_only).headers["Location"] == DOCUMENTS
 
 
+def test_without_an_offer_in_force_the_page_says_so(client: Client, signed_in: User) -> None:
+    with time_machine.travel(datetime(2020, 1, 1, tzinfo=UTC)):
+        client.force_login(signed_in)
+        assert client.get(DOCUMENTS).status_code == 503
+
+
 def act(client: Client, path: str, **fields: str) -> int:
     return client.post(f"{ADMIN}{path}/", {"_form_submitted": "True", **fields}).status_code
 
@@ -235,6 +244,11 @@ def test_the_back_office_imports_and_resolves(client: Client, settings: Settings
     assert client.get(f"{ADMIN}bankstatement/import/").status_code == 200
     assert upload(client, exchange(*paid)).status_code == 302
     assert upload(client, b"nothing").status_code == 422
+    assert upload(client, b"x" * (bank_files.MAX_BYTES + 1)).context["form"].errors
+    content = exchange(*paid)
+    settings.IS_PRODUCTION = True  # without the seller's requisites
+    assert upload(client, content).status_code == 422
+    settings.IS_PRODUCTION = False
     small, big = BankLine.objects.filter(number__startswith=number).order_by("number")
 
     assert act(client, f"bankline/{small.id}/attach", invoice=row.title, reason="мало") == 200
@@ -246,8 +260,10 @@ def test_the_back_office_imports_and_resolves(client: Client, settings: Settings
     assert (small.status, small.invoice_id) == ("credited", row.id)
     decision = BankDecision.objects.get(line=big)
     assert decision.state == "waiting"
+    assert str(decision) == f"return {big.id}"
     assert act(client, f"bankdecision/{decision.id}/approve") == 403
     client.force_login(second)
+    assert REASON in client.get(f"{ADMIN}bankdecision/{decision.id}/refuse/").content.decode()
     assert act(client, f"bankdecision/{decision.id}/refuse", reason=REASON) == 302
     assert act(client, f"bankline/{big.id}/attach", invoice=large.title, reason=REASON) == 302
     client.force_login(first)
@@ -256,6 +272,7 @@ def test_the_back_office_imports_and_resolves(client: Client, settings: Settings
     big.refresh_from_db()
     assert big.status == "credited"
     voided = invoice(large.customer_id)
+    assert voided.title in client.get(f"{ADMIN}invoice/{voided.id}/void/").content.decode()
     assert act(client, f"invoice/{voided.id}/void", reason=REASON) == 302
     voided.refresh_from_db()
     assert voided.status == "void"
@@ -264,6 +281,8 @@ def test_the_back_office_imports_and_resolves(client: Client, settings: Settings
 def test_pages_of_the_back_office_open_for_their_roles_only(client: Client) -> None:
     organisation = firm()
     row = invoice(organisation.owner_id)
+    books.spend(import_(pays(row))[0].invoice.customer_id, RUB)  # type: ignore[union-attr]
+    document = close(organisation, in_months(1))
     (line,) = import_(Paid("1.00", "x"))
     pages = [
         f"{ADMIN}{name}/"
@@ -282,6 +301,8 @@ def test_pages_of_the_back_office_open_for_their_roles_only(client: Client) -> N
         f"{ADMIN}invoice/{row.id}/pdf/",
         f"{ADMIN}bankline/{line.id}/change/",
         f"{ADMIN}bankline/{line.id}/attach/",
+        f"{ADMIN}closingdocument/{document.id if document else ''}/pdf/",
+        f"{ADMIN}closingdocument/{document.id if document else ''}/change/",
     ]
     client.force_login(factories.operator("finance"))
     for page in pages:
@@ -293,8 +314,10 @@ def test_pages_of_the_back_office_open_for_their_roles_only(client: Client) -> N
 
     client.force_login(factories.operator("support"))
     assert client.get(pages[1]).status_code == 200
-    assert act(client, f"invoice/{row.id}/void", reason=REASON) == 403
+    assert act(client, f"bankline/{line.id}/return", reason=REASON) == 403
     assert client.get(f"{ADMIN}bankstatement/import/").status_code == 403
+    client.force_login(factories.operator("finance"))
+    assert act(client, f"bankline/{line.id}/return", reason=REASON) == 302
     client.force_login(factories.operator("catalogue"))
     for page in (*pages, *single):
         assert client.get(page).status_code == 403, page

@@ -19,7 +19,7 @@ from payments.invoices.errors import (
     OrganisationRequired,
     WrongRequisites,
 )
-from payments.invoices.models import Invoice
+from payments.invoices.models import DocumentCounter, Invoice
 from payments.invoices.requisites import Party
 from plyrum import clock
 from plyrum.errors import InvalidRequest
@@ -99,6 +99,8 @@ def test_numbers_follow_one_another_and_a_failed_issue_takes_none(settings: Sett
     settings.IS_PRODUCTION = False
 
     assert invoice(owner).number == first.number + 1
+    counter = DocumentCounter.objects.get(kind="invoice", year=first.year)
+    assert str(counter) == f"invoice {first.year}: {counter.last}"
 
 
 def test_the_same_key_is_the_same_invoice_and_another_wish_is_refused() -> None:
