@@ -35,15 +35,16 @@ INK, FAINT, RULE, MALACHITE, PAPER, WHITE = (
 MARGIN = 18 * mm
 WIDTH = A4[0] - 2 * MARGIN
 QR_SIZE = 40 * mm
+HAIRLINE = mm / 5
 PADDING = 6  # points that the library keeps between its frame and the text
 
-TEXT = ParagraphStyle("text", fontName="onest-regular", fontSize=9.2, leading=12.6, textColor=INK)
-SMALL = ParagraphStyle("small", TEXT, fontSize=7.6, leading=10, textColor=FAINT)
+TEXT = ParagraphStyle("text", fontName="onest-regular", fontSize=9, leading=13, textColor=INK)
+SMALL = ParagraphStyle("small", TEXT, fontSize=8, leading=10, textColor=FAINT)
 NUMBER = ParagraphStyle("number", TEXT, alignment=2)
 BOLD = ParagraphStyle("bold", TEXT, fontName="onest-semibold")
 BOLD_NUMBER = ParagraphStyle("bold_number", BOLD, alignment=2)
-TITLE = ParagraphStyle("title", BOLD, fontSize=15.5, leading=20, spaceAfter=1.5 * mm)
-BIG = ParagraphStyle("big", BOLD, fontSize=10.4, leading=14)
+TITLE = ParagraphStyle("title", BOLD, fontSize=16, leading=20, spaceAfter=mm)
+BIG = ParagraphStyle("big", BOLD, fontSize=10, leading=14)
 
 Rows = Sequence[Sequence[Any]]
 
@@ -156,8 +157,8 @@ class _Symbol(Flowable):  # type: ignore[misc]
 
 _GRID: list[tuple[Any, ...]] = [
     ("VALIGN", (0, 0), (-1, -1), "TOP"),
-    ("LINEBELOW", (0, 0), (-1, -1), 0.6, RULE),
-    ("LINEABOVE", (0, 0), (-1, 0), 0.6, RULE),
+    ("LINEBELOW", (0, 0), (-1, -1), HAIRLINE, RULE),
+    ("LINEABOVE", (0, 0), (-1, 0), HAIRLINE, RULE),
     ("TOPPADDING", (0, 0), (-1, -1), 4),
     ("BOTTOMPADDING", (0, 0), (-1, -1), 5),
     ("LEFTPADDING", (0, 0), (-1, -1), 5),
@@ -179,13 +180,13 @@ def _bank(seller: Party, document: Invoice) -> Table:
         [[Paragraph(name, SMALL), Paragraph(escape(value), BOLD)] for name, value in facts],
         colWidths=[29 * mm, WIDTH - QR_SIZE - 39 * mm],
     )
-    left.setStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("TOPPADDING", (0, 0), (-1, -1), 2.2), *_TIGHT])
+    left.setStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("TOPPADDING", (0, 0), (-1, -1), 2), *_TIGHT])
     caption = ParagraphStyle("caption", SMALL, alignment=1)
     right = [_Symbol(qr.matrix(qr.text(document))), Paragraph("Оплата по QR в приложении банка", caption)]
     box = Table([[left, right]], colWidths=[WIDTH - QR_SIZE - 8 * mm, QR_SIZE + 8 * mm])
     box.setStyle(
         [
-            ("BOX", (0, 0), (-1, -1), 0.8, RULE),
+            ("BOX", (0, 0), (-1, -1), HAIRLINE, RULE),
             ("BACKGROUND", (0, 0), (-1, -1), PAPER),
             ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
             ("ALIGN", (1, 0), (1, 0), "CENTER"),
@@ -200,7 +201,7 @@ def _bank(seller: Party, document: Invoice) -> Table:
 _TIGHT: list[tuple[Any, ...]] = [
     ("LEFTPADDING", (0, 0), (-1, -1), 0),
     ("RIGHTPADDING", (0, 0), (-1, -1), 6),
-    ("BOTTOMPADDING", (0, 0), (-1, -1), 2.2),
+    ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
 ]
 
 
@@ -257,7 +258,7 @@ def _purpose(text: str) -> Table:
     table = Table([[Paragraph(hint, SMALL)], [Paragraph(escape(text), BOLD)]], colWidths=[WIDTH])
     table.setStyle(
         [
-            ("LINEBEFORE", (0, 0), (0, -1), 2.4, MALACHITE),
+            ("LINEBEFORE", (0, 0), (0, -1), 2, MALACHITE),
             ("LEFTPADDING", (0, 0), (-1, -1), 9),
             ("TOPPADDING", (0, 0), (-1, -1), 1),
             ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
@@ -277,7 +278,7 @@ def _signatures(*people: tuple[str, str]) -> KeepTogether:
         rows[2] += [Paragraph(f"подпись / {signed}", SMALL), ""]
     widths = [(WIDTH - gap * (len(people) - 1)) / len(people), gap] * len(people)
     table = Table([row[:-1] for row in rows], colWidths=widths[:-1])
-    lines = [("LINEABOVE", (place * 2, 2), (place * 2, 2), 0.6, INK) for place in range(len(people))]
+    lines = [("LINEABOVE", (place * 2, 2), (place * 2, 2), HAIRLINE, INK) for place in range(len(people))]
     table.setStyle([*lines, *_TIGHT])
     return KeepTogether([table])
 
@@ -317,7 +318,7 @@ def _frame(canvas: Canvas, template: SimpleDocTemplate) -> None:
     canvas.setFont("onest-semibold", 12)
     canvas.drawString(MARGIN, y - 4, "Plyrum")
     canvas.setStrokeColor(MALACHITE)
-    canvas.setLineWidth(2.2)
+    canvas.setLineWidth(2)
     canvas.setLineCap(1)
     start, end = MARGIN + 19 * mm, A4[0] - MARGIN
     canvas.line(start, y, end, y)
@@ -325,6 +326,6 @@ def _frame(canvas: Canvas, template: SimpleDocTemplate) -> None:
     for x in (start, start + 22 * mm, end):
         canvas.circle(x, y, 3, stroke=1, fill=1)
     canvas.setFillColor(FAINT)
-    canvas.setFont("onest-regular", 7.4)
+    canvas.setFont("onest-regular", 7)
     canvas.drawRightString(A4[0] - MARGIN, 10 * mm, f"{template.title}, стр. {canvas.getPageNumber()}")
     canvas.restoreState()
