@@ -15,6 +15,7 @@ from django.core.mail import EmailMessage
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.module_loading import import_string
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
@@ -43,6 +44,8 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             if is_confirmed:
                 User.objects.filter(pk=email_address.user_id).update(email_verified=True)
                 self._note("accounts.user.email_verified", user_id=email_address.user_id)
+                for name in settings.WHEN_EMAIL_IS_CONFIRMED:
+                    import_string(name)(customer_id=email_address.user_id, now=clock.now())
         return is_confirmed
 
     def set_password(self, user: User, password: str) -> None:

@@ -20,18 +20,20 @@ class Role(models.TextChoices):
 
 
 EVERYTHING = frozenset(
-    {"accounts", "billing", "payments", "orchestration", "playground", "auditlog", "legal"}
+    {"accounts", "billing", "plans", "payments", "orchestration", "playground", "auditlog", "legal"}
 )
 MAY_VIEW: dict[str, frozenset[str]] = {
-    Role.SUPPORT: frozenset({"accounts", "billing", "payments", "orchestration", "legal"}),
-    Role.FINANCE: frozenset({"accounts", "billing", "payments", "orchestration", "legal", "auditlog"}),
+    Role.SUPPORT: frozenset({"accounts", "billing", "plans", "payments", "orchestration", "legal"}),
+    Role.FINANCE: frozenset(
+        {"accounts", "billing", "plans", "payments", "orchestration", "legal", "auditlog"}
+    ),
     Role.CATALOGUE: frozenset({"orchestration", "billing", "legal"}),
     Role.SECURITY: EVERYTHING,
     Role.OWNER: EVERYTHING,
 }
 MAY_CHANGE: dict[str, frozenset[str]] = {
     Role.SUPPORT: frozenset(),
-    Role.FINANCE: frozenset({"billing", "payments"}),
+    Role.FINANCE: frozenset({"billing", "plans", "payments"}),
     Role.CATALOGUE: frozenset({"orchestration"}),
     Role.SECURITY: frozenset({"accounts"}),
     Role.OWNER: EVERYTHING,

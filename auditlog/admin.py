@@ -95,7 +95,7 @@ class AppFilter(admin.SimpleListFilter):
 
     title = _("часть системы")
     parameter_name = "app"
-    APPS = ("audit", "accounts", "billing", "legal", "orchestration", "payments", "playground")
+    APPS = ("audit", "accounts", "billing", "legal", "orchestration", "payments", "plans", "playground")
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(name, name) for name in self.APPS]

@@ -11,21 +11,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import (
-    Case,
-    DateTimeField,
-    Exists,
-    F,
-    Func,
-    OuterRef,
-    Q,
-    QuerySet,
-    Sum,
-    UUIDField,
-    When,
-)
+from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, QuerySet, Sum, UUIDField, When
 from django.db.models.functions import Cast
+from django.utils.module_loading import import_string
 
 from billing.errors import ChargeNotFound, InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import Account, CreditLot, EntryType, LedgerEntry, LotKind, SystemEntryType, Wallet
@@ -48,51 +38,30 @@ def open_wallet(*, customer_id: UUID) -> None:
 
 
 def topup(
-    *, entry_id: UUID, customer_id: UUID, amount_micro_rub: int, payment_id: UUID, effective_at: datetime
-) -> Credited:
-    """Credit a succeeded payment, once per payment.
-
-    Must run inside the caller's transaction. Raises LedgerConflict if the payment was credited with another
-    amount or to another wallet.
-    """
-    return _credit(
-        entry_id=entry_id,
-        customer_id=customer_id,
-        amount=amount_micro_rub,
-        type=EntryType.TOPUP,
-        debit_account=Account.PROVIDER_CLEARING,
-        lot_kind=LotKind.PURCHASED,
-        key=f"topup:{payment_id}",
-        source_type="payment",
-        source_id=str(payment_id),
-        effective_at=effective_at,
-    )
-
-
-def bank_topup(
     *,
     entry_id: UUID,
     customer_id: UUID,
     amount_micro_rub: int,
-    line_id: UUID,
-    source: Account,
+    payment_id: UUID,
     effective_at: datetime,
+    debit_account: Account = Account.PROVIDER_CLEARING,
+    source_type: str = "payment",
 ) -> Credited:
-    """Credit a bank line, once per line, whichever way it came: from the bank, or out of suspense.
+    """Credit a succeeded payment, or a line of a bank statement with its own account and type, once each.
 
-    `source` is Account.BANK or Account.SUSPENSE. Must run inside the caller's transaction. Raises
-    LedgerConflict if the line was credited with another amount or to another wallet.
+    Must run inside the caller's transaction. Raises LedgerConflict if it was credited with another amount or
+    to another wallet.
     """
     return _credit(
         entry_id=entry_id,
         customer_id=customer_id,
         amount=amount_micro_rub,
         type=EntryType.TOPUP,
-        debit_account=source,
+        debit_account=debit_account,
         lot_kind=LotKind.PURCHASED,
-        key=f"topup:bank:{line_id}",
-        source_type="bank_line",
-        source_id=str(line_id),
+        key=f"topup:{payment_id}",
+        source_type=source_type,
+        source_id=str(payment_id),
         effective_at=effective_at,
     )
 
@@ -172,6 +141,95 @@ def refund(
         effective_at=effective_at,
         lot_id=_lot_of(payment_id) or NO_LOT,
     )
+
+
+def buy_plan(
+    *, customer_id: UUID, amount_micro_rub: int, key: str, period_id: UUID, effective_at: datetime
+) -> Debited:
+    """Pay a plan's period with paid money alone, once per key. Must run inside the caller's transaction.
+
+    Raises InsufficientBalance, ReservedInFlight. Source: docs/decisions/0020-plans-in-an-app-of-their-own.md.
+    """
+    return _debit(
+        entry_id=uuid7(),
+        customer_id=customer_id,
+        amount=amount_micro_rub,
+        type=EntryType.PLAN_PURCHASE,
+        credit_account=Account.PLAN_REVENUE,
+        lot_kind=LotKind.PURCHASED,
+        key=key,
+        source_type="period",
+        source_id=str(period_id),
+        effective_at=effective_at,
+    )
+
+
+def grant(
+    *,
+    customer_id: UUID,
+    amount_micro_rub: int,
+    key: str,
+    period_id: UUID,
+    expires_at: datetime,
+    effective_at: datetime,
+) -> Credited:
+    """Give what a plan's period includes, once per key. Must run inside the caller's transaction."""
+    return _credit(
+        entry_id=uuid7(),
+        customer_id=customer_id,
+        amount=amount_micro_rub,
+        type=EntryType.PLAN_GRANT,
+        debit_account=Account.PLAN_REVENUE,
+        lot_kind=LotKind.MONTHLY,
+        key=key,
+        source_type="period",
+        source_id=str(period_id),
+        expires_at=expires_at,
+        effective_at=effective_at,
+    )
+
+
+def carry_over(
+    *,
+    customer_id: UUID,
+    lot_ids: list[int],
+    at_most: int,
+    lot_kind: LotKind,
+    key: str,
+    period_id: UUID,
+    expires_at: datetime,
+    effective_at: datetime,
+) -> int:
+    """Move what is free in these lots, up to `at_most`, to a new lot with another end; returns how much.
+
+    Must run inside the caller's transaction, which makes it once: what a second call finds is not the same.
+    """
+    source = {"source_type": "period", "source_id": str(period_id), "effective_at": effective_at}
+    moved = 0
+    for lot_id in lot_ids:
+        if moved < at_most:
+            moved += _take(
+                customer_id=customer_id,
+                amount=at_most - moved,
+                type=EntryType.ROLLOVER,
+                credit_account=Account.ROLLOVER_CLEARING,
+                lot_id=lot_id,
+                key=f"{key}:{lot_id}",
+                **source,
+            )
+    if moved:
+        _credit(
+            entry_id=uuid7(),
+            customer_id=customer_id,
+            amount=moved,
+            type=EntryType.ROLLOVER,
+            debit_account=Account.ROLLOVER_CLEARING,
+            lot_kind=lot_kind,
+            key=key,
+            expires_at=expires_at,
+            **source,
+        )
+    return moved
 
 
 def charge_back(
@@ -323,12 +381,16 @@ def book(
 
 
 def due_lots() -> QuerySet[CreditLot]:
-    """Lots whose time is over and in which something is free, the earliest first."""
-    return CreditLot.objects.filter(
+    """Lots whose time is over and in which something is free, the earliest first.
+
+    Not those that wait for something else (LOTS_THAT_WAIT): a rollover comes first, whenever it comes.
+    """
+    due = CreditLot.objects.filter(
         is_spent=False,
         expires_at__lte=Func(function="ledger_clock", output_field=DateTimeField()),
         remaining_micro_rub__gt=F("reserved_micro_rub"),
-    ).order_by("expires_at", "pk")
+    )
+    return due.exclude(import_string(settings.LOTS_THAT_WAIT)()).order_by("expires_at", "pk")
 
 
 def expire(lots: QuerySet[CreditLot]) -> int:
@@ -486,9 +548,9 @@ def _repay(customer_id: UUID, *, key: str) -> int:
     )
 
 
-def _take(**step: Any) -> int:
-    """Take what is free, up to `amount`, for a dispute; returns how much that was."""
-    step |= {"entry_id": uuid7(), "type": EntryType.CHARGEBACK, "partial": True}
+def _take(*, type: EntryType = EntryType.CHARGEBACK, **step: Any) -> int:
+    """Take what is free, up to `amount`, for a dispute or a rollover; returns how much that was."""
+    step |= {"entry_id": uuid7(), "type": type, "partial": True}
     (answer,) = _call("ledger_debit", [step])
     return int(answer["taken"])
 

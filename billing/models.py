@@ -86,6 +86,7 @@ class Account(models.TextChoices):
     PROVIDER_FEE = "provider_fee", "комиссии платёжного сервиса"
     BANK = "bank", "расчётный счёт"
     RECEIVABLE = "receivable", "долги клиентов"
+    ROLLOVER_CLEARING = "rollover_clearing", "перенос между лотами"
     SUSPENSE = "suspense", "невыясненные поступления"
 
 

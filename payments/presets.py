@@ -8,7 +8,9 @@ from django.utils.translation import gettext as _
 
 from billing import money, prices, pricing, queries
 from billing.pricing import Usage
+from billing.templatetags.money import money as shown
 from billing.templatetags.money import tokens as grouped
+from plans import queries as plan_queries
 from plyrum import clock
 
 FEWEST_SHOWN = 10
@@ -21,11 +23,20 @@ ORDINARY_ANSWER = Usage(input_tokens=800, output_tokens=500)
 def presets() -> list[dict[str, Any]]:
     """{value, label, note} for the amount component, within the limits of a top-up."""
     cost = _ordinary_cost()
+    bonuses = {pack.amount_micro_rub: pack.bonus_micro_rub for pack in plan_queries.packs()}
     return [
-        {"value": rub, "label": f"{grouped(rub)} ₽", "note": _note(rub, cost)}
+        {
+            "value": rub,
+            "label": f"{grouped(rub)} ₽",
+            "note": _bonus(bonuses.get(money.from_rub(rub))) or _note(rub, cost),
+        }
         for rub in PRESETS_RUB
         if settings.PAYMENTS_MIN_TOPUP_RUB <= rub <= settings.PAYMENTS_MAX_TOPUP_RUB
     ]
+
+
+def _bonus(micro_rub: int | None) -> str:
+    return _("и бонус %(bonus)s") % {"bonus": shown(micro_rub)} if micro_rub else ""
 
 
 def _note(rub: int, cost: int | None) -> str:

@@ -18,6 +18,7 @@ from billing import ledger
 from payments.models import Payment
 from payments.shapes import RemotePayment
 from payments.yookassa import PAYER_TIME
+from plans import packs
 from plyrum.ids import uuid7
 
 log = structlog.get_logger(__name__)
@@ -75,11 +76,17 @@ def credit(payment: Payment, *, paid_at: datetime, now: datetime, actor: Actor) 
         payment_id=payment.id,
         effective_at=paid_at,
     )
+    bonus = packs.give(
+        customer_id=payment.customer_id,
+        payment_id=payment.id,
+        amount_micro_rub=payment.amount_micro_rub,
+        now=now,
+    )
     payment.status = Status.SUCCEEDED
     payment.succeeded_at = paid_at
     payment.cancellation_party = payment.cancellation_reason = payment.review_reason = ""
     payment.updated_at = now
-    facts = {"entry_id": entry.entry_id, "after_cancellation": was_canceled}
+    facts = {"entry_id": entry.entry_id, "after_cancellation": was_canceled, "bonus_micro_rub": bonus}
     _journal(payment, actor, "payments.payment.succeeded", facts)
 
 

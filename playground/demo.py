@@ -1,4 +1,4 @@
-"""Demo people for development: a customer with some money, an operator. Called by `up`; safe to repeat."""
+"""Demo people and plans for development. Called by `up`; safe to repeat."""
 
 from datetime import datetime
 
@@ -11,6 +11,8 @@ from auditlog.actors import SYSTEM
 from billing import ledger
 from legal import acceptances, documents
 from legal.models import LegalDocument
+from plans import offers, queries
+from plans.shapes import Terms
 from plyrum import clock
 from plyrum.ids import uuid7
 
@@ -18,6 +20,11 @@ PASSWORD = "plyrum-demo-2026"  # noqa: S105 - printed on the screen of a develop
 CUSTOMER = "customer@plyrum.local"
 OPERATOR = "operator@plyrum.local"
 DEMO_BONUS_MICRO_RUB = 50_000_000
+RUB = 1_000_000
+DEMO_PLANS = (
+    ("start", "Start", Terms(490 * RUB, None, 1, 550 * RUB, 200 * RUB, 0)),
+    ("studio", "Studio", Terms(1490 * RUB, 1190 * RUB, 1, 1700 * RUB, 600 * RUB, 100)),
+)
 
 
 def seed() -> list[tuple[str, str, str]]:
@@ -34,7 +41,18 @@ def seed() -> list[tuple[str, str, str]]:
             key=f"demo:{customer.id}",
             expires_at=None,
         )
+    _sell_plans(now)
     return [("Customer", CUSTOMER, PASSWORD), ("Operator", OPERATOR, PASSWORD)]
+
+
+def _sell_plans(now: datetime) -> None:
+    """Two plans to look at, unless an operator has put others on offer."""
+    if queries.offered(at=now):
+        return
+    for code, name, terms in DEMO_PLANS:
+        offers.publish(
+            code=code, name=name, terms=terms, valid_from=now, reason="Demo plan", now=now, actor=SYSTEM
+        )
 
 
 def _person(email: str, now: datetime, **facts: object) -> User:

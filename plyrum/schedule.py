@@ -22,6 +22,7 @@ JOBS = (
     Job("billing.sweep_lots", "billing.tasks.sweep_lots", 60),
     Job("billing.collect_debts", "billing.tasks.collect_debts", 60),
     Job("billing.sweep_requests", "billing.tasks.sweep_requests", HOUR),
+    Job("plans.keep_subscriptions", "plans.tasks.keep_subscriptions", 60),
     Job("payments.sweep_payments", "payments.tasks.sweep_payments", 60),
     Job("payments.sweep_inbox", "payments.tasks.sweep_inbox", 30),
     Job("payments.sweep_invoices", "payments.tasks.sweep_invoices", 600),

@@ -85,6 +85,7 @@ INSTALLED_APPS = [
     "legal",
     "accounts",
     "billing",
+    "plans",
     "payments",
     "orchestration",
     "playground",
@@ -380,12 +381,16 @@ API_ROUTERS = [
     ("/payments", "payments.api.router"),
     ("/invoices", "payments.invoices.api.router"),
     ("/organisation", "payments.invoices.api.organisation_router"),
+    ("", "plans.api.router"),
     ("/models", "orchestration.api.models_router"),
     ("/runs", "orchestration.api.runs_router"),
     ("/usage", "orchestration.api.usage_router"),
 ]
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
-LEDGER_CHECKS = ["payments.verification.checks"]  # what `verify_ledger` asks beside billing's own checks
+WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id and now, in that act
+LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
+# What `verify_ledger` asks beside billing's own checks.
+LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
@@ -465,6 +470,11 @@ UNFOLD = {
                         "title": _("Пополнения"),
                         "icon": "payments",
                         "link": reverse_lazy("admin:payments_payment_changelist"),
+                    },
+                    {
+                        "title": _("Подписки"),
+                        "icon": "autorenew",
+                        "link": reverse_lazy("admin:plans_subscription_changelist"),
                     },
                     {
                         "title": _("Уведомления ЮKassa"),

@@ -28,6 +28,7 @@ urlpatterns = [
         path("", include("playground.urls")),
         path("", include("accounts.urls")),
         path("", include("payments.urls")),
+        path("", include("plans.urls")),
         path("", include("billing.urls")),
         path("", include("orchestration.urls")),
         path("legal/", include("legal.urls")),

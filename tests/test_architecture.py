@@ -14,8 +14,8 @@ from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
 APPS = (
-    "plyrum", "accounts", "billing", "payments", "orchestration", "playground", "auditlog", "legal",
-    "sandbox",
+    "plyrum", "accounts", "billing", "plans", "payments", "orchestration", "playground", "auditlog",
+    "legal", "sandbox",
 )  # fmt: skip
 MAX_LINES = 600
 # A name that fits anything attracts everything.

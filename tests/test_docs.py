@@ -20,7 +20,17 @@ from plyrum.errors import PlyrumError
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-APPS = ("plyrum", "auditlog", "legal", "accounts", "billing", "payments", "orchestration", "playground")
+APPS = (
+    "plyrum",
+    "auditlog",
+    "legal",
+    "accounts",
+    "billing",
+    "plans",
+    "payments",
+    "orchestration",
+    "playground",
+)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROVIDER_VARIABLES = {f"PLYRUM_<PROVIDER>_{kind}" for kind in ("BASE_URL", "API_KEYS", "API_KEY")}
 TRUTH = {True: "1", False: "0"}

@@ -21,7 +21,9 @@ from django.utils.translation.template import templatize
 
 ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = ("en",)
-APPS = ("plyrum", "accounts", "billing", "payments", "orchestration", "playground", "auditlog", "legal")
+APPS = (
+    "plyrum", "accounts", "billing", "plans", "payments", "orchestration", "playground", "auditlog", "legal",
+)  # fmt: skip
 KEYWORDS = {
     name + ending: places
     for name, places in {

@@ -6,19 +6,19 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0009_limit_counters'),
+        ('billing', '0020_rollover_clearing'),
     ]
 
     operations = [
         migrations.AlterField(
             model_name='ledgerentry',
             name='credit_account',
-            field=models.CharField(choices=[('wallet', 'кошелёк'), ('provider_clearing', 'деньги у платёжного сервиса'), ('revenue', 'выручка'), ('promo', 'расходы на бонусы'), ('breakage', 'сгоревшие средства'), ('adjustments', 'корректировки'), ('plan_revenue', 'выручка тарифов'), ('provider_fee', 'комиссии платёжного сервиса'), ('bank', 'расчётный счёт'), ('receivable', 'долги клиентов'), ('suspense', 'невыясненные поступления')], max_length=20, verbose_name='кредит'),
+            field=models.CharField(choices=[('wallet', 'кошелёк'), ('provider_clearing', 'деньги у платёжного сервиса'), ('revenue', 'выручка'), ('promo', 'расходы на бонусы'), ('breakage', 'сгоревшие средства'), ('adjustments', 'корректировки'), ('plan_revenue', 'выручка тарифов'), ('provider_fee', 'комиссии платёжного сервиса'), ('bank', 'расчётный счёт'), ('receivable', 'долги клиентов'), ('rollover_clearing', 'перенос между лотами'), ('suspense', 'невыясненные поступления')], max_length=20, verbose_name='кредит'),
         ),
         migrations.AlterField(
             model_name='ledgerentry',
             name='debit_account',
-            field=models.CharField(choices=[('wallet', 'кошелёк'), ('provider_clearing', 'деньги у платёжного сервиса'), ('revenue', 'выручка'), ('promo', 'расходы на бонусы'), ('breakage', 'сгоревшие средства'), ('adjustments', 'корректировки'), ('plan_revenue', 'выручка тарифов'), ('provider_fee', 'комиссии платёжного сервиса'), ('bank', 'расчётный счёт'), ('receivable', 'долги клиентов'), ('suspense', 'невыясненные поступления')], max_length=20, verbose_name='дебет'),
+            field=models.CharField(choices=[('wallet', 'кошелёк'), ('provider_clearing', 'деньги у платёжного сервиса'), ('revenue', 'выручка'), ('promo', 'расходы на бонусы'), ('breakage', 'сгоревшие средства'), ('adjustments', 'корректировки'), ('plan_revenue', 'выручка тарифов'), ('provider_fee', 'комиссии платёжного сервиса'), ('bank', 'расчётный счёт'), ('receivable', 'долги клиентов'), ('rollover_clearing', 'перенос между лотами'), ('suspense', 'невыясненные поступления')], max_length=20, verbose_name='дебет'),
         ),
         migrations.AlterField(
             model_name='ledgerentry',

@@ -52,9 +52,10 @@ BEGIN
     END LOOP;
 END $$;
 
--- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, partial, key,
--- source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from
--- `lot_id` alone, also when its time is over (an expiry only then), or without it from the lots in spend order.
+-- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, lot_kind, partial,
+-- key, source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from
+-- `lot_id` alone, also when its time is over (an expiry only then), or without it from the lots in spend order,
+-- of `lot_kind` alone when one is named.
 -- `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance,
 -- reserved_in_flight, nothing (a partial step found no free money). Only `done` writes.
 CREATE FUNCTION ledger_debit(steps jsonb)
@@ -83,9 +84,10 @@ BEGIN
     FOR step IN
         SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (
                entry_id uuid, customer_id uuid, amount bigint, type text, credit_account text, lot_id bigint,
-               partial boolean, key text, source_type text, source_id text, effective_at timestamptz)) WITH ORDINALITY
-               AS s (entry_id, customer_id, amount, type, credit_account, lot_id, partial, key, source_type, source_id,
-                     effective_at, place)
+               lot_kind text, partial boolean, key text, source_type text, source_id text, effective_at timestamptz))
+               WITH ORDINALITY
+               AS s (entry_id, customer_id, amount, type, credit_account, lot_id, lot_kind, partial, key, source_type,
+                     source_id, effective_at, place)
     LOOP
         IF plain[step.place] IS NOT NULL THEN
             entry_id := step.entry_id;
@@ -126,6 +128,7 @@ BEGIN
              WHERE l.customer_id = step.customer_id AND NOT l.is_spent
                AND CASE WHEN step.lot_id IS NULL THEN l.expires_at IS NULL OR l.expires_at > moment
                         ELSE l.id = step.lot_id AND (step.type <> 'expiry' OR l.expires_at <= moment) END
+               AND (step.lot_kind IS NULL OR l.kind = step.lot_kind)
              ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id
         LOOP
             EXIT WHEN missing = 0;
@@ -180,11 +183,12 @@ BEGIN
         RETURN NULL;
     END IF;
     moment := ledger_clock();
-    SELECT array_agg(CASE WHEN s.lot_id IS NOT NULL OR s.partial OR e.id IS NOT NULL THEN 0 ELSE s.amount END
-                     ORDER BY s.place)
+    SELECT array_agg(CASE WHEN s.lot_id IS NOT NULL OR s.lot_kind IS NOT NULL OR s.partial OR e.id IS NOT NULL THEN 0
+                          ELSE s.amount END ORDER BY s.place)
       INTO amounts
-      FROM ROWS FROM (jsonb_to_recordset(steps) AS (amount bigint, lot_id bigint, partial boolean, key text))
-           WITH ORDINALITY AS s (amount, lot_id, partial, key, place)
+      FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+           amount bigint, lot_id bigint, lot_kind text, partial boolean, key text))
+           WITH ORDINALITY AS s (amount, lot_id, lot_kind, partial, key, place)
       LEFT JOIN billing_ledgerentry e ON e.key = s.key;
     WITH share AS (
         SELECT * FROM ledger_shares(customers, amounts, moment)

@@ -38,6 +38,7 @@ from plyrum.ids import uuid7
 from plyrum.nudges import nudge
 
 ALONE_FOR = timedelta(days=1)
+SOURCE_TYPE = "bank_line"  # of entries in the ledger; `verify_invoices.sql` and `closing` know it too
 SETTLED_AT_ONCE = 200  # lines within the request that brings the file
 LEFT_OVER_AT_ONCE = 500  # lines in one round of the worker
 
@@ -76,7 +77,7 @@ def settle(*, line_id: UUID, now: datetime, actor: Actor) -> BankLine:
         credit_account=Account.SUSPENSE,
         amount_micro_rub=line.amount_micro_rub,
         key=f"suspense:{line.id}",
-        source_type="bank_line",
+        source_type=SOURCE_TYPE,
         source_id=str(line.id),
         effective_at=_booked_at(line),
     )
@@ -198,13 +199,14 @@ def _match(line: BankLine) -> tuple[Invoice | None, Reason]:
 def _credit(line: BankLine, invoice: Invoice, source: Account, now: datetime, actor: Actor) -> None:
     """Put a locked line's money on the wallet of a locked invoice's owner; the ledger's key makes it once."""
     issuing.move(invoice.id, Invoice.Status.PAID, now)
-    ledger.bank_topup(
+    ledger.topup(
         entry_id=uuid7(),
         customer_id=invoice.customer_id,
         amount_micro_rub=line.amount_micro_rub,
-        line_id=line.id,
-        source=source,
+        payment_id=line.id,
         effective_at=_booked_at(line),
+        debit_account=source,
+        source_type=SOURCE_TYPE,
     )
     line.invoice, line.reason = invoice, Reason.NONE
     _close(line, Status.CREDITED, now)
@@ -249,7 +251,7 @@ def _carry_out(decision: BankDecision, line: BankLine, now: datetime, actor: Act
             credit_account=Account.BANK,
             amount_micro_rub=line.amount_micro_rub,
             key=f"bank_return:{line.id}",
-            source_type="bank_line",
+            source_type=SOURCE_TYPE,
             source_id=str(line.id),
             effective_at=now,
         )

@@ -51,5 +51,5 @@ SELECT e.id, 'line ' || e.source_id || ' ' || coalesce(l.status || ' of ' || l.a
   LEFT JOIN payments_bankline l ON l.id::text = e.source_id
   LEFT JOIN payments_invoice v ON v.id = l.invoice_id
  WHERE l.status IS DISTINCT FROM 'credited' OR e.amount_micro_rub <> l.amount_micro_rub
-    OR e.customer_id IS DISTINCT FROM v.customer_id OR e.key <> 'topup:bank:' || e.source_id
+    OR e.customer_id IS DISTINCT FROM v.customer_id OR e.key <> 'topup:' || e.source_id
     OR e.debit_account NOT IN ('bank', 'suspense')

@@ -24,6 +24,8 @@ CONTEXT = {
     "at": datetime(2026, 11, 20, 11, 2, tzinfo=UTC),
     "ip": "192.0.2.1",
     "request_id": "request-77",
+    "plan": "Start",
+    "price_micro_rub": 300_000_000,
 }
 
 

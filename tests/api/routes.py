@@ -20,6 +20,7 @@ OPEN_DOORS = (
     "/api/auth/",
     "/api/payments/webhook/",
     "/api/models",
+    "/api/plans",
     "/api/health",
     "/api/ready",
     "/api/openapi.json",

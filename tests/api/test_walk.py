@@ -42,7 +42,7 @@ MAY_BE_UNAVAILABLE = ("/api/ready", "/api/health")  # 503 with a body of their o
 ALL = operations()
 WITH_BODY = [operation for operation in ALL if operation.body is not None]
 CLOSED = [operation for operation in ALL if operation.audience != "visitor"]
-APPS_OF_MONEY = ("billing", "payments", "orchestration", "playground")
+APPS_OF_MONEY = ("billing", "plans", "payments", "orchestration", "playground")
 _addresses = itertools.count(random.randrange(2**60))  # noqa: S311 - other runs use the same counters
 
 Find = Callable[[Operation], "Walker"]

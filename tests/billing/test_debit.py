@@ -271,3 +271,22 @@ def test_wallet_is_no_system_account(side: str) -> None:
             effective_at=NOON,
             **accounts,
         )
+
+
+def test_named_kind_of_lots_is_taken_alone_also_among_others() -> None:
+    customer = uuid7()
+    books.credit(customer, 100, kind=LotKind.MONTHLY, expires_at=books.in_seconds(36_000))
+    books.credit(customer, 50)
+    paid = {"lot_kind": LotKind.PURCHASED}
+    steps = [
+        books.debit_step(customer, 40) | paid,
+        books.debit_step(customer, 20),
+        books.debit_step(customer, 20) | paid,
+        books.debit_step(customer, 10) | paid,
+    ]
+
+    told = [row["outcome"] for row in books.call("ledger_debit", steps)]
+
+    assert told == ["done", "done", "insufficient_balance", "done"]
+    assert books.remaining(customer) == [80, 0]
+    books.assert_right(customer)

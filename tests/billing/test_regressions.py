@@ -1,6 +1,6 @@
 """Faults that earlier systems of this kind had, each as one test that would have found it.
 
-Source: the billing issue's list. Faults of plans and limits follow with plans and limits.
+Source: the billing issue's list. Faults of plans stand with plans; those of limits follow with limits.
 """
 
 import ast
@@ -112,7 +112,7 @@ def test_ledger_outlives_the_user() -> None:
     assert [(entry.pk, entry.hash) for entry in books.entries(user.id)] == before
 
 
-@pytest.mark.parametrize("app", ["billing", "payments"])
+@pytest.mark.parametrize("app", ["billing", "plans", "payments"])
 def test_money_is_never_a_float(app: str) -> None:
     """No literal with a point, no `float`, no float column, but for seconds and shares."""
     found = []

@@ -20,9 +20,8 @@ PUBLIC = (
     "/legal/privacy_policy",
 )
 OWN = (
-    "/app", "/app/chat", "/app/topup", "/app/payments", "/app/usage", "/app/wallet", "/app/documents",
-    "/app/documents/organisation", "/email",
-    "/password/change",
+    "/app", "/app/chat", "/app/topup", "/app/payments", "/app/usage", "/app/wallet", "/app/plan",
+    "/app/documents", "/app/documents/organisation", "/email", "/password/change",
 )  # fmt: skip
 RUSSIAN = re.compile("[А-Яа-яЁё]+")
 # The name of the other language; what the catalogue says about a model, it says in Russian.

@@ -140,13 +140,14 @@ def test_the_ledger_key_alone_credits_a_line_once(owner: User) -> None:
     line_id = uuid7()
 
     def credit() -> bool:
-        return ledger.bank_topup(
+        return ledger.topup(
             entry_id=uuid7(),
             customer_id=owner.id,
             amount_micro_rub=RUB,
-            line_id=line_id,
-            source=Account.BANK,
+            payment_id=line_id,
             effective_at=clock.now(),
+            debit_account=Account.BANK,
+            source_type="bank_line",
         ).is_new
 
     with transaction.atomic():

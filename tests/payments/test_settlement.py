@@ -10,9 +10,11 @@ from payments import refresh, settlement, yookassa
 from payments.errors import PaymentNotFound
 from payments.models import Payment
 from payments.sweep import ACTOR
+from plans import offers
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests import factories
+from tests.billing import books
 from tests.payments.shop import RUB, Shop, actions, balance, open_payment, topups
 
 
@@ -39,6 +41,25 @@ def test_a_paid_payment_is_credited_once_with_its_journal(shop: Shop) -> None:
         "payments.payment.pending",
         "payments.payment.succeeded",
     ]
+
+
+def test_a_payment_of_a_packs_sum_brings_its_bonus_once(shop: Shop) -> None:
+    offers.offer_pack(
+        amount_micro_rub=7_777 * RUB,
+        bonus_micro_rub=77 * RUB,
+        bonus_days=None,
+        reason="Пакет для проверки",
+        actor=Actor.operator(uuid7()),
+    )
+    user = factories.customer()
+    payment = open_payment(user, 7_777)
+    shop.pay(payment)
+
+    ask(payment)
+    ask(payment)
+
+    assert balance(user) == 7_854 * RUB
+    assert [lot.kind for lot in books.lots(user.id)] == ["purchased", "bonus"]
 
 
 def test_a_payment_by_sbp_is_credited_like_any_other(shop: Shop) -> None:

@@ -55,11 +55,11 @@ DAMAGE = {
         {"V51"},
     ),
     "line credited under a key of its own": (
-        "UPDATE billing_ledgerentry SET key = key || '-' WHERE key = 'topup:bank:' || %(credited)s",
+        "UPDATE billing_ledgerentry SET key = key || '-' WHERE key = 'topup:' || %(credited)s",
         {"V51"},
     ),
     "line credited out of nowhere": (
-        "UPDATE billing_ledgerentry SET debit_account = 'promo' WHERE key = 'topup:bank:' || %(credited)s",
+        "UPDATE billing_ledgerentry SET debit_account = 'promo' WHERE key = 'topup:' || %(credited)s",
         {"V51"},
     ),
 }

@@ -1,0 +1,179 @@
+"""The customer API of plans: what is offered, one's own subscription, promo codes, the bucket of images."""
+
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router, Status
+
+from accounts.credentials import Credential
+from accounts.requests import actor_of
+from plans import campaigns, queries, quota, subscriptions
+from plans.models import Subscription
+from plans.schemas import (
+    ActivateIn,
+    CancelIn,
+    ChangeIn,
+    Input,
+    PlansOut,
+    QuotaOut,
+    RedeemIn,
+    RedemptionOut,
+    RenewalIn,
+    RenewIn,
+    SubscriptionOut,
+    pack_out,
+    plan_out,
+    subscription_out,
+)
+from plans.subscriptions import Asked, Asking
+from plyrum import clock
+from plyrum.clock import rfc3339
+from plyrum.errors import InvalidRequest
+
+SCHEMA_VERSION = 1
+KEY_CHARS = 255
+CREATED = HTTPStatus.CREATED.value
+
+router = Router(tags=["plans"])
+
+
+@router.get("/plans", response=PlansOut, auth=None, summary="Plans and packs on offer")
+def list_plans(request: HttpRequest, response: HttpResponse) -> PlansOut:
+    """Open to everybody. The cheapest first."""
+    response["X-Schema-Version"] = str(SCHEMA_VERSION)
+    now = clock.now()
+    return PlansOut(
+        items=[plan_out(version) for version in queries.offered(at=now)],
+        packs=[pack_out(pack) for pack in queries.packs()],
+    )
+
+
+@router.get("/subscription", response=SubscriptionOut, summary="Own subscription")
+def show_subscription(request: HttpRequest) -> SubscriptionOut:
+    """The one that goes on; null when there is none. `state` is by the clock."""
+    found = queries.going(_caller(request).user_id)
+    return _shown(found) if found is not None else SubscriptionOut(subscription=None)
+
+
+@router.post("/subscription/activate", response={201: SubscriptionOut}, summary="Buy a plan")
+def activate(request: HttpRequest, response: HttpResponse, data: ActivateIn) -> Status[SubscriptionOut]:
+    """Takes the price from purchased money and gives the period's grant at once.
+
+    `Idempotency-Key` (header or `idempotency_key`): a repeat answers how the subscription stands now, with
+    `Idempotent-Replayed: true`. 402 `insufficient_balance` or `reserved_in_flight`, 404 `plan_not_found`, 409
+    `already_subscribed`, `price_changed`. A refusal takes nothing, and its key stays free.
+    """
+    asked = subscriptions.activate(
+        customer_id=_caller(request).user_id,
+        plan_code=data.plan,
+        renewal=Subscription.Renewal(data.renewal),
+        asking=_asking(request, data, data.price_micro_rub),
+    )
+    return Status(CREATED, _answer(response, asked))
+
+
+@router.post("/subscription/renew", response=SubscriptionOut, summary="Pay the next period")
+def renew(request: HttpRequest, response: HttpResponse, data: RenewIn) -> SubscriptionOut:
+    """Ahead while a period runs (once), at once when the price is due. Key and refusals as for buying; 409
+    `not_subscribed`, `period_paid_ahead`.
+    """
+    asking = _asking(request, data, data.price_micro_rub)
+    return _answer(response, subscriptions.renew(customer_id=_caller(request).user_id, asking=asking))
+
+
+@router.post("/subscription/change", response=SubscriptionOut, summary="Take another plan")
+def change(request: HttpRequest, response: HttpResponse, data: ChangeIn) -> SubscriptionOut:
+    """A dearer plan begins at once: its price, grant and images for the rest of the period, less those of the
+    old one. Any other begins with the next period. 409 `plan_unchanged`, `subscription_not_paid`.
+    """
+    asked = subscriptions.change(
+        customer_id=_caller(request).user_id,
+        plan_code=data.plan,
+        asking=_asking(request, data, data.price_micro_rub),
+    )
+    return _answer(response, asked)
+
+
+@router.post("/subscription/renewal", response=SubscriptionOut, summary="Renew by hand or automatically")
+def choose_renewal(request: HttpRequest, response: HttpResponse, data: RenewalIn) -> SubscriptionOut:
+    """Counts from the next period on."""
+    asked = subscriptions.choose_renewal(
+        customer_id=_caller(request).user_id,
+        renewal=Subscription.Renewal(data.renewal),
+        asking=_asking(request, data),
+    )
+    return _answer(response, asked)
+
+
+@router.post("/subscription/cancel", response=SubscriptionOut, summary="Cancel at the end of the period")
+def cancel(request: HttpRequest, response: HttpResponse, data: CancelIn) -> SubscriptionOut:
+    """What is paid stays usable until `paid_until`. One that waits for money ends at once."""
+    asking = _asking(request, data)
+    return _answer(response, subscriptions.cancel(customer_id=_caller(request).user_id, asking=asking))
+
+
+@router.post("/subscription/resume", response=SubscriptionOut, summary="Take a cancellation back")
+def resume(request: HttpRequest, response: HttpResponse, data: CancelIn) -> SubscriptionOut:
+    """While the period runs; afterwards 409 `not_subscribed`."""
+    asking = _asking(request, data)
+    return _answer(response, subscriptions.resume(customer_id=_caller(request).user_id, asking=asking))
+
+
+@router.post("/promo/redeem", response={201: RedemptionOut}, summary="Redeem a promo code")
+def redeem(request: HttpRequest, data: RedeemIn) -> Status[RedemptionOut]:
+    """Once for each customer: 409 `promo_code_used`. 404 `promo_code_unknown`, 409 `promo_code_over`, 429
+    after too many codes that are none. Letter case, spaces and dashes do not matter.
+    """
+    given = campaigns.redeem(
+        customer_id=_caller(request).user_id, code=data.code, now=clock.now(), actor=actor_of(request)
+    )
+    return Status(
+        CREATED,
+        RedemptionOut(amount_micro_rub=given.amount_micro_rub, expires_at=rfc3339(given.expires_at)),
+    )
+
+
+@router.get("/quota", response=QuotaOut, summary="Images left, roughly")
+def show_quota(request: HttpRequest) -> QuotaOut:
+    """In steps of 20 per cent: 81 to 100 is 100, and so on; 0 is none."""
+    period = queries.current_period(_caller(request).user_id, at=clock.now())
+    return QuotaOut(
+        bucket=quota.bucket(period),  # type: ignore[arg-type]
+        renews_at=rfc3339(period.ends_at) if period is not None else None,
+    )
+
+
+def _caller(request: HttpRequest) -> Credential:
+    found: Credential = request.credential  # type: ignore[attr-defined]
+    return found
+
+
+def _answer(response: HttpResponse, asked: Asked) -> SubscriptionOut:
+    if asked.is_replay:
+        response["Idempotent-Replayed"] = "true"
+    return _shown(asked.subscription)
+
+
+def _shown(found: Subscription) -> SubscriptionOut:
+    return subscription_out(queries.standing(found, at=clock.now()))
+
+
+def _asking(request: HttpRequest, data: Input, price_micro_rub: int | None = None) -> Asking:
+    return Asking(
+        key=_key(request, data),
+        now=clock.now(),
+        actor=actor_of(request),
+        price_micro_rub=price_micro_rub,
+    )
+
+
+def _key(request: HttpRequest, data: Input) -> str:
+    """The idempotency key of the header, else of the body, "" without one."""
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return data.idempotency_key or ""
+    if not 1 <= len(header) <= KEY_CHARS or not header.isprintable():
+        text = "The key has 1 to 255 printable characters."
+        row = {"loc": ["header", "Idempotency-Key"], "msg": text, "type": "value_error"}
+        raise InvalidRequest(text, errors=[row])
+    return header

@@ -1,0 +1,110 @@
+"""Gifts and promo codes: a campaign's bonus, once for each customer, never more often than its limit.
+
+`redeem` is the customer's act; `welcome` is called when an e-mail is confirmed (WHEN_EMAIL_IS_CONFIRMED).
+The campaign's row is locked before its uses are counted, the wallet after it.
+"""
+
+import re
+import unicodedata
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from accounts import throttling
+from accounts.throttling import Limit
+from auditlog import journal
+from auditlog.actors import SYSTEM, Actor
+from billing import ledger
+from plans.errors import PromoCodeOver, PromoCodeUnknown, PromoCodeUsed, PromoGuessing
+from plans.models import Campaign, Redemption
+from plyrum.ids import uuid7
+from plyrum.transactions import require_transaction
+
+# Source: security bar, L1. Only codes that are none stay counted.
+GUESSES_PER_CUSTOMER = Limit("promo-customer", 10, 60 * 60)
+GUESSES_PER_ADDRESS = Limit("promo-address", 60, 60 * 60)
+_BETWEEN = re.compile(r"[\s\-_]+")
+
+
+def normalised(text: str) -> str:
+    """The one form of a code: upper case, without spaces and dashes."""
+    return _BETWEEN.sub("", unicodedata.normalize("NFKC", text)).upper()
+
+
+def redeem(*, customer_id: UUID, code: str, now: datetime, actor: Actor) -> Redemption:
+    """Give the customer the bonus of a promo code.
+
+    Raises PromoCodeUnknown, PromoCodeOver (its time or its number), PromoCodeUsed (by this customer),
+    PromoGuessing.
+    """
+    limits = ((GUESSES_PER_CUSTOMER, str(customer_id)), (GUESSES_PER_ADDRESS, actor.ip or "unknown"))
+    for limit, key in limits:
+        taken = throttling.take(limit, key)
+        if not taken.is_allowed:
+            raise PromoGuessing(retry_after_seconds=taken.retry_after_seconds, limit=limit.count)
+    found = _redeem(customer_id=customer_id, code=normalised(code), now=now, actor=actor)
+    for limit, key in limits:
+        throttling.give_back(limit, key)
+    return found
+
+
+@transaction.atomic
+def welcome(*, customer_id: UUID, now: datetime) -> None:
+    """Give a new customer every gift that runs now; called again, nothing more."""
+    running = Campaign.objects.filter(
+        Q(valid_until=None) | Q(valid_until__gt=now), code="", valid_from__lte=now
+    )
+    for campaign in running.select_for_update(no_key=True).order_by("pk"):
+        is_new = not campaign.redemptions.filter(customer_id=customer_id).exists()
+        if is_new and not _is_used_up(campaign):
+            _give(campaign, customer_id, now, SYSTEM)
+
+
+@transaction.atomic(durable=True)
+def _redeem(*, customer_id: UUID, code: str, now: datetime, actor: Actor) -> Redemption:
+    rows = Campaign.objects.select_for_update(no_key=True)
+    campaign = rows.filter(code=code, valid_from__lte=now).first() if code.isalnum() else None
+    if campaign is None:
+        raise PromoCodeUnknown
+    if campaign.redemptions.filter(customer_id=customer_id).exists():
+        raise PromoCodeUsed
+    if _is_used_up(campaign) or (campaign.valid_until is not None and campaign.valid_until <= now):
+        raise PromoCodeOver
+    return _give(campaign, customer_id, now, actor)
+
+
+def _is_used_up(campaign: Campaign) -> bool:
+    return campaign.uses_limit is not None and campaign.uses >= campaign.uses_limit
+
+
+def _give(campaign: Campaign, customer_id: UUID, now: datetime, actor: Actor) -> Redemption:
+    """Bonus, row and count together; the campaign is locked."""
+    require_transaction()
+    expires_at = now + timedelta(days=campaign.bonus_days)
+    credited = ledger.bonus(
+        entry_id=uuid7(),
+        customer_id=customer_id,
+        amount_micro_rub=campaign.amount_micro_rub,
+        key=f"campaign:{campaign.id}:{customer_id}",
+        expires_at=expires_at,
+    )
+    campaign.uses += 1
+    campaign.save(update_fields=["uses"])
+    redemption = Redemption.objects.create(
+        campaign=campaign,
+        customer_id=customer_id,
+        amount_micro_rub=campaign.amount_micro_rub,
+        entry_id=credited.entry_id,
+        expires_at=expires_at,
+        created_at=now,
+    )
+    journal.record(
+        actor=actor,
+        action="plans.campaign.given",
+        subject=f"campaign:{campaign.id}",
+        data={"amount_micro_rub": campaign.amount_micro_rub, "entry_id": str(credited.entry_id)},
+        target_user_id=customer_id,
+    )
+    return redemption

@@ -1,0 +1,40 @@
+"""Plain values of plans."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from plans.models import Subscription
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a subscription stands at a moment: its state by the clock, and what comes next."""
+
+    subscription: Subscription
+    state: str
+    paid_until: datetime
+    is_paid_ahead: bool
+    next_price_micro_rub: int
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an operator publishes for a plan. Amounts in micro-RUB."""
+
+    price_micro_rub: int
+    member_price_micro_rub: int | None
+    period_months: int
+    grant_micro_rub: int
+    rollover_cap_micro_rub: int
+    image_quota: int
+
+
+@dataclass(frozen=True)
+class CampaignTerms:
+    """What a campaign gives, to how many, and when."""
+
+    amount_micro_rub: int
+    bonus_days: int
+    valid_from: datetime
+    valid_until: datetime | None
+    uses_limit: int | None

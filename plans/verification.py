@@ -1,0 +1,11 @@
+"""What the proof of the books asks about plans. Named in the setting LEDGER_CHECKS, run by billing."""
+
+from pathlib import Path
+
+from billing.verification import Check, checks_in
+
+SQL = Path(__file__).resolve().parent / "sql" / "verify.sql"
+
+
+def checks() -> list[Check]:
+    return checks_in(SQL)

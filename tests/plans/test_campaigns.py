@@ -1,0 +1,203 @@
+"""Gifts, promo codes and packs: once for each, within the limit, with an end."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+from django.test import Client
+
+from accounts.errors import UserNotFound
+from auditlog.actors import Actor
+from auditlog.models import AuditEvent
+from plans import campaigns, offers, packs
+from plans.errors import (
+    CampaignTermsWrong,
+    MemberNotFound,
+    PlanNotFound,
+    PlanTermsWrong,
+    PromoCodeOver,
+    PromoCodeUnknown,
+    PromoCodeUsed,
+)
+from plans.models import Campaign, Redemption
+from plans.shapes import CampaignTerms
+from plyrum import clock
+from plyrum.ids import uuid7
+from tests.accounts.test_site import code_in, letter_to, sign_up
+from tests.billing import books
+from tests.billing.books import RUB
+from tests.factories import unique_email
+from tests.plans import world
+
+NOW = datetime(2033, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def campaign(
+    code: str = "", *, limit: int | None = None, days: int = 30, start: datetime = NOW, rub: int = 50
+) -> Campaign:
+    terms = CampaignTerms(
+        amount_micro_rub=rub * RUB,
+        bonus_days=days,
+        valid_from=start,
+        valid_until=start + 10 * DAY,
+        uses_limit=limit,
+    )
+    return offers.open_campaign(
+        name="Проба", code=code, terms=terms, reason="Для проверки", actor=world.OPERATOR
+    )
+
+
+def fresh() -> str:
+    return uuid7().hex[-12:].upper()
+
+
+def redeem(user_id: UUID, code: str, now: datetime = NOW) -> Redemption:
+    return campaigns.redeem(customer_id=user_id, code=code, now=now, actor=Actor.customer(user_id))
+
+
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [
+        ("summer-26", "SUMMER26"),
+        (" Лето 2026 ", "ЛЕТО2026"),
+        ("ＡＢＣＤ", "ABCD"),
+        ("a_b\u00a0c", "ABC"),
+        ("---", ""),
+    ],
+)
+def test_code_has_one_form_however_it_is_written(written: str, form: str) -> None:
+    assert campaigns.normalised(written) == form
+
+
+def test_code_is_redeemed_once_by_each_until_its_limit_and_its_end() -> None:
+    first, second, third = (world.customer(0) for _ in range(3))
+    code, short = fresh(), fresh()
+    campaign(code, limit=2)
+    campaign(short)
+
+    redeem(first.id, code)
+    with pytest.raises(PromoCodeUsed):
+        redeem(first.id, code)
+    redeem(second.id, code.lower())
+    with pytest.raises(PromoCodeOver):
+        redeem(third.id, code)
+    with pytest.raises(PromoCodeUnknown):
+        redeem(third.id, short, NOW - DAY)
+    with pytest.raises(PromoCodeOver):
+        redeem(third.id, short, NOW + 10 * DAY)
+    redeem(third.id, short, NOW + 10 * DAY - timedelta(microseconds=1))
+
+    (lot,) = books.lots(first.id)
+    assert (lot.kind, lot.remaining_micro_rub, lot.expires_at) == ("bonus", 50 * RUB, NOW + 30 * DAY)
+    assert Campaign.objects.get(code=code).uses == 2
+    event = AuditEvent.objects.get(action="plans.campaign.given", target_user_id=first.id)
+    assert code not in str(event.data)
+    books.assert_right(first.id, second.id, third.id)
+
+
+def test_sign_up_gift_comes_with_the_confirmed_address_and_once(client: Client) -> None:
+    gift = campaign(limit=1, start=clock.now())
+    email = unique_email()
+
+    sign_up(client, email)
+    assert not gift.redemptions.exists()
+    client.post("/verify", {"code": code_in(letter_to(email))})
+
+    (given,) = gift.redemptions.all()
+    assert [(lot.kind, lot.remaining_micro_rub) for lot in books.lots(given.customer_id)] == [
+        ("bonus", 50 * RUB)
+    ]
+    campaigns.welcome(customer_id=given.customer_id, now=clock.now())
+    campaigns.welcome(customer_id=world.customer(0).id, now=clock.now())  # the gift's only use is gone
+    assert gift.redemptions.count() == 1
+    books.assert_right(given.customer_id)
+
+
+def test_closed_campaign_gives_no_more_and_keeps_what_it_gave() -> None:
+    user, code = world.customer(0), fresh()
+    opened = campaign(code)
+    redeem(user.id, code)
+    for _ in range(2):
+        offers.close_campaign(campaign_id=opened.id, reason="Хватит", now=NOW + DAY, actor=world.OPERATOR)
+
+    with pytest.raises(PromoCodeOver):
+        redeem(world.customer(0).id, code, NOW + DAY)
+    assert world.left(user.id) == {"bonus": 50}
+    assert (
+        AuditEvent.objects.filter(subject=f"campaign:{opened.id}", action="plans.campaign.closed").count()
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "days", "rub"),
+    [("abc", 30, 5), ("x" * 41, 30, 5), ("так!нельзя", 30, 5), ("", 0, 5), ("", 30, 0), ("", 30, 100_001)],
+)
+def test_campaign_that_makes_no_sense_is_refused(code: str, days: int, rub: int) -> None:
+    with pytest.raises(CampaignTermsWrong):
+        campaign(code, days=days, rub=rub)
+
+
+def test_campaign_ends_after_it_begins() -> None:
+    terms = CampaignTerms(
+        amount_micro_rub=RUB, bonus_days=1, valid_from=NOW, valid_until=NOW, uses_limit=None
+    )
+    with pytest.raises(CampaignTermsWrong):
+        offers.open_campaign(name="Проба", code="", terms=terms, reason="Для проверки", actor=world.OPERATOR)
+
+
+@pytest.mark.parametrize(("rub", "bonus"), [(0, 1), (500, 0), (500, 100_001)])
+def test_pack_that_makes_no_sense_is_refused(rub: int, bonus: int) -> None:
+    with pytest.raises(PlanTermsWrong):
+        offers.offer_pack(
+            amount_micro_rub=rub * RUB, bonus_micro_rub=bonus * RUB, bonus_days=None, reason="Для проверки",
+            actor=world.OPERATOR,
+        )  # fmt: skip
+
+
+def test_what_is_not_there_cannot_be_withdrawn() -> None:
+    with pytest.raises(PlanNotFound):
+        offers.withdraw(code="none-such", reason="Для проверки", actor=world.OPERATOR)
+    with pytest.raises(PlanNotFound):
+        offers.withdraw_pack(pack_id=2**40, reason="Для проверки", actor=world.OPERATOR)
+    with pytest.raises(MemberNotFound):
+        offers.remove_member(customer_id=uuid7(), reason="Для проверки", actor=world.OPERATOR)
+    with pytest.raises(UserNotFound):
+        offers.add_member(
+            email="nobody@example.test", organisation_id=uuid7(), reason="Для проверки", now=NOW,
+            actor=world.OPERATOR,
+        )  # fmt: skip
+
+
+def test_pack_brings_its_bonus_once_with_the_payment_that_is_its_sum() -> None:
+    user, rub = world.customer(0), uuid7().int % 80_000 + 10_000
+    offers.offer_pack(
+        amount_micro_rub=rub * RUB, bonus_micro_rub=40 * RUB, bonus_days=60, reason="Для проверки",
+        actor=world.OPERATOR,
+    )  # fmt: skip
+    payment_id = uuid7()
+
+    def pay(amount: int) -> int:
+        with transaction.atomic():
+            return packs.give(
+                customer_id=user.id, payment_id=payment_id, amount_micro_rub=amount * RUB, now=NOW
+            )
+
+    assert [pay(rub - 1), pay(rub), pay(rub)] == [0, 40 * RUB, 40 * RUB]
+    (lot,) = books.lots(user.id)
+    assert (lot.kind, lot.amount_micro_rub, lot.expires_at) == ("bonus", 40 * RUB, NOW + 60 * DAY)
+
+
+def test_code_belongs_to_one_campaign_for_ever() -> None:
+    code = fresh()
+    campaign(code)
+    with pytest.raises(CampaignTermsWrong):
+        campaign(code.lower())
+
+
+@pytest.mark.parametrize(("price", "grant", "months"), [(0, 1, 1), (1, -1, 1), (1, 1, 0), (1, 1, 13)])
+def test_terms_that_make_no_sense_are_refused(price: int, grant: int, months: int) -> None:
+    with pytest.raises(PlanTermsWrong):
+        world.plan(price, grant, months=months)
