@@ -1,6 +1,8 @@
 """The customer API about people: /api/auth/* (open to visitors) and /api/account (own profile)."""
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
 from ninja import Router, Status
 
 from accounts import login as signing_in
@@ -105,7 +107,7 @@ def account(request: HttpRequest) -> AccountOut:
         unlimited=credential.is_unlimited,
         consents=consents,
         missing_acceptances=acceptances.missing_for(user.id, at=clock.now()),
-        limits={},
+        limits=import_string(settings.ACCOUNT_LIMITS)(user.id, now=clock.now()),
     )
 
 

@@ -45,7 +45,7 @@ def spend_attempt(address: str, *, origin: Origin) -> None:
         taken = throttling.take(limit, key)
         if taken.is_allowed:
             continue
-        if taken.count == limit.count + 1:  # the first refusal of a window is an event, the rest is noise
+        if taken.is_first_refusal:  # of a window; the rest is noise
             _journal_refusal(None, f"throttled:{limit.name}", origin)
         raise TooManyRequests(
             "Too many failed attempts. Try again later.",

@@ -80,4 +80,4 @@ class AccountOut(ProfileOut):
     missing_acceptances: Annotated[
         list[str], Field(description="Documents to accept before the next paid action.")
     ]
-    limits: dict[str, int]
+    limits: Annotated[dict[str, int], Field(description="What may be spent, e.g. `day_micro_rub`.")]

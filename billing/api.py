@@ -1,4 +1,6 @@
-"""The customer API about money: /api/balance and /api/billing/ledger. Reads the caller's own rows only."""
+"""The customer API about money: balance, ledger, limits. Reads and changes the caller's own rows only."""
+
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import translation
@@ -6,13 +8,24 @@ from ninja import Query, Router
 
 from accounts.credentials import Credential
 from accounts.requests import actor_of
-from billing import exports, queries, statement
-from billing.schemas import BalanceOut, LedgerExportQuery, LedgerOut, LedgerQuery, balance_out, entry_out
+from billing import exports, limits, policies, queries, request_rates, statement
+from billing.schemas import (
+    BalanceOut,
+    LedgerExportQuery,
+    LedgerOut,
+    LedgerQuery,
+    LimitsOut,
+    OwnLimits,
+    balance_out,
+    entry_out,
+    limits_out,
+)
 from plyrum import clock, downloads
 from plyrum.downloads import FILE
 from plyrum.paging import mark, paginate
 
 balance_router = Router(tags=["billing"])
+limits_router = Router(tags=["account"])
 router = Router(tags=["billing"])
 
 LEDGER_SCHEMA = 1
@@ -41,6 +54,7 @@ def ledger(request: HttpRequest, response: HttpResponse, query: Query[LedgerQuer
 def export_ledger(request: HttpRequest, query: Query[LedgerExportQuery]) -> StreamingHttpResponse:
     """The entries of the ledger as CSV, XLSX or JSON lines; a spreadsheet has at most 100 000 rows."""
     caller = _caller(request)
+    request_rates.admit(caller.user_id, now=clock.now())
     found = exports.ledger(
         customer_id=caller.user_id,
         form=query.format,
@@ -51,6 +65,28 @@ def export_ledger(request: HttpRequest, query: Query[LedgerExportQuery]) -> Stre
         until=query.to,
     )
     return downloads.answer(found, query.format)
+
+
+@limits_router.get("", response=LimitsOut, summary="Limits of spending and of requests")
+def limits_of(request: HttpRequest) -> LimitsOut:
+    """What the caller allows themselves, what applies, how much of it is used, and when it resets."""
+    return _limits(_caller(request).user_id)
+
+
+@limits_router.put("", response=LimitsOut, summary="Set one's own limits")
+def set_limits(request: HttpRequest, data: OwnLimits) -> LimitsOut:
+    """Replaces all four; what is null or missing is no limit. Counts from the next request on."""
+    caller = _caller(request)
+    limits.set_own(
+        customer_id=caller.user_id, limits=data.by_window(), now=clock.now(), actor=actor_of(request)
+    )
+    return _limits(caller.user_id)
+
+
+def _limits(customer_id: UUID) -> LimitsOut:
+    now = clock.now()
+    policy = policies.of(customer_id, now=now)
+    return limits_out(limits.own(customer_id), policy, policies.meters(policy, now=now))
 
 
 def _caller(request: HttpRequest) -> Credential:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 
 from billing import queries, verification
-from billing.models import PriceVersion
+from billing.limit_models import SpendLimit
+from billing.models import CreditLot, LotKind, PriceVersion
 from plyrum import clock
 
 TAG = "launch"
@@ -73,3 +74,19 @@ def prices_can_be_computed(databases: Sequence[str] | None = None, **_: Any) -> 
                 )
             )
     return found
+
+
+@register(TAG, deploy=True)
+def gifts_have_a_budget(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Who gives money away says how much of it may be spent: gifts draw those who collect accounts."""
+    if not databases or SpendLimit.objects.filter(subject="gift:all").exists():
+        return []
+    if not CreditLot.objects.filter(kind=LotKind.BONUS, is_spent=False).exists():
+        return []
+    return [
+        Warning(
+            "There is gift money in wallets, and no common budget bounds what it may cost.",
+            hint="Set a limit for gift:all in the back office, on the page of spending limits.",
+            id="billing.W001",
+        )
+    ]

@@ -76,3 +76,36 @@ class OperatorRequestClosed(Conflict):
 
 class OperatorRequestChanged(Conflict):
     code, title = "operator_request_changed", "This is not the request that was shown"
+
+
+class SpendLimitReached(PaymentRequired):
+    """True of this request and this window only: nothing stays set.
+
+    Extra: `subject_kind`, `window`, `resets_at`; `limit_micro_rub` and `used_micro_rub` unless it is shared.
+    """
+
+    code, title, retryable = "spend_limit_reached", "A limit of spending is reached", True
+
+
+class RequestLimitExceeded(PaymentRequired):
+    """Extra: `limit_micro_rub`, `needed_micro_rub`."""
+
+    code, title = "request_limit_exceeded", "This request may cost more than one request is allowed to"
+
+
+class SpendingBlocked(Forbidden):
+    """Set and lifted by operators only; reading, paying in and refunds stay open."""
+
+    code, title = "spending_blocked", "Spending is stopped for this account"
+
+
+class LimitNotFound(NotFound):
+    title = "There is no such limit"
+
+
+class AlreadyBlocked(Conflict):
+    code, title = "spending_already_blocked", "Spending is stopped already"
+
+
+class NotBlocked(Conflict):
+    code, title = "spending_not_blocked", "Spending is not stopped"

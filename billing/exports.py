@@ -19,6 +19,7 @@ from billing.models import LedgerEntry
 from billing.schemas import LEDGER_COLUMNS, USAGE_COLUMNS, entry_out, usage_item
 from billing.templatetags.money import tokens
 from plyrum.downloads import XLSX_ROWS, Collection, Form, Item
+from plyrum.errors import TooManyRequests
 
 
 @transaction.atomic(durable=True)
@@ -68,8 +69,10 @@ def usage(
     return found
 
 
-def too_large() -> str:
-    """What the site says instead of a spreadsheet."""
+def refused(error: ExportTooLarge | TooManyRequests) -> str:
+    """What the site says instead of a file."""
+    if isinstance(error, TooManyRequests):
+        return _("Слишком много запросов подряд. Подождите немного и повторите.")
     return _("В таблицу Excel помещается %(rows)s строк. Возьмите CSV: в нём будет всё.") % {
         "rows": tokens(XLSX_ROWS)
     }

@@ -111,9 +111,8 @@ class AmountForm(ActForm):
         ]
 
     def clean_amount(self) -> int:
-        text: str = "".join(self.cleaned_data["amount"].split()).replace(",", ".")
         try:
-            micro_rub = money.from_provider(text)
+            micro_rub = money.from_person(self.cleaned_data["amount"])
         except ValueError as error:
             raise ValidationError(_("Введите сумму в рублях, например 1500 или 1500,50.")) from error
         most = money.from_rub(settings.PLYRUM_ADMIN_CREDIT_MAX_RUB)

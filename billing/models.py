@@ -8,10 +8,12 @@ checked several times faster than a table's CHECK, which is compiled anew for ev
 """
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from billing import cost_models, limit_models  # noqa: F401 - tables in files of their own
 from plyrum.ids import uuid7
 
 # The application role may read these; only the ledger's functions (as the owner) write them.
@@ -125,6 +127,7 @@ class LedgerEntry(models.Model):
                 name="billing_entry_debts",
                 condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
             ),
+            BrinIndex(fields=["created_at"], name="billing_entry_by_time", autosummarize=True),
         ]
 
     def __str__(self) -> str:
@@ -169,6 +172,9 @@ class CreditLot(models.Model):
                 fields=["customer_id", "spend_class", "expires_at", "id"],
                 name="billing_lot_alive",
                 condition=Q(is_spent=False),
+            ),
+            models.Index(  # who ever had money that was not given
+                fields=["customer_id"], name="billing_lot_not_given", condition=~Q(kind="bonus")
             ),
             models.Index(
                 fields=["expires_at"],
@@ -446,6 +452,7 @@ class UsageEvent(models.Model):
         indexes = [
             models.Index(fields=["customer_id", "-id"], name="billing_usage_of_customer"),
             models.Index(fields=["run_id"], name="billing_usage_of_run"),
+            BrinIndex(fields=["created_at"], name="billing_usage_by_time", autosummarize=True),
         ]
 
     def __str__(self) -> str:

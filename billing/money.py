@@ -21,6 +21,11 @@ def from_provider(text: str) -> int:
     return int(Decimal(text) * MICRO_PER_RUB)
 
 
+def from_person(text: str) -> int:
+    """What people type ("1 500,50") to micro-RUB. Raises ValueError for anything else."""
+    return from_provider("".join(text.split()).replace(",", "."))
+
+
 def to_provider(micro_rub: int) -> str:
     """Micro-RUB to the provider's form. Raises ValueError when it is not whole kopecks."""
     kopecks, rest = divmod(micro_rub, MICRO_PER_KOPECK)

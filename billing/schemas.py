@@ -15,8 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from billing.limit_models import RequestRate, Window
+from billing.limits import MOST_MICRO_RUB
 from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
+from billing.policies import Meter, Policy
 from billing.shapes import Balance
 from billing.statement import Line
 from plyrum.clock import rfc3339
@@ -33,6 +36,7 @@ def _is_rfc3339(value: object) -> object:
     return value
 
 
+LimitAmount = Annotated[int | None, Field(strict=True, ge=0, le=MOST_MICRO_RUB)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339)]
 
 
@@ -91,6 +95,67 @@ class EntryOut(Schema):
     balance_after_micro_rub: int
     description: Annotated[str, Field(description="In the customer's language.")]
     created_at: str
+
+
+class OwnLimits(Schema):
+    """What a customer allows themselves, in micro-RUB; null is no limit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_micro_rub: LimitAmount = None
+    hour_micro_rub: LimitAmount = None
+    day_micro_rub: LimitAmount = None
+    month_micro_rub: LimitAmount = None
+
+    def by_window(self) -> dict[Window, int]:
+        found = {window: getattr(self, f"{window.value}_micro_rub") for window in Window}
+        return {window: amount for window, amount in found.items() if amount is not None}
+
+
+class LimitOut(Schema):
+    """A limit that applies now, the lowest of its window."""
+
+    subject_kind: Annotated[str, Field(description="user, key, or gift: money that was never paid in.")]
+    window: Window
+    limit_micro_rub: int
+    used_micro_rub: Annotated[int, Field(description="Spent and reserved in this window.")]
+    resets_at: Annotated[str | None, Field(description="Null for a single request.")]
+    is_lifted: Annotated[bool, Field(description="An operator allowed more until `resets_at`.")]
+
+
+class RequestRateOut(Schema):
+    tier: RequestRate.Tier
+    per_minute: int
+    per_hour: int
+
+
+class LimitsOut(Schema):
+    own: OwnLimits
+    limits: list[LimitOut]
+    spending_blocked: bool
+    requests: RequestRateOut
+
+
+def limits_out(own: dict[str, int], policy: Policy, meters: list[Meter]) -> LimitsOut:
+    minute, hour = policy.rates
+    return LimitsOut(
+        own=OwnLimits(**{f"{window}_micro_rub": amount for window, amount in own.items()}),
+        limits=[
+            LimitOut(
+                subject_kind=meter.limit.kind,
+                window=meter.limit.window,
+                limit_micro_rub=meter.limit.limit_micro_rub,
+                used_micro_rub=meter.used_micro_rub,
+                resets_at=_moment(meter.resets_at),
+                is_lifted=meter.limit.is_lifted,
+            )
+            for meter in meters
+        ],
+        spending_blocked=policy.is_blocked,
+        requests=RequestRateOut(
+            tier=RequestRate.Tier(policy.tier), per_minute=minute.count, per_hour=hour.count
+        ),
+    )
 
 
 LEDGER_COLUMNS = tuple(EntryOut.model_fields)

@@ -9,7 +9,7 @@ from celery import shared_task
 from auditlog import jobs
 from auditlog.actors import Actor
 from auditlog.models import JobRun
-from billing import acts, daily_roots, ledger, rates, verification
+from billing import acts, costs, daily_roots, ledger, limit_alerts, rates, verification
 from billing.verification import BooksBrokenError, BooksNotProvedError
 from plyrum import clock
 
@@ -102,6 +102,30 @@ def close_days(slot: str = "", **_: object) -> str:
         slot=slot or jobs.slot_of(now - daily_roots.GRACE, DAY_SECONDS),
         now=now,
         work=lambda: close_proved_days(now),
+    )
+
+
+@shared_task
+def write_limit_letters(slot: str = "", **_: object) -> str:
+    """Tell customers how much of their limits is spent, the owners of the budget of gifts."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.write_limit_letters",
+        slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
+        now=now,
+        work=lambda: limit_alerts.write(now=now),
+    )
+
+
+@shared_task(time_limit=VERIFY_SECONDS)
+def refresh_costs(slot: str = "", **_: object) -> str:
+    """Compute what answers brought and cost, and the risk of customers."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.refresh_costs",
+        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
+        now=now,
+        work=lambda: costs.refresh(now=now),
     )
 
 

@@ -6,5 +6,6 @@ from billing import views
 
 urlpatterns = [
     path("app/wallet", views.wallet, name="wallet"),
+    path("app/wallet/limits", views.set_limits, name="wallet_limits"),
     path("app/wallet/export", views.export_wallet, name="export_wallet"),
 ]

@@ -15,18 +15,21 @@ from django.utils.http import urlencode
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.credentials import is_superaccount
 from accounts.models import User
 from accounts.requests import actor_of
-from billing import exports, queries, statement
+from billing import exports, limits, policies, queries, request_rates, statement
 from billing.errors import ExportTooLarge
+from billing.limit_forms import OwnLimitsForm
+from billing.limit_models import Window
 from billing.models import EntryType, LotKind
 from billing.shapes import LotView
 from billing.statement import Line
+from billing.templatetags.money import money
 from plyrum import clock, downloads, paging
-from plyrum.errors import InvalidRequest
+from plyrum.errors import InvalidRequest, TooManyRequests
 from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
@@ -43,6 +46,38 @@ class SignedInRequest(HttpRequest):
 @require_safe
 def wallet(request: SignedInRequest) -> HttpResponse:
     """The customer's own wallet; `type` and `cursor` choose the part of the statement."""
+    form = OwnLimitsForm(initial=OwnLimitsForm.typed(limits.own(request.user.id)))
+    return _wallet(request, form, 200)
+
+
+@never_cache
+@login_required
+@require_POST
+def set_limits(request: SignedInRequest) -> HttpResponse:
+    """Make what the form says the customer's own limits; what is wrong comes back on the page."""
+    form = OwnLimitsForm(request.POST)
+    if not form.is_valid():
+        return _wallet(request, form, 422)
+    wanted = form.wanted()
+    limits.set_own(customer_id=request.user.id, limits=wanted, now=clock.now(), actor=actor_of(request))
+    messages.success(request, _said(wanted))
+    return redirect(reverse("wallet") + "#limits")
+
+
+def _said(wanted: dict[Window, int]) -> str:
+    if not wanted:
+        return _("Лимитов больше нет.")
+    named = {
+        Window.REQUEST: _("%(amount)s на запрос"),
+        Window.HOUR: _("%(amount)s в час"),
+        Window.DAY: _("%(amount)s в день"),
+        Window.MONTH: _("%(amount)s в месяц"),
+    }
+    parts = [named[window] % {"amount": money(amount)} for window, amount in wanted.items()]
+    return _("Лимиты сохранены: %(limits)s.") % {"limits": ", ".join(parts)}
+
+
+def _wallet(request: SignedInRequest, form: OwnLimitsForm, status: int) -> HttpResponse:
     customer_id = request.user.id
     cursor = request.GET.get("cursor") or None
     entry_type = request.GET.get("type") or None
@@ -56,6 +91,8 @@ def wallet(request: SignedInRequest) -> HttpResponse:
     context = {
         "balance": balance,
         "lots": [_lot(lot) for lot in balance.lots],
+        "form": form,
+        **_limits(customer_id),
         "entries": entries,
         "types": [{"value": value, "label": str(label)} for value, label in statement.LABELS.items()],
         "filters": {"type": entry_type or ""},
@@ -63,7 +100,7 @@ def wallet(request: SignedInRequest) -> HttpResponse:
         "next_url": _address(type=entry_type, cursor=next_cursor) if next_cursor else "",
         "exports": downloads.links(reverse("export_wallet"), _given(type=entry_type)),
     }
-    return render(request, "billing/wallet.html", context)
+    return render(request, "billing/wallet.html", context, status=status)
 
 
 @never_cache
@@ -76,6 +113,7 @@ def export_wallet(request: SignedInRequest) -> HttpResponseBase:
     if form is None or (entry_type is not None and entry_type not in EntryType.values):
         return redirect("wallet")
     try:
+        request_rates.admit(request.user.id, now=clock.now())
         found = exports.ledger(
             customer_id=request.user.id,
             form=form,
@@ -83,10 +121,37 @@ def export_wallet(request: SignedInRequest) -> HttpResponseBase:
             actor=actor_of(request),
             type=entry_type,
         )
-    except ExportTooLarge:
-        messages.error(request, exports.too_large())
+    except (ExportTooLarge, TooManyRequests) as error:
+        messages.error(request, exports.refused(error))
         return redirect(_address(type=entry_type))
     return downloads.answer(found, form)
+
+
+def _limits(customer_id: UUID) -> dict[str, Any]:
+    """{meters, spending_blocked}: how much of the counted limits is used."""
+    now = clock.now()
+    policy = policies.of(customer_id, now=now)
+    labels = {
+        ("user", Window.HOUR): _("За час"),
+        ("user", Window.DAY): _("За день"),
+        ("user", Window.MONTH): _("За месяц"),
+        ("gift", Window.HOUR): _("Подарки за час"),
+        ("gift", Window.DAY): _("Подарки за день"),
+        ("gift", Window.MONTH): _("Подарки за месяц"),
+    }
+    meters = [
+        {
+            "label": labels[meter.limit.kind, meter.limit.window],
+            "used_micro_rub": meter.used_micro_rub,
+            "limit_micro_rub": meter.limit.limit_micro_rub,
+            "percent": min(100, meter.used_micro_rub * 100 // max(1, meter.limit.limit_micro_rub)),
+            "resets_at": meter.resets_at,
+            "lifted": meter.limit.is_lifted,
+        }
+        for meter in policies.meters(policy, now=now)
+        if meter.resets_at is not None
+    ]
+    return {"meters": meters, "spending_blocked": policy.is_blocked}
 
 
 def _entries(

@@ -7,14 +7,14 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Field, Query, Router, Schema
 
 from accounts.requests import actor_of
-from billing import exports, pricing
+from billing import exports, pricing, request_rates
 from billing import queries as money
 from billing.schemas import Moment, usage_item
 from orchestration import catalogue, queries, routing
 from orchestration.models import Attempt, Run
 from orchestration.schemas import RunIn
 from orchestration.shapes import Offer, RunRequest
-from plyrum import downloads
+from plyrum import clock, downloads
 from plyrum.clock import rfc3339
 from plyrum.downloads import FILE, Form
 from plyrum.paging import PageQuery, mark, paginate
@@ -62,6 +62,7 @@ def list_runs(request: HttpRequest, response: HttpResponse, query: Query[PageQue
 @runs_router.post("/estimate", summary="What a request would cost, without running it")
 def estimate(request: HttpRequest, body: RunIn) -> dict[str, Any]:
     caller = request.credential  # type: ignore[attr-defined]
+    request_rates.admit(caller.user_id, now=clock.now())
     plan = routing.plan(
         RunRequest(
             customer_id=caller.user_id,
@@ -114,6 +115,7 @@ def list_usage(request: HttpRequest, response: HttpResponse, query: Query[UsageQ
 @usage_router.get("/export", summary="Usage rows as a file, newest first", openapi_extra=FILE)
 def export_usage(request: HttpRequest, query: Query[UsageExportQuery]) -> StreamingHttpResponse:
     """The rows of `GET /api/usage` as CSV, XLSX or JSON lines; a spreadsheet has at most 100 000 rows."""
+    request_rates.admit(request.credential.user_id, now=clock.now())  # type: ignore[attr-defined]
     found = exports.usage(
         customer_id=request.credential.user_id,  # type: ignore[attr-defined]
         form=query.format,

@@ -24,9 +24,11 @@ from psycopg.conninfo import make_conninfo
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from billing import ledger
-from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight
+from billing import ledger, policies
+from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight, SpendLimitReached
+from billing.policies import CHANGES_CHANNEL, AppliedLimit, Policy
 from orchestration import catalogue, routing
+from orchestration.admission import Admission
 from orchestration.callers import Callers, require_terms
 from orchestration.coalescer import Coalescer, Reader, Row
 from orchestration.execution import Bill, Outcome, RunTask, bill, carry_out, settle_step
@@ -35,6 +37,7 @@ from orchestration.models import RunState
 from orchestration.providers.base import ErrorClass
 from orchestration.providers.transport import open_session
 from orchestration.shapes import RunRequest
+from plyrum import clock
 from plyrum.errors import PlyrumError, Unavailable
 from plyrum.ids import uuid7
 
@@ -74,6 +77,7 @@ class Engine:
         self._leases = Reader(self.conninfo)  # never waits behind a look-up
         self._sign_ins = Reader(self.conninfo)  # nor does who is calling
         self.callers = Callers(self._sign_ins)
+        self.admission = Admission(self._sign_ins, self.redis)
         self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
         self._settles = Coalescer(
             self.conninfo,
@@ -117,20 +121,28 @@ class Engine:
     async def start(self, request: RunRequest) -> Opened:
         """Plan, reserve and begin; the same key and body answer the first run again.
 
-        Raises what routing raises, IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
+        Raises what routing raises, TooManyRequests, SpendingBlocked, RequestLimitExceeded,
+        SpendLimitReached, IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
         """
+        policy = None if request.unlimited else await self.admission.policy(request)
+        if policy is not None:
+            await self.admission.admit(request.customer_id, policy.rates)
         snapshot = catalogue.current()
         try:
             require_terms(request.accepted_terms, snapshot)
             plan = routing.plan(request, snapshot)
+            if policy is not None:
+                policy.require_allowed(plan.hold_micro_rub)
         except PlyrumError:
             known = await self._known(request)  # what was begun before is answered whatever has changed since
             if known is None:
                 raise
             return known
         run_id = uuid7()
-        row = await self._opens.submit(_open_step(run_id, request, plan))
+        row = await self._opens.submit(_open_step(run_id, request, plan, policy))
         match row["outcome"]:
+            case "limit_exceeded" if policy is not None:
+                raise await self._limit_reached(policy.counted[row["limit_place"]])
             case "known":
                 return await self._opened_before(row["run_id"], row["state"])
             case "mismatch":
@@ -152,6 +164,11 @@ class Engine:
         )
         run.task = asyncio.create_task(self._execute(run))
         return Opened(run_id, False, RunState.RUNNING)
+
+    async def _limit_reached(self, limit: AppliedLimit) -> SpendLimitReached:
+        now = clock.now()
+        counter = await self._reads.one(policies.COUNTER_SQL, policies.counter_parameters(limit, now))
+        return policies.limit_reached(limit, counter, now=now)
 
     async def _known(self, request: RunRequest) -> Opened | None:
         """The run that this key began, if any. Raises IdempotencyMismatch."""
@@ -330,13 +347,17 @@ class Engine:
                     run.story.append("ping", {})
 
     async def _listen(self) -> None:
-        """Stops that arrived at another process."""
+        """Stops that arrived at another process, and changes of what customers may spend."""
         while True:
             try:
                 async with self.redis.pubsub() as channel:
-                    await channel.subscribe(CONTROL_CHANNEL)
+                    await channel.subscribe(CONTROL_CHANNEL, CHANGES_CHANNEL)
                     async for message in channel.listen():
-                        if message["type"] == "message":
+                        if message["type"] != "message":
+                            continue
+                        if message["channel"] == CHANGES_CHANNEL.encode():
+                            self.admission.forget(message["data"].decode("utf-8", "replace"))
+                        else:
                             self._obey(message["data"])
             except (RedisError, OSError) as error:
                 log.warning("control_channel_lost", error=type(error).__name__)
@@ -430,7 +451,7 @@ def engine() -> Engine:
     return _engine
 
 
-def _open_step(run_id: UUID, request: RunRequest, plan: Any) -> dict[str, Any]:
+def _open_step(run_id: UUID, request: RunRequest, plan: Any, policy: Policy | None) -> dict[str, Any]:
     first = plan.candidates[0]
     hold = ledger.hold_step(
         hold_id=run_id,
@@ -438,6 +459,7 @@ def _open_step(run_id: UUID, request: RunRequest, plan: Any) -> dict[str, Any]:
         amount=plan.hold_micro_rub,
         ttl_seconds=settings.PLYRUM_RUN_SECONDS + HOLD_MARGIN_SECONDS,
         soft=not settings.PLYRUM_BILLING_ENFORCE_BALANCE,
+        limits=policy.steps() if policy is not None else (),
     )
     return {
         "id": run_id,

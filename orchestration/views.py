@@ -21,14 +21,14 @@ from django.views.decorators.http import require_safe
 
 from accounts.models import User
 from accounts.requests import actor_of
-from billing import exports
+from billing import exports, request_rates
 from billing import queries as money_queries
 from billing.errors import ExportTooLarge
 from billing.models import UsageEvent
 from billing.templatetags.money import money
 from orchestration import catalogue, daily
-from plyrum import downloads, paging
-from plyrum.errors import InvalidRequest
+from plyrum import clock, downloads, paging
+from plyrum.errors import InvalidRequest, TooManyRequests
 from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
@@ -96,11 +96,12 @@ def export_usage(request: HttpRequest) -> HttpResponseBase:
     if filters.error or form is None:
         return redirect(_address(filters))
     try:
+        request_rates.admit(_customer(request).id, now=clock.now())
         found = exports.usage(
             customer_id=_customer(request).id, form=form, actor=actor_of(request), **filters.narrowed()
         )
-    except ExportTooLarge:
-        messages.error(request, exports.too_large())
+    except (ExportTooLarge, TooManyRequests) as error:
+        messages.error(request, exports.refused(error))
         return redirect(_address(filters))
     return downloads.answer(found, form)
 

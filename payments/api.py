@@ -10,6 +10,7 @@ from ninja import Query, Router, Status
 from accounts.credentials import Credential
 from accounts.models import User
 from accounts.requests import actor_of, origin_of
+from billing import request_rates
 from payments import checkout, idempotency, queries, refresh, webhooks
 from payments.schemas import (
     CheckoutIn,
@@ -39,6 +40,7 @@ def open_checkout(request: HttpRequest, response: HttpResponse, data: CheckoutIn
     `payments_not_configured`, 503 `payment_outcome_unknown` with `payment_id` while the provider is asked.
     """
     customer_id = _caller(request).user_id
+    request_rates.admit(customer_id, now=clock.now())
     done = checkout.checkout(
         customer_id=customer_id,
         order=_order(data, customer_id),

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import User
 from accounts.requests import actor_of, origin_of
 from billing import queries as money_queries
+from billing import request_rates
 from legal import documents
 from legal.errors import DocumentNotPublished, TermsOutdated
 from legal.models import LegalDocument
@@ -36,7 +37,7 @@ from payments.forms import TopUpForm
 from payments.models import Payment
 from payments.shapes import Order
 from plyrum import clock, paging
-from plyrum.errors import InvalidRequest
+from plyrum.errors import InvalidRequest, TooManyRequests
 from plyrum.paging import PageQuery
 
 # Source: UX guide 7.2. Then every 30 s for ten minutes, then not at all.
@@ -128,6 +129,7 @@ def _topup_posted(request: HttpRequest) -> HttpResponse:
     # The order is part of the key: the same form sent twice is one payment, a changed one is another.
     key = f"site:{form.cleaned_data['idempotency_key']}:{checkout.fingerprint(order)[:16]}"
     try:
+        request_rates.admit(_customer(request).id, now=clock.now())
         done = checkout.checkout(
             customer_id=_customer(request).id,
             order=order,
@@ -137,6 +139,13 @@ def _topup_posted(request: HttpRequest) -> HttpResponse:
         )
     except TermsOutdated:
         return _form_page(request, form, status=409, replaced_offer=True, accepted=False)
+    except TooManyRequests as error:
+        shown = {
+            "title": _("Слишком много запросов подряд."),
+            "text": _("Подождите немного и повторите. Деньги не тронуты."),
+            "code": error.code,
+        }
+        return _form_page(request, form, status=error.status, error=shown)
     except (OutcomeUnknown, ProviderUnavailable) as error:
         return redirect("payment", error.extra["payment_id"])
     except (ProviderRefused, PaymentsNotConfigured) as error:

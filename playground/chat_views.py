@@ -29,6 +29,7 @@ from accounts import credentials
 from accounts.credentials import Credential
 from accounts.models import User
 from billing import queries as money_queries
+from billing import request_rates
 from billing.templatetags.money import money
 from orchestration import catalogue, routing
 from orchestration.catalogue import Snapshot
@@ -141,6 +142,7 @@ def estimate(request: HttpRequest) -> HttpResponse:
         return _problem(request, SignedOut())
     try:
         caller = credentials.for_site_session(request.user.id)
+        request_rates.admit(caller.user_id, now=clock.now())
         text, model = forms.text(request.POST), forms.model(request.POST)
         told = (*_history(caller, request.POST.get("thread", "")), {"role": "user", "content": text})
         plan = routing.plan(asking.run_request(caller, model, told, None), catalogue.refresh())

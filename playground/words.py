@@ -11,11 +11,14 @@ from billing.templatetags.money import money
 from orchestration.words import no_route
 from plyrum.errors import PlyrumError
 
+MONEY_HELPS = ("insufficient_balance", "reserved_in_flight")  # a top-up is offered
+
 
 def refusal(error: PlyrumError) -> dict[str, Any]:
     """An error before anything was sent to a model: {title, text, code, topup}."""
     title, text = _refusal(error)
-    return {"title": title, "text": text, "code": error.code, "topup": error.status == 402}
+    helps = error.code in MONEY_HELPS or error.extra.get("subject_kind") == "gift"
+    return {"title": title, "text": text, "code": error.code, "topup": helps}
 
 
 def _refusal(error: PlyrumError) -> tuple[str, str]:
@@ -30,6 +33,22 @@ def _refusal(error: PlyrumError) -> tuple[str, str]:
                 _("Деньги заняты другими запросами: свободно %(balance)s, нужно до %(needed)s.")
                 % _sums(error),
                 _("Дождитесь их ответов или пополните баланс."),
+            )
+        case "spend_limit_reached":
+            return limit_reached(error.extra)
+        case "request_limit_exceeded":
+            return (
+                _("Запрос может стоить до %(needed)s, ваш лимит на запрос %(limit)s.")
+                % {
+                    "needed": money(error.extra["needed_micro_rub"]),
+                    "limit": money(error.extra["limit_micro_rub"]),
+                },
+                _("Деньги не тронуты. Выберите модель дешевле или измените лимит в кошельке."),
+            )
+        case "spending_blocked":
+            return (
+                _("Траты на этом аккаунте остановлены."),
+                _("Деньги на месте. Напишите в поддержку: причина записана у нас."),
             )
         case "no_route":
             return no_route(error.extra.get("reasons", {}))
@@ -55,6 +74,24 @@ def _refusal(error: PlyrumError) -> tuple[str, str]:
             return _("Этой переписки нет."), _("Начните новую тему: деньги не тронуты.")
         case _:
             return _("Сейчас ответить нельзя."), _("Деньги не тронуты. Повторите через минуту.")
+
+
+def limit_reached(facts: dict[str, Any]) -> tuple[str, str]:
+    """A limit by hour, day or month, in the words of its window."""
+    again = {
+        "hour": _("Счёт начнётся сначала с новым часом."),
+        "day": _("Новый день начнётся в 00:00 по Москве."),
+        "month": _("Новый месяц начнётся первого числа в 00:00 по Москве."),
+    }[facts["window"]]
+    if facts["subject_kind"] == "gift":
+        return _("Подаренные деньги на это время потрачены."), again + " " + _("Или пополните баланс.")
+    reached = {
+        "hour": _("Не помещается в лимит на час: %(limit)s, занято %(used)s."),
+        "day": _("Не помещается в лимит на день: %(limit)s, занято %(used)s."),
+        "month": _("Не помещается в лимит на месяц: %(limit)s, занято %(used)s."),
+    }[facts["window"]]
+    sums = {"limit": money(facts["limit_micro_rub"]), "used": money(facts["used_micro_rub"])}
+    return reached % sums, again + " " + _("Лимит можно изменить в кошельке.")
 
 
 def invalid(field: str) -> tuple[str, str]:

@@ -31,6 +31,8 @@ JOBS = (
     Job("billing.verify_books", "billing.tasks.verify_books", HOUR),
     Job("billing.close_days", "billing.tasks.close_days", HOUR),
     Job("accounts.send_notices", "accounts.tasks.send_notices", 60),
+    Job("billing.write_limit_letters", "billing.tasks.write_limit_letters", 60),
+    Job("billing.refresh_costs", "billing.tasks.refresh_costs", HOUR),
     Job("accounts.prune_refresh_tokens", "accounts.tasks.prune_refresh_tokens", HOUR),
     Job("auditlog.prune_job_runs", "auditlog.tasks.prune_job_runs", HOUR),
 )

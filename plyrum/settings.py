@@ -259,6 +259,8 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
 # --- Money ------------------------------------------------------------------------------------------------
 # Outside development a run without money is refused; in development it goes on with what is there.
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
+# Outside development customers ask as often as their tier may (table billing.RequestRate).
+PLYRUM_ENFORCE_REQUEST_RATES = env.bool("PLYRUM_ENFORCE_REQUEST_RATES", default=IS_PRODUCTION)
 # Roubles that one operator's act may give or take at most, and that one operator may move alone within a day;
 # above it a second one must approve (by default what a customer may top up at once).
 PLYRUM_ADMIN_CREDIT_MAX_RUB = env.int("PLYRUM_ADMIN_CREDIT_MAX_RUB", default=1_000_000)
@@ -376,6 +378,7 @@ SELLER = {
 API_ROUTERS = [
     ("/auth", "accounts.api.auth_router"),
     ("/account", "accounts.api.account_router"),
+    ("/account/limits", "billing.api.limits_router"),
     ("/balance", "billing.api.balance_router"),
     ("/billing", "billing.api.router"),
     ("/payments", "payments.api.router"),
@@ -387,6 +390,7 @@ API_ROUTERS = [
     ("/usage", "orchestration.api.usage_router"),
 ]
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
+ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id and now, in that act
 LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
 # What `verify_ledger` asks beside billing's own checks.
@@ -460,6 +464,11 @@ UNFOLD = {
                         "title": _("Резервы"),
                         "icon": "lock_clock",
                         "link": reverse_lazy("admin:billing_hold_changelist"),
+                    },
+                    {
+                        "title": _("Себестоимость и лимиты"),
+                        "icon": "monitoring",
+                        "link": reverse_lazy("admin:billing_costday_changelist"),
                     },
                     {
                         "title": _("Запросы операторов"),

@@ -61,6 +61,20 @@ LABELS: dict[str, Promise | str] = {
     "decided_at": _("Решено"),
     "refusal_reason": _("Почему отклонён"),
     "sha256": _("Хеш запроса"),
+    "subject": _("Кому"),
+    "window": _("За"),
+    "set_by": _("Кто поставил"),
+    "author_id": _("Автор"),
+    "ends_at": _("До"),
+    "lifted_by_id": _("Кто открыл"),
+    "lifted_at": _("Открыто"),
+    "lift_reason": _("Почему открыл"),
+    "tier": _("Кто"),
+    "per_minute": _("В минуту"),
+    "per_hour": _("В час"),
+    "level": _("Риск"),
+    "requests": _("Ответов"),
+    "computed_at": _("Посчитано"),
 }
 
 

@@ -17,6 +17,7 @@ from unfold.decorators import display
 from billing import queries, words
 from billing.act_buttons import HoldActs, RequestActs, WalletActs
 from billing.admin.base import MoneyAdmin, link, list_link, shown
+from billing.limit_buttons import SpendingActs
 from billing.models import (
     CreditLot,
     Hold,
@@ -58,7 +59,8 @@ class OlderThan(admin.SimpleListFilter):
 
 
 @admin.register(Wallet)
-class WalletAdmin(WalletActs, MoneyAdmin):
+class WalletAdmin(WalletActs, SpendingActs, MoneyAdmin):
+    actions_detail = [*WalletActs.actions_detail, *SpendingActs.actions_detail]
     list_display = ["customer_id", "customer", "balance", "held", "seq", "created_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["-customer_id"]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0020_rollover_clearing'),
+        ('billing', '0012_indexes'),
     ]
 
     operations = [

@@ -26,6 +26,11 @@ CONTEXT = {
     "request_id": "request-77",
     "plan": "Start",
     "price_micro_rub": 300_000_000,
+    "mark": 90,
+    "window": "day",
+    "spent_micro_rub": 270_000_000,
+    "limit_micro_rub": 300_000_000,
+    "resets_at": "21.11.2026 00:00",
 }
 
 

@@ -10,11 +10,11 @@ from django_redis import get_redis_connection  # type: ignore[import-untyped]
 from accounts import throttling
 from accounts.throttling import Limit
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, throttles
 from tests.accounts.conftest import Post
 from tests.threads import at_once
 
-LIMIT = Limit("tests", 20, 60)
+LIMIT = Limit("tests", 20, 3600)  # a token in three minutes: no pause of the machine fills it
 
 
 @pytest.fixture
@@ -56,47 +56,70 @@ def test_control_reading_first_and_writing_later_lets_more_pass(key: str) -> Non
 
 
 def test_refusal_says_when_to_come_back(key: str) -> None:
-    for _ in range(20):
-        throttling.take(LIMIT, key)
+    throttles.drain(LIMIT, key)
 
     refused = throttling.take(LIMIT, key)
 
     assert not refused.is_allowed
-    assert 0 < refused.retry_after_seconds <= 60
+    assert 0 < refused.retry_after_seconds <= 3600
 
 
-def test_window_ends(key: str) -> None:
-    short = Limit("tests-short", 1, 1)
-    assert throttling.take(short, key).is_allowed
-    assert not throttling.take(short, key).is_allowed
+def test_bucket_fills_evenly(key: str) -> None:
+    throttles.drain(LIMIT, key)
+    assert not throttling.take(LIMIT, key).is_allowed
 
-    get_redis_connection().delete(throttling._name(short, key))  # what Redis does by itself after a second
+    name = throttling._name(LIMIT, key)
+    seconds, _ = get_redis_connection().time()
+    get_redis_connection().hset(name, mapping={"level": 0, "at": (seconds - 400) * 1000})
 
-    assert throttling.take(short, key).is_allowed
+    assert throttling.take_of((LIMIT,), key, wanted=20).count == 2  # one in 180 s
 
 
-def test_window_is_not_extended_by_attempts(key: str) -> None:
+def test_refusal_is_told_once_in_a_window(key: str) -> None:
+    throttles.drain(LIMIT, key)
+
+    assert [throttling.take(LIMIT, key).is_first_refusal for _ in range(3)] == [True, False, False]
+
+
+def test_bucket_never_holds_more_than_its_size(key: str) -> None:
     throttling.take(LIMIT, key)
     name = throttling._name(LIMIT, key)
-    get_redis_connection().pexpire(name, 5_000)
+    get_redis_connection().hset(name, "at", 0)  # fifty years ago
 
-    assert throttling.take(LIMIT, key).retry_after_seconds <= 5
+    assert throttling.take_of((LIMIT,), key, wanted=100).count == 20
+
+
+def test_tightest_of_several_buckets_decides(key: str) -> None:
+    day = Limit("tests-day", 30, 24 * 3600)
+
+    first = throttling.take_of((LIMIT, day), key, wanted=20)
+    second = throttling.take_of((LIMIT, day), key)
+    throttles.refill(LIMIT, key)
+    third = throttling.take_of((LIMIT, day), key, wanted=20)
+    throttles.refill(LIMIT, key)
+    fourth = throttling.take_of((LIMIT, day), key)
+
+    assert (first.count, first.remaining) == (20, 0)
+    assert (second.is_allowed, second.limit) == (False, LIMIT)
+    assert (third.count, third.limit) == (10, day)
+    assert (fourth.is_allowed, fourth.limit) == (False, day)
+    assert fourth.retry_after_seconds > second.retry_after_seconds
 
 
 def test_attempt_given_back_does_not_count(key: str) -> None:
-    for _ in range(20):
-        throttling.take(LIMIT, key)
+    limit = Limit("tests-slow", 1, 24 * 3600)
+    throttling.take(limit, key)
 
-    throttling.give_back(LIMIT, key)
+    throttling.give_back(limit, key)
 
-    assert throttling.take(LIMIT, key).is_allowed
-    assert not throttling.take(LIMIT, key).is_allowed
+    assert throttling.take(limit, key).is_allowed
+    assert not throttling.take(limit, key).is_allowed
 
 
 def test_giving_back_what_was_never_taken_changes_nothing(key: str) -> None:
     throttling.give_back(LIMIT, key)
 
-    assert throttling.take(LIMIT, key).count == 1
+    assert throttling.take_of((LIMIT,), key, wanted=21).count == 20
 
 
 def test_keys_are_stored_as_digests(key: str) -> None:
@@ -113,7 +136,7 @@ def test_without_redis_a_fifth_passes_and_no_more(key: str) -> None:
     outcomes = [throttling.take(LIMIT, key) for _ in range(6)]
 
     assert [taken.is_allowed for taken in outcomes] == [True] * 4 + [False] * 2
-    assert 0 < outcomes[-1].retry_after_seconds <= 60
+    assert 0 < outcomes[-1].retry_after_seconds <= 3600
 
 
 @pytest.mark.usefixtures("_no_redis")
@@ -139,18 +162,32 @@ def test_without_redis_guessing_a_password_stays_limited(post: Post) -> None:
     assert codes == [401, 429, 429]
 
 
-def test_local_counters_start_again_after_their_window(key: str) -> None:
-    counters = throttling._LocalCounters()
+@pytest.mark.usefixtures("_no_redis")
+def test_regression_limiter_open_when_its_store_is_down(key: str) -> None:
+    """Several buckets without Redis: the smaller local ones decide, and none is never the answer."""
+    day = Limit("tests-day", 10, 3600)
 
-    assert counters.take(key, 0)[0] == 1
-    assert counters.take(key, 0)[0] == 1
+    assert throttling.take_of((LIMIT, day), key, wanted=20).count == 2
+    assert not throttling.take_of((LIMIT, day), key).is_allowed
+
+
+def test_local_buckets_fill_evenly(key: str) -> None:
+    buckets = throttling._LocalBuckets()
+    limit = Limit("tests", 5, 3600)
+    assert buckets.take((limit,), key, 1).is_allowed
+    assert [buckets.take((limit,), key, 1).is_first_refusal for _ in range(2)] == [True, False]
+
+    buckets._buckets[throttling._name(limit, key)].at -= 3600
+
+    assert buckets.take((limit,), key, 1).is_allowed
 
 
 def test_full_local_memory_refuses_rather_than_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttling, "MAX_LOCAL_KEYS", 3)
-    counters = throttling._LocalCounters()
-    for name in ("ended", "a", "b"):
-        counters.take(name, 0 if name == "ended" else 60)
+    buckets = throttling._LocalBuckets()
+    for name in ("full again", "a", "b"):
+        buckets.take((LIMIT,), name, 1)
+    buckets._buckets[throttling._name(LIMIT, "full again")].full_at = 0
 
-    assert counters.take("c", 60)[0] == 1  # the ended window made room
-    assert counters.take("d", 60)[0] == 3  # nothing ended: counted as beyond every limit
+    assert buckets.take((LIMIT,), "c", 1).is_allowed  # the full bucket made room
+    assert not buckets.take((LIMIT,), "d", 1).is_allowed  # nothing made room: refused

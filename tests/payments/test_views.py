@@ -11,12 +11,13 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from accounts.models import User
+from billing import policies
 from legal import documents
 from payments import refresh, sweep
 from payments.models import Payment
 from plyrum import clock
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, throttles
 from tests.payments.shop import RUB, Shop, balance, open_payment
 
 TOPUP = "/app/topup"
@@ -108,6 +109,18 @@ def test_a_wrong_field_is_said_beside_it_and_nothing_is_stored(
 
     assert answer.status_code == 422
     assert set(answer.context["errors"]) - {"preset"} == {field}
+    assert str(answer.context["idempotency_key"]) == filled["idempotency_key"]
+    assert not Payment.objects.filter(customer_id=user.id).exists()
+
+
+def test_too_many_orders_in_a_row_are_told_to_wait(client: Client, user: User, settings: Settings) -> None:
+    settings.PLYRUM_ENFORCE_REQUEST_RATES = True
+    throttles.drain(policies.of(user.id, now=clock.now()).rates[0], str(user.id))
+    filled = form(user)
+
+    answer = client.post(TOPUP, filled)
+
+    assert (answer.status_code, answer.context["error"]["code"]) == (429, "rate_limited")
     assert str(answer.context["idempotency_key"]) == filled["idempotency_key"]
     assert not Payment.objects.filter(customer_id=user.id).exists()
 

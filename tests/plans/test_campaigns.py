@@ -8,7 +8,6 @@ from django.db import transaction
 from django.test import Client
 
 from accounts.errors import UserNotFound
-from auditlog.actors import Actor
 from auditlog.models import AuditEvent
 from plans import campaigns, offers, packs
 from plans.errors import (
@@ -54,7 +53,7 @@ def fresh() -> str:
 
 
 def redeem(user_id: UUID, code: str, now: datetime = NOW) -> Redemption:
-    return campaigns.redeem(customer_id=user_id, code=code, now=now, actor=Actor.customer(user_id))
+    return campaigns.redeem(customer_id=user_id, code=code, now=now, actor=world.somebody(user_id))
 
 
 @pytest.mark.parametrize(

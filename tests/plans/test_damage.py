@@ -6,7 +6,6 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
-from auditlog.actors import Actor
 from billing import verification
 from plans import campaigns, offers, quota
 from plans.shapes import CampaignTerms
@@ -73,7 +72,7 @@ def kept(clock: LedgerClock) -> UUID:
         amount_micro_rub=RUB, bonus_days=900, valid_from=NOW, valid_until=None, uses_limit=None
     )
     offers.open_campaign(name="Проба", code=code, terms=terms, reason="Для проверки", actor=world.OPERATOR)
-    campaigns.redeem(customer_id=user.id, code=code, now=end, actor=Actor.customer(user.id))
+    campaigns.redeem(customer_id=user.id, code=code, now=end, actor=world.somebody(user.id))
     return user.id
 
 

@@ -39,7 +39,7 @@ REFUSALS = (
 
 def seeds() -> list[int]:
     """PLANS_SEEDS is how many, or "first-last"."""
-    first, dash, last = os.environ.get("PLANS_SEEDS", "20").partition("-")
+    first, dash, last = os.environ.get("PLANS_SEEDS", "15").partition("-")
     return list(range(int(first), int(last) + 1)) if dash else list(range(int(first)))
 
 

@@ -1,7 +1,9 @@
 """The tests of plans in one word each: a plan, a customer with money, an act at a moment, what is then."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from ipaddress import IPv6Address
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +59,11 @@ def customer(rub: int = 1000) -> User:
     if rub:
         books.credit(user.id, rub * RUB)
     return user
+
+
+def somebody(customer_id: UUID) -> Actor:
+    """The customer at an address of their own, so that counters against guessing never meet."""
+    return Actor.customer(customer_id, ip=str(IPv6Address((0x20010DB8 << 96) | secrets.randbits(96))))
 
 
 def asking(user: User, now: datetime, *, key: str = "", **facts: Any) -> Asking:

@@ -1,0 +1,25 @@
+
+import django.contrib.postgres.indexes
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('billing', '0011_limits'),
+    ]
+
+    operations = [
+        migrations.AddIndex(
+            model_name='ledgerentry',
+            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['created_at'], name='billing_entry_by_time'),
+        ),
+        migrations.AddIndex(
+            model_name='usageevent',
+            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['created_at'], name='billing_usage_by_time'),
+        ),
+        migrations.AddIndex(
+            model_name='creditlot',
+            index=models.Index(condition=models.Q(('kind', 'bonus'), _negated=True), fields=['customer_id'], name='billing_lot_not_given'),
+        ),
+    ]
