@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench simulate clean
+.PHONY: help run test lint bench simulate mutants clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ bench: $(VENV)/.dev ## measure speed as ratios in one run (PEER=litellm adds the
 
 simulate: $(VENV)/.dev ## play the ledger against its model with N random seeds (N=1000)
 	@LEDGER_SEEDS=$(or $(N),1000) $(BIN)/python -m pytest -q tests/billing/test_simulation.py
+
+mutants: $(VENV)/.dev ## change the money code bit by bit, see whether tests notice (ONLY=file, EVERY=N; hours without)
+	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only $(ONLY)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## remove the environment and caches; data under .plyrum stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage staticfiles

@@ -79,7 +79,7 @@ def logout(request: HttpRequest, data: LogoutIn) -> Status[None]:
     elif data.refresh_token:
         sessions.logout(refresh_token=data.refresh_token, origin=origin, now=now)
     else:
-        row = {"loc": ["body", "data", "refresh_token"], "msg": "Field required", "type": "missing"}
+        row = {"loc": ["body", "refresh_token"], "msg": "Field required", "type": "missing"}
         raise InvalidRequest("Send refresh_token or all.", errors=[row])
     return Status(204, None)
 

@@ -16,7 +16,7 @@ def require_strong(password: str, *, email: str) -> None:
         raise WeakPassword(
             [
                 {
-                    "loc": ["body", "data", "password"],
+                    "loc": ["body", "password"],
                     "msg": " ".join(rule.messages),
                     "type": rule.code or "weak",
                 }

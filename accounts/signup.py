@@ -83,5 +83,5 @@ def _address(email: str) -> str:
     try:
         return emails.normalise(email)
     except ValueError as error:
-        row = {"loc": ["body", "data", "email"], "msg": str(error), "type": "email"}
+        row = {"loc": ["body", "email"], "msg": str(error), "type": "email"}
         raise InvalidRequest("This is not an e-mail address.", errors=[row]) from error

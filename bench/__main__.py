@@ -1,10 +1,11 @@
 """`make bench`: speed as ratios, measured side by side in one interleaved run, the books audited afterwards.
 
-    python -m bench [--peer litellm] [--rounds 3] [--seconds 2]
+    python -m bench [--peer litellm] [--rounds 3] [--seconds 2] [--only NAME]
 
 Runs: through Plyrum (hold, ledger debit, usage row, frames) against the same sandbox provider called directly
-and, with --peer, through LiteLLM's proxy (no wallet). Pairs: hold + capture on the embedded server against
-pgbench's simple-update.
+and, with --peer, through LiteLLM's proxy (no wallet). Pairs, debits, wallet: hold + capture, single debits,
+and debits of 100 callers on one wallet, on the embedded server against pgbench's simple-update. Export: a
+million rows as a file against a tenth of them.
 """
 
 import argparse
@@ -24,12 +25,13 @@ django.setup()
 from django.conf import settings
 from django.core.management import call_command
 
-from bench import gateway, pairs
+from bench import debits, exporting, gateway, pairs, pgbench
 from bench.load import Round, Target, measure, percentile
 from bench.machine import cpu_seconds
 from plyrum import embedded
 
 IN_FLIGHT = (1, 16, 64, 256)
+MONEY = {"pairs": pairs.run, "debits": debits.run, "wallet": debits.run_one_wallet}
 
 
 def main() -> int:
@@ -37,7 +39,7 @@ def main() -> int:
     parser.add_argument("--peer", choices=["litellm"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--only", choices=["runs", "pairs"])
+    parser.add_argument("--only", choices=["pairs", "debits", "wallet", "export", "runs"])
     options = parser.parse_args()
     for name in ("postgres", "redis"):  # every benchmark starts with an empty ledger
         shutil.rmtree(settings.PLYRUM_DATA_DIR / name, ignore_errors=True)
@@ -45,9 +47,14 @@ def main() -> int:
     call_command("migrate", verbosity=0)
     call_command("load_catalogue", verbosity=0)
     print(f"Two-sided figures are medians of {options.rounds} interleaved rounds (min..max).")
-    if options.only != "runs":
-        pairs.run(rounds=options.rounds, seconds=options.seconds)
-    if options.only != "pairs":
+    if options.only in (None, *MONEY):
+        pgbench.prepare()
+    for name, measured in MONEY.items():
+        if options.only in (None, name):
+            measured(rounds=options.rounds, seconds=options.seconds)
+    if options.only in (None, "export"):
+        exporting.run()
+    if options.only in (None, "runs"):
         with gateway.Gateways(peer=options.peer) as gateways:
             for kind in ("plain", "stream"):
                 uvloop.run(_runs(gateways.targets(kind), kind, options.rounds, options.seconds))

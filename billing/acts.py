@@ -357,7 +357,7 @@ def _require_future(expires_at: datetime | None, now: datetime) -> None:
 
 
 def _wrong(name: str, text: str, **facts: Any) -> InvalidRequest:
-    return InvalidRequest(text, errors=[{"loc": [name], "msg": text, "type": "value_error"}], **facts)
+    return InvalidRequest(text, errors=[{"loc": ["body", name], "msg": text, "type": "value_error"}], **facts)
 
 
 def _journal(request: OperatorRequest, action: str, actor: Actor, **facts: Any) -> None:

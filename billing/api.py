@@ -1,4 +1,4 @@
-"""The customer API about money: balance, ledger, limits. Reads and changes the caller's own rows only."""
+"""The customer API about money: balance, limits, alerts, ledger. Reaches the caller's own rows only."""
 
 from uuid import UUID
 
@@ -8,8 +8,10 @@ from ninja import Query, Router
 
 from accounts.credentials import Credential
 from accounts.requests import actor_of
-from billing import exports, limits, policies, queries, request_rates, statement
+from billing import alerts, exports, limits, policies, queries, request_rates, statement
 from billing.schemas import (
+    AlertsIn,
+    AlertsOut,
     BalanceOut,
     LedgerExportQuery,
     LedgerOut,
@@ -24,11 +26,32 @@ from plyrum import clock, downloads
 from plyrum.downloads import FILE
 from plyrum.paging import mark, paginate
 
+alerts_router = Router(tags=["account"])
 balance_router = Router(tags=["billing"])
 limits_router = Router(tags=["account"])
 router = Router(tags=["billing"])
 
 LEDGER_SCHEMA = 1
+
+
+@alerts_router.get("", response=AlertsOut, summary="When a letter is wanted")
+def alerts_of(request: HttpRequest) -> AlertsOut:
+    return AlertsOut(balance_below_micro_rub=alerts.threshold(_caller(request).user_id))
+
+
+@alerts_router.put("", response=AlertsOut, summary="Ask for a letter when little is left")
+def set_alerts(request: HttpRequest, data: AlertsIn) -> AlertsOut:
+    """One letter when the money in the wallet, reserves included, falls below the sum; the next one only
+    after it has risen above it again. Checked every minute. null switches the letter off.
+    """
+    caller = _caller(request)
+    alerts.set_threshold(
+        customer_id=caller.user_id,
+        micro_rub=data.balance_below_micro_rub,
+        now=clock.now(),
+        actor=actor_of(request),
+    )
+    return AlertsOut(balance_below_micro_rub=data.balance_below_micro_rub)
 
 
 @balance_router.get("", response=BalanceOut, summary="What can be spent")

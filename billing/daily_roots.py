@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from django.db import connection, transaction
-from django.utils import timezone
 
 from billing.models import DailyRoot
+from plyrum import clock
 
 # Whoever wrote an entry before midnight has committed by then: a statement and a pause may take 30 s each.
 GRACE = timedelta(hours=1)
@@ -32,7 +32,7 @@ class Root:
 
 def last_over(now: datetime) -> date:
     """The newest day that may be closed at `now`."""
-    return timezone.localdate(now - GRACE, timezone.get_default_timezone()) - timedelta(days=1)
+    return clock.day_of(now - GRACE) - timedelta(days=1)
 
 
 @transaction.atomic(durable=True)

@@ -32,6 +32,10 @@ class ExportTooLarge(InvalidRequest):
     code, title = "export_too_large", "There are more rows than a spreadsheet may have"
 
 
+class FindingClosed(Conflict):
+    code, title = "finding_closed", "This finding is closed"
+
+
 class IdempotencyMismatch(InvalidRequest):
     code, title = "idempotency_mismatch", "This idempotency key was used with another body"
 

@@ -148,7 +148,7 @@ def buy_plan(
 ) -> Debited:
     """Pay a plan's period with paid money alone, once per key. Must run inside the caller's transaction.
 
-    Raises InsufficientBalance, ReservedInFlight. Source: docs/decisions/0020-plans-in-an-app-of-their-own.md.
+    Raises InsufficientBalance, ReservedInFlight. Source: docs/decisions/0021-plans-in-an-app-of-their-own.md.
     """
     return _debit(
         entry_id=uuid7(),

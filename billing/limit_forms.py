@@ -12,11 +12,11 @@ from django.utils.translation import gettext_lazy
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from billing import limits, money, policies, windows
+from billing import money, policies, windows
 from billing.forms import Facts, FactsForm
 from billing.limit_models import REASON_CHARS, RequestRate, SpendLimit, Window
 from billing.policies import AppliedLimit, Meter, Policy
-from billing.shapes import MICRO_PER_RUB
+from billing.shapes import MICRO_PER_RUB, MOST_MICRO_RUB
 from billing.templatetags.money import money as shown_money
 from billing.templatetags.money import money_exact
 from plyrum import clock
@@ -56,8 +56,8 @@ class RoubleField(forms.CharField):
             micro_rub = money.micro_units("".join(text.split()).replace(",", "."))
         except ValueError as error:
             raise ValidationError(_("Введите сумму в рублях, например 300 или 300,50.")) from error
-        if micro_rub > limits.MOST_MICRO_RUB:
-            most = shown_money(limits.MOST_MICRO_RUB)
+        if micro_rub > MOST_MICRO_RUB:
+            most = shown_money(MOST_MICRO_RUB)
             raise ValidationError(_("Лимит не больше %(most)s.") % {"most": most})
         return micro_rub
 

@@ -24,11 +24,11 @@ from billing import policies, windows
 from billing.errors import AlreadyBlocked, LimitNotFound, NotBlocked, OwnWallet
 from billing.limit_models import REASON_CHARS, LimitLift, SpendingBlock, SpendLimit, Window
 from billing.models import LimitCounter, UsageEvent
+from billing.shapes import MOST_MICRO_RUB
 from plyrum.errors import InvalidRequest
 
 log = structlog.get_logger(__name__)
 
-MOST_MICRO_RUB = 100_000_000_000_000  # a hundred million roubles: above it a limit is a slip of the finger
 SetBy: TypeAlias = SpendLimit.SetBy
 _ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SUBJECT = re.compile(rf"(?:user|key):{_ID}|(?:gift|anonymous):(?:each|all)|tier:(?:free|paid|plan)")

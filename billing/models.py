@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from billing import cost_models, limit_models  # noqa: F401 - tables in files of their own
+from billing import cost_models, limit_models, watch_models  # noqa: F401 - tables in files of their own
 from plyrum.ids import uuid7
 
 # The application role may read these; only the ledger's functions (as the owner) write them.
@@ -451,6 +451,7 @@ class UsageEvent(models.Model):
         verbose_name_plural = "использование"
         indexes = [
             models.Index(fields=["customer_id", "-id"], name="billing_usage_of_customer"),
+            models.Index(fields=["customer_id", "created_at"], name="billing_usage_of_customer_time"),
             models.Index(fields=["run_id"], name="billing_usage_of_run"),
             BrinIndex(fields=["created_at"], name="billing_usage_by_time", autosummarize=True),
         ]

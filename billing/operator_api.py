@@ -63,7 +63,7 @@ def _read(request: Request) -> CreditIn:
     try:
         return CreditIn.model_validate(json_object(request._request))
     except ValidationError as error:
-        raise problems.field_errors([dict(row) for row in error.errors()]) from error
+        raise problems.body_errors(error) from error
 
 
 def _key(request: Request, data: CreditIn) -> str:

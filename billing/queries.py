@@ -1,17 +1,48 @@
 """Reads of money: balance, statement, usage. Every one starts from the customer's own rows."""
 
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, F, QuerySet, Sum
-from django.db.models.functions import TruncDate
+from django.db import connection
+from django.db.models import F, QuerySet
 
 from billing.models import CreditLot, EntryType, FxRate, LedgerEntry, PriceVersion, UsageEvent
 from billing.shapes import Balance, LotView
+from billing.watch_models import UsageDay
+from plyrum import clock
 
 Row = TypeVar("Row", LedgerEntry, UsageEvent)
+
+# Usage of closed days from the roll-ups, before and behind them from the rows; the two never meet.
+SUMMARY = """
+SELECT {group}, sum(requests), sum(input_tokens), sum(output_tokens), sum(charged_micro_rub)
+  FROM (SELECT day, model, api_key_id, requests, input_tokens, output_tokens, charged_micro_rub
+          FROM billing_usagerollup
+         WHERE customer_id = %(customer)s AND day >= %(first)s::date AND day <= %(last)s::date
+         UNION ALL
+        SELECT (created_at AT TIME ZONE 'Europe/Moscow')::date, model, api_key_id, 1, input_tokens,
+               output_tokens, charged_micro_rub
+          FROM billing_usageevent
+         WHERE customer_id = %(customer)s
+           AND created_at >= %(since)s::timestamptz AND created_at < %(head_until)s::timestamptz
+         UNION ALL
+        SELECT (created_at AT TIME ZONE 'Europe/Moscow')::date, model, api_key_id, 1, input_tokens,
+               output_tokens, charged_micro_rub
+          FROM billing_usageevent
+         WHERE customer_id = %(customer)s
+           AND created_at >= %(tail_since)s::timestamptz AND created_at < %(until)s::timestamptz) usage
+ WHERE %(model)s::text IS NULL OR model = %(model)s::text
+ GROUP BY 1 ORDER BY {order}
+"""
+SUMMARIES = {
+    "day": SUMMARY.format(group="day", order="1 DESC"),
+    "model": SUMMARY.format(group="model", order="1"),
+    "key": SUMMARY.format(group="api_key_id", order="1"),
+}
+# No row is older or younger: days are counted between these, whatever was asked for.
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def balance(customer_id: UUID, *, now: datetime, unlimited: bool = False) -> Balance:
@@ -75,28 +106,38 @@ def usage(
     return _within(rows, since, until)
 
 
-def usage_summary(rows: QuerySet[UsageEvent], group_by: str) -> list[dict[str, object]]:
+def usage_summary(
+    customer_id: UUID,
+    *,
+    group_by: str,
+    model: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[dict[str, Any]]:
     """Sums of usage rows: {key, requests, input_tokens, output_tokens, cost_micro_rub}, in the order of keys.
 
-    `group_by` is day (newest first), model or key; days are those of Moscow (the money pages' zone).
+    `group_by` is day (newest first), model or key; days are those of Moscow (the money pages' zone). Closed
+    days are read from their roll-ups, all else from the rows: the answer is that of summing rows.
     """
-    field = {"day": TruncDate("created_at"), "model": F("model"), "key": F("api_key_id")}[group_by]
-    grouped = rows.annotate(group=field).values("group").order_by("-group" if group_by == "day" else "group")
-    return [
-        {
-            "key": str(row["group"]) if row["group"] is not None else None,
-            "requests": row["requests"],
-            "input_tokens": row["input"],
-            "output_tokens": row["output"],
-            "cost_micro_rub": int(row["cost"]),
-        }
-        for row in grouped.annotate(
-            requests=Count("id"),
-            input=Sum("input_tokens"),
-            output=Sum("output_tokens"),
-            cost=Sum("charged_micro_rub"),
-        )
-    ]
+    parameters: dict[str, Any] = {"customer": customer_id, "model": model, **_parts(since, until)}
+    with connection.cursor() as cursor:
+        cursor.execute(SUMMARIES[group_by], parameters)
+        return [
+            {
+                "key": str(key) if key is not None else None,
+                "requests": int(requests),
+                "input_tokens": int(input_tokens),
+                "output_tokens": int(output_tokens),
+                "cost_micro_rub": int(charged),
+            }
+            for key, requests, input_tokens, output_tokens, charged in cursor.fetchall()
+        ]
+
+
+def closed_through() -> date | None:
+    """The newest closed day: it and every day before it are rolled up. None while there is none."""
+    rows = UsageDay.objects.filter(closed_at__isnull=False).order_by("-day")
+    return rows.values_list("day", flat=True).first()
 
 
 def charge_of_run(run_id: UUID) -> LedgerEntry | None:
@@ -124,6 +165,35 @@ def fresh_rates(*, now: datetime) -> dict[str, FxRate]:
     """The newest rates that are young enough to sell by: at most PLYRUM_FX_MAX_AGE_DAYS old."""
     oldest = now.date() - timedelta(days=settings.PLYRUM_FX_MAX_AGE_DAYS)
     return {name: rate for name, rate in current_rates().items() if rate.rate_date >= oldest}
+
+
+def _parts(since: datetime | None, until: datetime | None) -> dict[str, Any]:
+    """The period as whole closed days, and what lies before and behind them; parameters of SUMMARY."""
+    first = clock.day_of(min(max(since, EARLIEST), LATEST)) if since else None
+    if first is not None and since != clock.start_of(first):
+        first += timedelta(days=1)  # the day begins before the period
+    last = clock.day_of(min(max(until, EARLIEST), LATEST)) - timedelta(days=1) if until else None
+    closed = closed_through()
+    if closed is not None and (last is None or closed < last):
+        last = closed
+    begin, end = since or "-infinity", until or "infinity"
+    if closed is None or last is None or (first is not None and first > last):
+        return {
+            "first": None,
+            "last": None,
+            "since": begin,
+            "head_until": end,
+            "tail_since": end,
+            "until": end,
+        }
+    return {
+        "first": first or "-infinity",
+        "last": last,
+        "since": begin,
+        "head_until": clock.start_of(first) if first else begin,
+        "tail_since": clock.start_of(last + timedelta(days=1)),
+        "until": end,
+    }
 
 
 def _within(rows: QuerySet[Row], since: datetime | None, until: datetime | None) -> QuerySet[Row]:

@@ -11,20 +11,18 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     StringConstraints,
-    ValidationInfo,
     model_validator,
 )
 
 from billing.limit_models import RequestRate, Window
-from billing.limits import MOST_MICRO_RUB
 from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
 from billing.policies import Meter, Policy
-from billing.shapes import Balance
+from billing.shapes import MOST_MICRO_RUB, Balance
 from billing.statement import Line
 from plyrum.clock import rfc3339
 from plyrum.downloads import Form
-from plyrum.paging import PageQuery
+from plyrum.paging import KnownParameters, PageQuery
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -40,26 +38,21 @@ LimitAmount = Annotated[int | None, Field(strict=True, ge=0, le=MOST_MICRO_RUB)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339)]
 
 
-class LedgerFilter(Schema):
-    type: EntryType | None = None
+class Period(KnownParameters):
     from_: Annotated[
-        Moment | None, Field(alias="from", description="RFC 3339; entries written at this moment or later.")
+        Moment | None, Field(alias="from", description="RFC 3339; rows written at this moment or later.")
     ] = None
-    to: Annotated[Moment | None, Field(description="RFC 3339; entries written before this moment.")] = None
+    to: Annotated[Moment | None, Field(description="RFC 3339; rows written before this moment.")] = None
 
     @model_validator(mode="after")
-    def _period_runs_forward(self) -> Self:
+    def _runs_forward(self) -> Self:
         if self.from_ is not None and self.to is not None and self.from_ > self.to:
             raise ValueError("`from` is later than `to`")
         return self
 
-    @model_validator(mode="after")
-    def _nothing_unknown(self, info: ValidationInfo) -> Self:
-        """A misspelt filter must not answer with everything."""
-        known = {field.alias or name for name, field in type(self).model_fields.items()}
-        if unknown := sorted(set((info.context or {})["request"].GET) - known):
-            raise ValueError(f"unknown parameters: {', '.join(unknown)[:200]}")
-        return self
+
+class LedgerFilter(Period):
+    type: EntryType | None = None
 
 
 class LedgerQuery(PageQuery, LedgerFilter):
@@ -83,6 +76,18 @@ class BalanceOut(Schema):
     unlimited: Annotated[bool, Field(description="The development superaccount: nothing is charged.")]
     currency: Literal["RUB"] = "RUB"
     lots: Annotated[list[LotOut], Field(description="In spend order.")]
+
+
+class AlertsOut(Schema):
+    balance_below_micro_rub: Annotated[
+        int | None, Field(description="A letter is sent when less is left; null: never.")
+    ]
+
+
+class AlertsIn(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+    balance_below_micro_rub: Annotated[int | None, Field(strict=True, ge=1, le=MOST_MICRO_RUB)]
 
 
 class EntryOut(Schema):

@@ -8,6 +8,8 @@ from uuid import UUID
 
 MicroRub = NewType("MicroRub", int)
 
+# A hundred million roubles: whoever types more for a limit or an alert has slipped.
+MOST_MICRO_RUB = 10**14
 MICRO_PER_RUB = 1_000_000
 MICRO_PER_KOPECK = 10_000
 

@@ -3,17 +3,25 @@
 from collections.abc import Callable
 from datetime import datetime
 
-import structlog
 from celery import shared_task
 
 from auditlog import jobs
 from auditlog.actors import Actor
 from auditlog.models import JobRun
-from billing import acts, costs, daily_roots, ledger, limit_alerts, rates, verification
+from billing import (
+    acts,
+    alerts,
+    costs,
+    daily_roots,
+    ledger,
+    limit_alerts,
+    rates,
+    reconciliation,
+    rollups,
+    verification,
+)
 from billing.verification import BooksBrokenError, BooksNotProvedError
 from plyrum import clock
-
-log = structlog.get_logger(__name__)
 
 SWEEP = Actor.system("billing.sweep_requests")
 MINUTE_SECONDS = 60
@@ -21,7 +29,6 @@ HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * 3600
 BATCH = 100  # holds or lots in one transaction: their wallets are locked together
 MOST_BATCHES = 200  # then the next minute goes on
-MOST_LOGGED = 100
 # Above the ordinary limit of tasks, below the time after which auditlog.jobs takes the worker for dead.
 VERIFY_SECONDS = 540
 
@@ -82,10 +89,13 @@ def sweep_requests(slot: str = "", **_: object) -> str:
 
 @shared_task(time_limit=VERIFY_SECONDS)
 def verify_books(slot: str = "", **_: object) -> str:
-    """Prove the books once a day; a finding is logged and fails the job, which the next hour tries again."""
+    """Prove the books once a day; a finding is stored and fails the job, which the next hour tries again."""
     now = clock.now()
     return jobs.run_job(
-        name="billing.verify_books", slot=slot or jobs.slot_of(now, DAY_SECONDS), now=now, work=prove
+        name="billing.verify_books",
+        slot=slot or jobs.slot_of(now, DAY_SECONDS),
+        now=now,
+        work=lambda: prove(now),
     )
 
 
@@ -118,6 +128,18 @@ def write_limit_letters(slot: str = "", **_: object) -> str:
 
 
 @shared_task(time_limit=VERIFY_SECONDS)
+def roll_usage(slot: str = "", **_: object) -> str:
+    """Roll up the usage of days that are over; a day in which somebody still writes waits an hour more."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.roll_usage",
+        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
+        now=now,
+        work=lambda: {"days": rollups.roll(now=now)},
+    )
+
+
+@shared_task(time_limit=VERIFY_SECONDS)
 def refresh_costs(slot: str = "", **_: object) -> str:
     """Compute what answers brought and cost, and the risk of customers."""
     now = clock.now()
@@ -126,6 +148,30 @@ def refresh_costs(slot: str = "", **_: object) -> str:
         slot=slot or jobs.slot_of(now, HOUR_SECONDS),
         now=now,
         work=lambda: costs.refresh(now=now),
+    )
+
+
+@shared_task(time_limit=VERIFY_SECONDS)
+def reconcile(slot: str = "", **_: object) -> str:
+    """Compare usage and ledger of the last days; differences become findings for operators."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.reconcile",
+        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
+        now=now,
+        work=lambda: reconciliation.reconcile(now=now),
+    )
+
+
+@shared_task
+def watch_balances(slot: str = "", **_: object) -> str:
+    """Write to customers of whose money little is left, as they asked."""
+    now = clock.now()
+    return jobs.run_job(
+        name="billing.watch_balances",
+        slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
+        now=now,
+        work=lambda: {"letters": alerts.watch(now=now)},
     )
 
 
@@ -157,11 +203,11 @@ def _in_batches(expire: Callable[..., int]) -> int:
     return total
 
 
-def prove() -> dict[str, int]:
-    """Raises BooksBrokenError, after a line in the log for each finding."""
+def prove(now: datetime) -> dict[str, int]:
+    """Raises BooksBrokenError, after the findings were stored."""
     report = verification.verify()
-    for finding in report.findings[:MOST_LOGGED]:
-        log.error("ledger_finding", check=finding.check, object=finding.object, detail=finding.detail)
+    covered = [check.id for check in verification.checks()]
+    reconciliation.store(report.findings, covered=covered, now=now)
     if not report.is_clean:
         broken = sorted({finding.check for finding in report.findings})
         raise BooksBrokenError(f"{len(report.findings)} findings: {', '.join(broken)}")

@@ -6,7 +6,8 @@ Other apps add their own checks by naming a function in the setting LEDGER_CHECK
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -94,7 +95,6 @@ class BooksNotProvedError(Exception):
     """The proof that should come first has not succeeded."""
 
 
-@transaction.atomic(durable=True)
 def verify(
     *,
     wallets: Sequence[UUID] | None = None,
@@ -107,12 +107,20 @@ def verify(
     `as_of` runs the checks of OF_THE_PAST over the entries written up to that moment. `only` names the checks
     to run.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        cursor.execute("SET LOCAL statement_timeout = 0")  # a large ledger takes longer than a page may
-        cursor.execute("SET LOCAL jit = off")
-        cursor.execute("SET LOCAL work_mem = '64MB'")
-    return examine(wallets=wallets, as_of=as_of, only=only, progress=progress)
+    with one_moment():
+        return examine(wallets=wallets, as_of=as_of, only=only, progress=progress)
+
+
+@contextmanager
+def one_moment() -> Iterator[None]:
+    """A transaction that reads one moment of the database and takes the time that it needs."""
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute("SET LOCAL statement_timeout = 0")  # a large ledger takes longer than a page may
+            cursor.execute("SET LOCAL jit = off")
+            cursor.execute("SET LOCAL work_mem = '64MB'")
+        yield
 
 
 def touched(since: datetime) -> list[UUID]:
@@ -149,7 +157,7 @@ def examine(
         started = time.monotonic()
         if progress is not None:
             progress(check, None, 0.0)
-        rows = _broken(check, parameters)
+        rows = broken(check, parameters)
         found += rows
         if progress is not None:
             progress(check, len(rows), time.monotonic() - started)
@@ -173,14 +181,15 @@ def checks_in(path: Path) -> list[Check]:
     ]
 
 
-def _broken(check: Check, parameters: dict[str, Any]) -> list[Finding]:
+def broken(check: Check, parameters: dict[str, Any]) -> list[Finding]:
+    """What one check finds; a list of more than MOST_PER_CHECK is cut and ends with the object "..."."""
     with connection.cursor() as cursor:
         # MATERIALIZED: planned for all rows. With the limit in sight the planner chooses plans that are quick
         # to find a first broken row and twice as slow to find that there is none.
         query = f"WITH broken AS MATERIALIZED (\n{check.sql}\n) SELECT * FROM broken"  # noqa: S608 - our own text
         cursor.execute(f"{query} LIMIT {MOST_PER_CHECK + 1}", parameters)
         rows = cursor.fetchall()
-    found = [Finding(check.id, check.title, str(broken), str(detail)) for broken, detail in rows]
+    found = [Finding(check.id, check.title, str(place), str(detail)) for place, detail in rows]
     if len(found) > MOST_PER_CHECK:
         found[-1] = Finding(check.id, check.title, "...", "and more; look at single wallets")
     return found

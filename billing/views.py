@@ -1,5 +1,6 @@
 """The wallet's page: what is there, what it consists of, and the statement."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,12 +21,13 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.credentials import is_superaccount
 from accounts.models import User
 from accounts.requests import actor_of
-from billing import exports, limits, policies, queries, request_rates, statement
+from billing import alerts, exports, limits, policies, queries, request_rates, statement
 from billing.errors import ExportTooLarge
 from billing.limit_forms import OwnLimitsForm
 from billing.limit_models import Window
 from billing.models import EntryType, LotKind
-from billing.shapes import LotView
+from billing.money import from_rub
+from billing.shapes import MOST_MICRO_RUB, LotView
 from billing.statement import Line
 from billing.templatetags.money import money
 from plyrum import clock, downloads, paging
@@ -33,6 +35,9 @@ from plyrum.errors import InvalidRequest, TooManyRequests
 from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
+
+FORECAST_DAYS = 7
+SPACES = str.maketrans("", "", " \u00a0\u202f\u2009")
 
 
 class SignedInRequest(HttpRequest):
@@ -46,8 +51,7 @@ class SignedInRequest(HttpRequest):
 @require_safe
 def wallet(request: SignedInRequest) -> HttpResponse:
     """The customer's own wallet; `type` and `cursor` choose the part of the statement."""
-    form = OwnLimitsForm(initial=OwnLimitsForm.typed(limits.own(request.user.id)))
-    return _wallet(request, form, 200)
+    return _page(request)
 
 
 @never_cache
@@ -57,7 +61,7 @@ def set_limits(request: SignedInRequest) -> HttpResponse:
     """Make what the form says the customer's own limits; what is wrong comes back on the page."""
     form = OwnLimitsForm(request.POST)
     if not form.is_valid():
-        return _wallet(request, form, 422)
+        return _page(request, form=form, status=422)
     wanted = form.wanted()
     limits.set_own(customer_id=request.user.id, limits=wanted, now=clock.now(), actor=actor_of(request))
     messages.success(request, _said(wanted))
@@ -77,7 +81,35 @@ def _said(wanted: dict[Window, int]) -> str:
     return _("Лимиты сохранены: %(limits)s.") % {"limits": ", ".join(parts)}
 
 
-def _wallet(request: SignedInRequest, form: OwnLimitsForm, status: int) -> HttpResponse:
+@never_cache
+@login_required
+@require_POST
+def set_alert(request: SignedInRequest) -> HttpResponse:
+    """`below_rub`: whole roubles, nothing to have no letter."""
+    text = request.POST.get("below_rub", "").translate(SPACES)
+    most = MOST_MICRO_RUB // from_rub(1)
+    if text and not (
+        text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most
+    ):
+        error = _("Укажите сумму целым числом рублей или оставьте поле пустым.")
+        return _page(request, typed=text, alert_error=error, status=422)
+    micro_rub = from_rub(int(text)) if text else None
+    alerts.set_threshold(
+        customer_id=request.user.id, micro_rub=micro_rub, now=clock.now(), actor=actor_of(request)
+    )
+    messages.success(request, _("Предупредим письмом.") if text else _("Письма об остатке отключены."))
+    return redirect("wallet")
+
+
+def _page(
+    request: SignedInRequest,
+    *,
+    form: OwnLimitsForm | None = None,
+    typed: str | None = None,
+    alert_error: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    """The page with the customer's own limits and sum for a letter, or with what was typed and is wrong."""
     customer_id = request.user.id
     cursor = request.GET.get("cursor") or None
     entry_type = request.GET.get("type") or None
@@ -90,8 +122,10 @@ def _wallet(request: SignedInRequest, form: OwnLimitsForm, status: int) -> HttpR
     balance = queries.balance(customer_id, now=clock.now(), unlimited=is_superaccount(customer_id))
     context = {
         "balance": balance,
+        "days_left": _days_left(customer_id, balance.balance_micro_rub),
+        "alert": {"below_rub": _below(customer_id) if typed is None else typed, "error": alert_error},
         "lots": [_lot(lot) for lot in balance.lots],
-        "form": form,
+        "form": form or OwnLimitsForm(initial=OwnLimitsForm.typed(limits.own(customer_id))),
         **_limits(customer_id),
         "entries": entries,
         "types": [{"value": value, "label": str(label)} for value, label in statement.LABELS.items()],
@@ -154,6 +188,12 @@ def _limits(customer_id: UUID) -> dict[str, Any]:
     return {"meters": meters, "spending_blocked": policy.is_blocked}
 
 
+def _below(customer_id: UUID) -> str:
+    """The customer's sum for a letter in whole roubles, rounded up."""
+    below = alerts.threshold(customer_id)
+    return str(-(-below // from_rub(1))) if below else ""
+
+
 def _entries(
     customer_id: UUID, entry_type: str | None, cursor: str | None
 ) -> tuple[list[dict[str, Any]] | None, str | None]:
@@ -165,6 +205,19 @@ def _entries(
     except OperationalError:
         log.exception("statement_unreadable", customer_id=str(customer_id))
         return None, None
+
+
+def _days_left(customer_id: UUID, spendable: int) -> int | None:
+    """For how long the money lasts if it goes as in the last seven whole days; None without any spending."""
+    today = clock.day_of(clock.now())
+    rows = queries.usage_summary(
+        customer_id,
+        group_by="day",
+        since=clock.start_of(today - timedelta(days=FORECAST_DAYS)),
+        until=clock.start_of(today),
+    )
+    spent = sum(row["cost_micro_rub"] for row in rows)
+    return spendable * FORECAST_DAYS // spent if spent else None
 
 
 def _line(line: Line) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, TypedDict
+from uuid import UUID
 
 import structlog
 from django.contrib import messages
@@ -62,8 +63,8 @@ class Filters:
         """The same filters for a query of usage rows."""
         return {
             "model": self.model or None,
-            "since": daily.start_of(self.first) if self.first else None,
-            "until": daily.start_of(self.last + timedelta(days=1)) if self.last else None,
+            "since": clock.start_of(self.first) if self.first else None,
+            "until": clock.start_of(self.last + timedelta(days=1)) if self.last else None,
         }
 
 
@@ -111,7 +112,7 @@ def _context(user: User, filters: Filters, cursor: str | None) -> dict[str, Any]
     page = paging.paginate(
         rows, PageQuery.model_construct(page=1, page_size=PAGE_ROWS, cursor=cursor), key="id"
     )
-    days = _days(rows, filters)
+    days = _days(user.id, filters)
     labels = {offer.id: offer.label for offer in catalogue.refresh().offers.values()}
     used = money_queries.usage(user.id).order_by("model").values_list("model", flat=True).distinct()
     return {
@@ -126,14 +127,14 @@ def _context(user: User, filters: Filters, cursor: str | None) -> dict[str, Any]
     }
 
 
-def _days(rows: QuerySet[UsageEvent], filters: Filters) -> list[dict[str, Any]]:
+def _days(customer_id: UUID, filters: Filters) -> list[dict[str, Any]]:
     last = min(filters.last or timezone.localdate(), timezone.localdate())
     first = max(
         filters.first or last - timedelta(days=CHART_DAYS - 1), last - timedelta(days=MOST_CHART_DAYS - 1)
     )
     if first > last:
         return []
-    return daily.days(rows.filter(created_at__gte=daily.start_of(first)), first=first, last=last)
+    return daily.days(customer_id, first=first, last=last, model=filters.model or None)
 
 
 def _summary(days: list[dict[str, Any]]) -> str:

@@ -55,10 +55,10 @@ def open_checkout(request: HttpRequest, response: HttpResponse, data: CheckoutIn
 
 
 @router.get("", response=PaymentsOut, summary="Own payments")
-def list_payments(request: HttpRequest, response: HttpResponse, page: Query[PageQuery]) -> PaymentsOut:
+def list_payments(request: HttpRequest, response: HttpResponse, query: Query[PageQuery]) -> PaymentsOut:
     """Newest first."""
-    found = paging.paginate(queries.of_customer(_caller(request).user_id), page, key="id")
-    paging.mark(response, page, found, schema_version=SCHEMA_VERSION)
+    found = paging.paginate(queries.of_customer(_caller(request).user_id), query, key="id")
+    paging.mark(response, query, found, schema_version=SCHEMA_VERSION)
     return PaymentsOut(items=[payment_out(row) for row in found.rows], next_cursor=found.next_cursor)
 
 

@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from auditlog.models import JobRun
 from billing.models import EntryType, Hold, LedgerEntry, OperatorRequest
 from billing.templatetags.money import money
-from orchestration import catalogue, daily
+from billing.watch_models import ReconciliationFinding
+from orchestration import catalogue
 from orchestration.models import Run, RunState
 from payments.models import BankDecision, BankLine, Payment, WebhookEvent
 from plyrum import clock
@@ -36,6 +37,7 @@ def dashboard(request: HttpRequest, context: Context) -> Context:
     context["attention"] = [
         *(_requests() if may("billing") else []),
         *(_holds(now) if may("billing") else []),
+        *(_findings() if may("billing") else []),
         *(_payments(now) if may("payments") else []),
         *(_bank() if may("payments") else []),
         *(_rates() if may("billing") else []),
@@ -47,7 +49,7 @@ def dashboard(request: HttpRequest, context: Context) -> Context:
 
 def _money_today() -> list[Context]:
     """Sums of Moscow's day so far."""
-    today = LedgerEntry.objects.filter(created_at__gte=daily.start_of(timezone.localdate()))
+    today = LedgerEntry.objects.filter(created_at__gte=clock.start_of(timezone.localdate()))
     sums = dict(today.values_list("type").annotate(total=Sum("amount_micro_rub")))
     return [
         _fact(_("Пополнения"), money(int(sums.get(EntryType.TOPUP, 0))), _entries(EntryType.TOPUP)),
@@ -69,6 +71,16 @@ def _requests() -> list[Context]:
 def _holds(now: datetime) -> list[Context]:
     stuck = Hold.objects.filter(resolved_at=None, created_at__lt=now - HOLD_IS_STUCK_AFTER)
     return [_alarm(_("Резервы старше 10 минут"), stuck.count(), _list("billing_hold", older_than="5m"))]
+
+
+def _findings() -> list[Context]:
+    """What the checks of the books found and nobody explained."""
+    found = ReconciliationFinding.objects.filter(state=ReconciliationFinding.State.OPEN)
+    return [
+        _alarm(
+            _("Находки сверки"), found.count(), _list("billing_reconciliationfinding", state__exact="open")
+        )
+    ]
 
 
 def _payments(now: datetime) -> list[Context]:

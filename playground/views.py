@@ -124,8 +124,7 @@ def _steps(user: User) -> list[dict[str, Any]]:
 def _spend(user: User) -> list[dict[str, Any]]:
     """Thirty days up to today; nothing when nothing was spent in them."""
     today = timezone.localdate()
-    rows = money_queries.usage(user.id, since=daily.start_of(today - timedelta(days=SPEND_DAYS - 1)))
-    return daily.days(rows, first=today - timedelta(days=SPEND_DAYS - 1), last=today)
+    return daily.days(user.id, first=today - timedelta(days=SPEND_DAYS - 1), last=today)
 
 
 def _spend_summary(days: list[dict[str, Any]]) -> str:

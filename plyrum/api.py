@@ -153,7 +153,15 @@ def _expected(request: HttpRequest, failure: errors.PlyrumError) -> HttpResponse
 def _wrong_fields(request: HttpRequest, failure: ValidationError) -> HttpResponse:
     if not request.body and any(row["loc"][0] == "body" for row in failure.errors):
         return problem(request, errors.InvalidJson("The body is empty."))
-    return problem(request, problems.field_errors(failure.errors))
+    return problem(
+        request, problems.field_errors([{**row, "loc": _way(*row["loc"])} for row in failure.errors])
+    )
+
+
+def _way(place: str, *way: str | int) -> tuple[str | int, ...]:
+    """The way to a field without the name of our function's argument: a body's, and `query` of a schema."""
+    is_named = place == "body" or (place == "query" and way[:1] == ("query",))
+    return (place, *(way[1:] if is_named else way))
 
 
 @api.exception_handler(RequestDataTooBig)

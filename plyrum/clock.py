@@ -1,11 +1,24 @@
 """The clock, read at the doors only; domain code gets `now` as an argument. Tests move it."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from datetime import time as time_of_day
+
+from django.utils import timezone
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def start_of(day: date) -> datetime:
+    """The first moment of a day of Moscow (the zone of the money pages)."""
+    return timezone.make_aware(datetime.combine(day, time_of_day.min), timezone.get_default_timezone())
+
+
+def day_of(moment: datetime) -> date:
+    """The day of Moscow that `moment` falls into."""
+    return timezone.localdate(moment, timezone.get_default_timezone())
 
 
 def rfc3339(moment: datetime) -> str:

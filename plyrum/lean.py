@@ -178,7 +178,7 @@ async def _serve(handler: Handler, exchange: Exchange) -> None:
     except PlyrumError as error:
         await _tell(exchange, error)
     except ValidationError as error:
-        await _tell(exchange, problems.field_errors(error.errors()))  # type: ignore[arg-type]
+        await _tell(exchange, problems.body_errors(error))
     except (psycopg.OperationalError, DatabaseUnavailable, RedisError) as error:
         log.warning("server_away", path=exchange.path, error=type(error).__name__)
         await _tell(exchange, Unavailable("The service is not available now. Try again."))

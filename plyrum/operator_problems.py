@@ -22,7 +22,7 @@ _FAMILIES: list[tuple[type[Exception], type[errors.PlyrumError]]] = [
 
 def handle(failure: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler: None lets an unexpected failure rise."""
-    error = _translated(failure)
+    error = _translated(failure, context)
     if error is None:
         return None
     request = context["request"]
@@ -32,13 +32,18 @@ def handle(failure: Exception, context: dict[str, Any]) -> Response | None:
     )
 
 
-def _translated(failure: Exception) -> errors.PlyrumError | None:
+def _translated(failure: Exception, context: dict[str, Any]) -> errors.PlyrumError | None:
     if isinstance(failure, errors.PlyrumError):
         return failure
     if isinstance(failure, exceptions.ValidationError):
-        detail = failure.detail if isinstance(failure.detail, dict) else {"body": failure.detail}
+        place = "query" if context["request"].method == "GET" else "body"
+        detail = failure.detail if isinstance(failure.detail, dict) else {"": failure.detail}
         rows = [
-            {"loc": [str(name)], "msg": str(text), "type": str(getattr(text, "code", "invalid"))}
+            {
+                "loc": [place, str(name)] if name else [place],
+                "msg": str(text),
+                "type": str(getattr(text, "code", "invalid")),
+            }
             for name, texts in detail.items()
             for text in (texts if isinstance(texts, list) else [texts])
         ]

@@ -2,17 +2,33 @@
 
 import base64
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpResponse
 from ninja import Field, Schema
+from pydantic import ValidationInfo, model_validator
 
 from plyrum.errors import InvalidRequest
 
 
-class PageQuery(Schema):
+class KnownParameters(Schema):
+    """Parameters of a query; one that is not known is refused.
+
+    A misspelt filter must not answer with everything.
+    """
+
+    @model_validator(mode="after")
+    def _nothing_unknown(self, info: ValidationInfo) -> Self:
+        known = {field.alias or name for name, field in type(self).model_fields.items()}
+        given = info.context["request"].GET if info.context else ()  # none: made by our own code
+        if unknown := sorted(set(given) - known):
+            raise ValueError(f"unknown parameters: {', '.join(unknown)[:200]}")
+        return self
+
+
+class PageQuery(KnownParameters):
     page: int = Field(1, ge=1, le=1_000_000)
     page_size: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(None, max_length=200)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pydantic
+
 from plyrum.errors import InvalidRequest, PlyrumError, TooManyRequests
 
 CONTENT_TYPE = "application/problem+json"
@@ -31,7 +33,11 @@ RESPONSE: dict[str, Any] = {
                             "type": "object",
                             "required": ["loc", "msg", "type"],
                             "properties": {
-                                "loc": {"type": "array", "items": {"type": "string"}},
+                                "loc": {
+                                    "type": "array",
+                                    "description": "body, query, path or header, then the way to the field.",
+                                    "items": {"type": "string"},
+                                },
                                 "msg": {"type": "string"},
                                 "type": {"type": "string"},
                             },
@@ -77,8 +83,16 @@ def headers(error: PlyrumError) -> dict[str, str]:
     return found
 
 
+def body_errors(failure: pydantic.ValidationError) -> InvalidRequest:
+    """One 422 from what is wrong with a body, see field_errors."""
+    return field_errors([{**row, "loc": ("body", *row["loc"])} for row in failure.errors()])
+
+
 def field_errors(errors: list[dict[str, Any]]) -> InvalidRequest:
-    """One 422 from pydantic's list of errors; values are never repeated back, they may be secrets."""
+    """One 422 from pydantic's list of errors; values are never repeated back, they may be secrets.
+
+    Each `loc` begins with body, query, path or header; the way to the field follows.
+    """
     rows = [
         {"loc": [str(part) for part in row["loc"]], "msg": row["msg"], "type": row["type"]} for row in errors
     ]

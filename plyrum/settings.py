@@ -379,6 +379,7 @@ API_ROUTERS = [
     ("/auth", "accounts.api.auth_router"),
     ("/account", "accounts.api.account_router"),
     ("/account/limits", "billing.api.limits_router"),
+    ("/account/alerts", "billing.api.alerts_router"),
     ("/balance", "billing.api.balance_router"),
     ("/billing", "billing.api.router"),
     ("/payments", "payments.api.router"),
@@ -474,6 +475,11 @@ UNFOLD = {
                         "title": _("Запросы операторов"),
                         "icon": "approval_delegation",
                         "link": reverse_lazy("admin:billing_operatorrequest_changelist"),
+                    },
+                    {
+                        "title": _("Находки сверки"),
+                        "icon": "rule",
+                        "link": reverse_lazy("admin:billing_reconciliationfinding_changelist"),
                     },
                     {
                         "title": _("Пополнения"),

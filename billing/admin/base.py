@@ -75,6 +75,11 @@ LABELS: dict[str, Promise | str] = {
     "level": _("Риск"),
     "requests": _("Ответов"),
     "computed_at": _("Посчитано"),
+    "check_id": _("Проверка"),
+    "object": _("Объект"),
+    "detail": _("Что не так"),
+    "first_seen_at": _("Впервые"),
+    "last_seen_at": _("Последний раз"),
 }
 
 

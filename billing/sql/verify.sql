@@ -352,3 +352,22 @@ SELECT source_id, 'repaid ' || -sum(owed) || ' too much'
            AND (%(wallets)s::uuid[] IS NULL OR source_id = ANY (%(wallets)s::uuid[]::text[]))) d
  GROUP BY source_id
 HAVING sum(owed) < 0
+
+-- check V46: the roll-ups of closed days are the sums of their usage rows
+SELECT customer_id || '/' || day, model || ': roll-ups are ' || sum(requests) || ' rows and ' || sum(charged)
+                                  || ' micro-RUB above the rows'
+  FROM (SELECT customer_id, day, model, api_key_id, kind, requests, input_tokens, output_tokens,
+               cached_input_tokens, cache_write_tokens, reasoning_tokens, images, cost_micro_rub AS cost,
+               charged_micro_rub AS charged
+          FROM billing_usagerollup
+         WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
+         UNION ALL
+        SELECT customer_id, (created_at AT TIME ZONE 'Europe/Moscow')::date, model, api_key_id, kind, -1,
+               -input_tokens, -output_tokens, -cached_input_tokens, -cache_write_tokens, -reasoning_tokens,
+               -images, -cost_micro_rub, -charged_micro_rub
+          FROM work
+         WHERE created_at < ((SELECT max(day) FROM billing_usageday WHERE closed_at IS NOT NULL) + 1)::timestamp
+                            AT TIME ZONE 'Europe/Moscow') u
+ GROUP BY customer_id, day, model, api_key_id, kind
+HAVING (sum(requests), sum(input_tokens), sum(output_tokens), sum(cached_input_tokens), sum(cache_write_tokens),
+        sum(reasoning_tokens), sum(images), sum(cost), sum(charged)) <> (0, 0, 0, 0, 0, 0, 0, 0, 0)

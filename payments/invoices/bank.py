@@ -3,7 +3,7 @@
 A line credits a wallet by itself only when invoice number, payer's INN and amount all agree. Everything else
 waits in suspense until an operator attaches it to an invoice of that amount or returns it; above
 PLYRUM_ADMIN_APPROVAL_ABOVE_RUB a day a second operator approves. Source: payments guide 5.2,
-docs/decisions/0030-bank-lines.md.
+docs/decisions/0028-bank-lines.md.
 """
 
 from dataclasses import asdict

@@ -2,7 +2,7 @@
 
 A month's services are its charges without those that were taken back, whenever that happened. A document is
 never changed: when a charge of a closed month is taken back, a new document corrects the newest one.
-Source: legal guide 13, docs/decisions/0031-closing-documents.md.
+Source: legal guide 13, docs/decisions/0029-closing-documents.md.
 """
 
 from collections import defaultdict

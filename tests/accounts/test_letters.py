@@ -22,6 +22,8 @@ CONTEXT = {
     "password_reset_url": "http://127.0.0.1/password/reset?a=1&b=2",
     "timestamp": datetime(2026, 11, 20, 11, 2, tzinfo=UTC),
     "at": datetime(2026, 11, 20, 11, 2, tzinfo=UTC),
+    "left_micro_rub": 4_500_000,
+    "threshold_micro_rub": 100_000_000,
     "ip": "192.0.2.1",
     "request_id": "request-77",
     "plan": "Start",

@@ -173,6 +173,16 @@ DAMAGE = {
         USAGE.format("cost_micro_rub = 119, input_tokens = 119"),
         {"V28"},
     ),
+    "roll-up of nothing": (
+        "INSERT INTO billing_usagerollup (customer_id, day, model, kind, requests, input_tokens,"
+        " output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images, cost_micro_rub,"
+        " charged_micro_rub) VALUES (%(customer)s, '2026-01-01', 'x', 'chat', 1, 0, 0, 0, 0, 0, 0, 0, 0)",
+        {"V46"},
+    ),
+    "day closed without its usage": (
+        "INSERT INTO billing_usageday (day, barrier, closed_at) VALUES ('9000-01-01', 0, now())",
+        {"V46"},
+    ),
     "time runs backwards": (ENTRY.format("created_at = created_at - interval '1 hour'", "last"), {"V33"}),
     "lot of another inflow": (LOT.format("source_entry_id = %(stranger)s", "paid"), {"V40"}),
     "lot deleted": ("DELETE FROM billing_creditlot WHERE id = %(untouched)s", {"V08", "V40"}),

@@ -111,3 +111,6 @@ def test_very_many_findings_are_cut(kept: Books, damage: Damage, monkeypatch: py
     findings = verification.examine(wallets=[kept.customer], only=["V27"]).findings
 
     assert [finding.object == "..." for finding in findings] == [False, False, True]
+    monkeypatch.setattr(verification, "MOST_PER_CHECK", 4)
+    findings = verification.examine(wallets=[kept.customer], only=["V27"]).findings
+    assert [finding.object == "..." for finding in findings] == [False] * 4

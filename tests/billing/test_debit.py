@@ -47,6 +47,16 @@ def test_debit_never_takes_what_a_running_request_holds() -> None:
     books.assert_right(customer)
 
 
+def test_lot_that_is_wholly_held_is_passed_over_and_counts_as_there() -> None:
+    customer = books.funded(10, 5)
+    books.held(customer, 10)
+
+    assert books.debit(customer, 16)["outcome"] == "insufficient_balance"
+    assert books.debit(customer, 15)["outcome"] == "reserved_in_flight"
+    assert books.debit(customer, 5)["outcome"] == "done"
+    assert books.entries(customer)[-1].lot_ids == [books.lots(customer)[1].pk]
+
+
 def test_debit_from_one_lot_leaves_the_others() -> None:
     customer = books.funded(50, 30)
     first, second = books.lots(customer)

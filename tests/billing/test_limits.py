@@ -24,6 +24,7 @@ from billing.errors import (
 from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
 from billing.models import LotKind
 from billing.policies import NO_LIMIT, Policy
+from billing.shapes import MOST_MICRO_RUB
 from plyrum import clock as real_clock
 from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
@@ -240,7 +241,7 @@ def test_acts_refuse_what_makes_no_sense(customer: User, operator: Actor) -> Non
         ({"subject": "user:x"}, InvalidRequest),
         ({"subject": f"gift:{customer.id}"}, InvalidRequest),  # the policy row is gift:each
         ({"limit_micro_rub": -1}, InvalidRequest),
-        ({"limit_micro_rub": limits.MOST_MICRO_RUB + 1}, InvalidRequest),
+        ({"limit_micro_rub": MOST_MICRO_RUB + 1}, InvalidRequest),
         ({"reason": " "}, InvalidRequest),
         ({"subject": f"user:{uuid7()}"}, UserNotFound),
         ({"subject": f"user:{operator.id}"}, OwnWallet),

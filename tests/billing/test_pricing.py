@@ -53,7 +53,7 @@ def usd(
     [
         (Usage(input_tokens=1_000), usd(2_000_000), 190_000),
         (Usage(input_tokens=1), usd(6_000), 1),
-        (Usage(), usd(2_000_000), 0),
+        (Usage(), replace(usd(2_000_000), image=1), 0),
         (Usage(1_200, 50, cached_input_tokens=1_000), usd(750_000, 75_000, 4_500_000), 42_750),
         (Usage(1_200, 50, cached_input_tokens=1_000), usd(1_000_000, 100_000, 5_000_000), 52_250),
         (
@@ -65,6 +65,10 @@ def usd(
 )
 def test_cost_follows_the_published_vectors(usage: Usage, price: Price, micro_rub: int) -> None:
     assert pricing.cost(usage, price) == micro_rub
+
+
+def test_nothing_is_used_unless_it_is_said() -> None:
+    assert Usage() == Usage(0, 0, 0, 0, 0, 0)
 
 
 def test_markup_is_part_of_the_one_rounding() -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import InternalError, transaction
+from django.db import InternalError, connection, transaction
 from pytest_django import Settings
 
 from auditlog.models import JobRun
@@ -31,6 +31,16 @@ def test_verification_reads_one_moment_and_cannot_write(settings: Settings) -> N
 
     with pytest.raises(InternalError, match="read-only"):
         verification.verify(wallets=[])
+
+
+def test_verification_may_take_its_time() -> None:
+    with verification.one_moment(), connection.cursor() as cursor:
+        shown = {}
+        for name in ("transaction_isolation", "transaction_read_only", "statement_timeout"):
+            cursor.execute(f"SHOW {name}")
+            (shown[name],) = cursor.fetchone()
+
+    assert list(shown.values()) == ["repeatable read", "on", "0"]
 
 
 def test_verification_demands_a_transaction_of_its_own() -> None:

@@ -31,14 +31,17 @@ def test_opposite_batches_hold_and_settle_without_a_deadlock() -> None:
             answers.update(row["outcome"] for row in call(found, "ledger_settle", settles))
             credits_ = [books.credit_step(customer, 1) for customer in mine]
             answers.update(row["outcome"] for row in call(found, "ledger_credit", credits_))
+            debits = [books.debit_step(customer, 1) for customer in (mine[:2] if number % 2 else mine[-2:])]
+            answers.update(row["outcome"] for row in call(found, "ledger_debit", debits))
         return answers
 
     answers = race(CALLERS, work)
 
     each = 6 * ROUNDS
-    assert answers == [{"held": each, "done": 2 * each}] * CALLERS
-    for customer in customers:
-        assert books.wallet(customer).balance_micro_rub == 10_000_000 - 4 * CALLERS * ROUNDS
+    assert answers == [{"held": each, "done": 2 * each + 2 * ROUNDS}] * CALLERS
+    for place, customer in enumerate(customers):
+        taken = 5 if place < 2 else 4
+        assert books.wallet(customer).balance_micro_rub == 10_000_000 - taken * CALLERS * ROUNDS
     books.assert_right(*customers)
 
 

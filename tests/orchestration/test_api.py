@@ -201,12 +201,28 @@ def test_usage_is_filtered(spender: Client) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    [{"from": "yesterday"}, {"to": "2026-13-01T00:00:00Z"}, {"api_key_id": "x"}, {"model": "m" * 101}],
+    [
+        {"from": "yesterday"},
+        {"to": "2026-13-01T00:00:00Z"},
+        {"api_key_id": "x"},
+        {"model": "m" * 101},
+        {"from": "2026-11-21T00:00:00Z", "to": "2026-11-20T00:00:00Z"},
+        {"since": "2026-11-20T00:00:00Z"},
+    ],
 )
 def test_wrong_filter_is_a_wrong_field(client: Client, query: dict[str, str]) -> None:
-    answer = client.http.get("/api/usage", params=query)
+    """What belongs to two fields or to none has the place alone."""
+    path = "/api/usage" if {"model", "api_key_id"} & set(query) else "/api/usage/summary"
+    answer = client.http.get(path, params=query)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+    (row,) = answer.json()["errors"]
+    assert row["loc"] == (["query"] if len(query) == 2 or "since" in query else ["query", *query])
+
+
+def test_unknown_parameter_of_any_list_is_refused(client: Client) -> None:
+    for path in ("/api/usage", "/api/usage/export", "/api/runs", "/api/payments", "/api/billing/ledger"):
+        assert client.http.get(path, params={"pagesize": "5"}).status_code == 422, path
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,13 @@ def test_operators_read_the_same_problems(failure: Exception, code: str, status:
 @pytest.mark.parametrize(
     ("detail", "rows"),
     [
-        ({"name": ["Needed."]}, [(["name"], "Needed.")]),
-        ({"name": "Needed."}, [(["name"], "Needed.")]),
-        (["Wrong."], [(["body"], "Wrong.")]),
-        ({"a": ["One.", "Two."], "b": ["Three."]}, [(["a"], "One."), (["a"], "Two."), (["b"], "Three.")]),
+        ({"name": ["Needed."]}, [(["query", "name"], "Needed.")]),
+        ({"name": "Needed."}, [(["query", "name"], "Needed.")]),
+        (["Wrong."], [(["query"], "Wrong.")]),
+        (
+            {"a": ["One.", "Two."], "b": ["Three."]},
+            [(["query", "a"], "One."), (["query", "a"], "Two."), (["query", "b"], "Three.")],
+        ),
     ],
 )
 def test_wrong_fields_of_operators_have_places(detail: Any, rows: list[tuple[list[str], str]]) -> None:

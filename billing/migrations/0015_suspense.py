@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0012_indexes'),
+        ('billing', '0014_findings_and_alerts'),
     ]
 
     operations = [

@@ -1,0 +1,33 @@
+-- Usage against ledger: every statement returns (object, detail) for each difference, nothing when they agree.
+--
+-- `billing/reconciliation.py` runs them in one REPEATABLE READ, READ ONLY transaction, each with the sources below in
+-- front of it. Parameters: since, until (the period; a usage row and its entry have the same time, so no pair is
+-- cut in two). The proof of the books says the same of each row (V28), once a day and of all time.
+
+WITH work AS NOT MATERIALIZED (
+    SELECT * FROM billing_usageevent WHERE created_at >= %(since)s AND created_at < %(until)s
+), debit AS NOT MATERIALIZED (
+    SELECT * FROM billing_ledgerentry
+     WHERE created_at >= %(since)s AND created_at < %(until)s AND type = 'usage_debit' AND source_type = 'run'
+)
+
+-- check R01: what usage of a day was charged is what the ledger took that day
+SELECT day, coalesce(u.total, 0) || ' by usage, ' || coalesce(e.total, 0) || ' by entries'
+  FROM (SELECT (created_at AT TIME ZONE 'Europe/Moscow')::date AS day, sum(charged_micro_rub) AS total
+          FROM work GROUP BY 1) u
+  FULL JOIN (SELECT (created_at AT TIME ZONE 'Europe/Moscow')::date AS day, sum(amount_micro_rub) AS total
+               FROM debit GROUP BY 1) e USING (day)
+ WHERE coalesce(u.total, 0) <> coalesce(e.total, 0)
+
+-- check R02: usage that was charged has its entry
+SELECT u.id, 'charged ' || u.charged_micro_rub || ', entry ' || coalesce(e.type, 'none')
+  FROM work u LEFT JOIN billing_ledgerentry e ON e.id = u.ledger_entry_id
+ WHERE (u.charged_micro_rub <> 0 OR u.ledger_entry_id IS NOT NULL)
+   AND (e.type IS DISTINCT FROM 'usage_debit' OR e.customer_id <> u.customer_id)
+
+-- check R03: what the ledger took for an answer is what its usage rows were charged
+SELECT e.id, e.amount_micro_rub || ' taken, ' || coalesce(u.total::text, 'no usage')
+  FROM debit e
+  LEFT JOIN (SELECT ledger_entry_id, sum(charged_micro_rub) AS total FROM work GROUP BY 1) u
+            ON u.ledger_entry_id = e.id
+ WHERE u.total IS DISTINCT FROM e.amount_micro_rub

@@ -1,0 +1,67 @@
+"""The ledger's Python face joins its caller's transaction and refuses to move money without one."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+
+from billing import ledger
+from billing.models import Account, LedgerEntry, SystemEntryType
+from plyrum import clock
+from plyrum.ids import uuid7
+from tests.billing import books
+
+
+def _charge_back(customer: UUID) -> object:
+    return ledger.charge_back(
+        customer_id=customer,
+        payment_id=uuid7(),
+        dispute_id=str(customer),
+        amount_micro_rub=1,
+        effective_at=clock.now(),
+    )
+
+
+def _book(customer: UUID) -> object:
+    return ledger.book(
+        entry_id=uuid7(),
+        type=SystemEntryType.PAYOUT,
+        debit_account=Account.BANK,
+        credit_account=Account.PROVIDER_CLEARING,
+        amount_micro_rub=1,
+        key=f"payout:{customer}",
+        source_type="test",
+        source_id=str(customer),
+        effective_at=clock.now(),
+    )
+
+
+def _adjust(customer: UUID, amount: int) -> object:
+    return ledger.adjust(
+        entry_id=uuid7(), customer_id=customer, amount_micro_rub=amount, key=str(customer), source_id="x"
+    )
+
+
+ACTS: dict[str, Callable[[UUID], object]] = {
+    "credit": lambda customer: _adjust(customer, 1),
+    "debit": lambda customer: _adjust(customer, -1),
+    "charge back": _charge_back,
+    "reverse": lambda customer: ledger.reverse(
+        entry_id=uuid7(), customer_id=customer, charge_id=books.entries(customer)[-1].id
+    ),
+    "book": _book,
+}
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_no_money_moves_outside_a_transaction(name: str) -> None:
+    """One statement would commit by itself, and what belongs to it would not be with it."""
+    customer = books.funded(10)
+    books.spend(customer, 2)
+    before = books.entries(customer)
+
+    with pytest.raises(RuntimeError, match="inside the caller's transaction"):
+        ACTS[name](customer)
+
+    assert books.entries(customer) == before
+    assert not LedgerEntry.objects.filter(source_id=str(customer), seq=None).exists()
