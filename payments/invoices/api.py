@@ -8,6 +8,7 @@ from ninja import Query, Router, Status
 
 from accounts.credentials import Credential
 from accounts.requests import actor_of, origin_of
+from billing import request_rates
 from payments import idempotency
 from payments.invoices import closing, issuing, organisations, paper, queries
 from payments.invoices.issuing import Wish
@@ -116,8 +117,10 @@ def issue_invoice(request: HttpRequest, response: HttpResponse, data: InvoiceIn)
     `Idempotent-Replayed: true`. 409 `organisation_required` before the organisation is filled in, 409
     `terms_outdated`, 503 `invoices_not_configured`.
     """
+    customer_id = _caller(request).user_id
+    request_rates.admit(customer_id, now=clock.now())
     done = issuing.issue(
-        customer_id=_caller(request).user_id,
+        customer_id=customer_id,
         wish=Wish(data.amount_rub, data.offer_version),
         key=idempotency.key_of(request, data.idempotency_key),
         origin=origin_of(request, "api"),

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import User
 from accounts.requests import actor_of, origin_of
+from billing import request_rates
 from legal import documents as legal_documents
 from legal.errors import DocumentNotPublished, TermsOutdated
 from legal.models import LegalDocument
@@ -29,7 +30,7 @@ from payments.invoices.models import Invoice
 from payments.invoices.requisites import Party
 from payments.invoices.schemas import closing_document_out
 from plyrum import clock, paging
-from plyrum.errors import InvalidRequest
+from plyrum.errors import InvalidRequest, TooManyRequests
 from plyrum.paging import PageQuery
 
 INVOICES_ON_PAGE = 10
@@ -81,6 +82,7 @@ def new_invoice(request: HttpRequest) -> HttpResponse:
         return _documents_page(request, form, status=422)
     wish = Wish(form.cleaned_data["rub"], form.cleaned_data["offer_version"])
     try:
+        request_rates.admit(_customer(request).id, now=clock.now())
         done = issuing.issue(
             customer_id=_customer(request).id,
             wish=wish,
@@ -90,6 +92,9 @@ def new_invoice(request: HttpRequest) -> HttpResponse:
         )
     except TermsOutdated:
         return _documents_page(request, form, status=409, replaced_offer=True)
+    except TooManyRequests as error:
+        form.add_error("amount_rub", _("Слишком много запросов подряд."))
+        return _documents_page(request, form, status=error.status)
     return redirect("invoice", done.invoice.id)
 
 

@@ -12,13 +12,14 @@ from pytest_django import Settings
 
 from accounts import letters, notices
 from accounts.models import Notice, User
+from billing import policies
 from payments.invoices import bank_files, closing, seller
 from payments.invoices.checks import seller_can_be_paid
 from payments.invoices.models import BankDecision, BankLine, BankStatement, Invoice
 from payments.tasks import close_months, sweep_invoices
 from plyrum import clock
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, throttles
 from tests.billing import books
 from tests.payments.invoices.firm import (
     BUYER,
@@ -219,6 +220,17 @@ def test_a_wrong_form_comes_back_with_its_words(client: Client, signed_in: User,
     settings.IS_PRODUCTION = True  # without the seller's bank account
     assert "Счета пока не выставляются" in client.get(DOCUMENTS).content.decode()
     assert client.get(f"{DOCUMENTS}/reconciliation", today_only).headers["Location"] == DOCUMENTS
+
+
+def test_too_many_wishes_are_slowed_down(client: Client, signed_in: User, settings: Settings) -> None:
+    settings.PLYRUM_ENFORCE_REQUEST_RATES = True
+    caller = Caller(client, signed_in)
+    throttles.drain(policies.of(signed_in.id, now=clock.now()).rates[0], str(signed_in.id))
+    form = {"amount_rub": "500", "accept_offer": "on", "offer_version": "1", "idempotency_key": str(uuid7())}
+
+    assert client.post(f"{DOCUMENTS}/invoices", form).status_code == 429
+    assert caller.send("post", INVOICES, BODY).json()["code"] == "rate_limited"
+    assert not Invoice.objects.filter(customer_id=signed_in.id).exists()
 
 
 def test_without_an_offer_in_force_the_page_says_so(client: Client, signed_in: User) -> None:
