@@ -103,6 +103,12 @@ class SpendingBlocked(Forbidden):
     code, title = "spending_blocked", "Spending is stopped for this account"
 
 
+class DebtOutstanding(PaymentRequired):
+    """A disputed payment left a debt, so nothing more is spent. Extra: `debt_micro_rub`."""
+
+    code, title = "debt_outstanding", "A disputed payment left a debt"
+
+
 class LimitNotFound(NotFound):
     title = "There is no such limit"
 

@@ -13,19 +13,7 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import (
-    Case,
-    DateTimeField,
-    Exists,
-    F,
-    Func,
-    OuterRef,
-    Q,
-    QuerySet,
-    Sum,
-    UUIDField,
-    When,
-)
+from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, QuerySet, Sum, UUIDField, When
 from django.db.models.functions import Cast
 from django.utils.module_loading import import_string
 
@@ -50,22 +38,29 @@ def open_wallet(*, customer_id: UUID) -> None:
 
 
 def topup(
-    *, entry_id: UUID, customer_id: UUID, amount_micro_rub: int, payment_id: UUID, effective_at: datetime
+    *,
+    entry_id: UUID,
+    customer_id: UUID,
+    amount_micro_rub: int,
+    payment_id: UUID,
+    effective_at: datetime,
+    debit_account: Account = Account.PROVIDER_CLEARING,
+    source_type: str = "payment",
 ) -> Credited:
-    """Credit a succeeded payment, once per payment.
+    """Credit a succeeded payment, or a line of a bank statement with its own account and type, once each.
 
-    Must run inside the caller's transaction. Raises LedgerConflict if the payment was credited with another
-    amount or to another wallet.
+    Must run inside the caller's transaction. Raises LedgerConflict if it was credited with another amount or
+    to another wallet.
     """
     return _credit(
         entry_id=entry_id,
         customer_id=customer_id,
         amount=amount_micro_rub,
         type=EntryType.TOPUP,
-        debit_account=Account.PROVIDER_CLEARING,
+        debit_account=debit_account,
         lot_kind=LotKind.PURCHASED,
         key=f"topup:{payment_id}",
-        source_type="payment",
+        source_type=source_type,
         source_id=str(payment_id),
         effective_at=effective_at,
     )
@@ -153,7 +148,7 @@ def buy_plan(
 ) -> Debited:
     """Pay a plan's period with paid money alone, once per key. Must run inside the caller's transaction.
 
-    Raises InsufficientBalance, ReservedInFlight. Source: docs/decisions/0020-plans-in-an-app-of-their-own.md.
+    Raises InsufficientBalance, ReservedInFlight. Source: docs/decisions/0021-plans-in-an-app-of-their-own.md.
     """
     return _debit(
         entry_id=uuid7(),

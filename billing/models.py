@@ -71,6 +71,8 @@ class SystemEntryType(models.TextChoices):
     PROVIDER_FEE = "provider_fee", "комиссия платёжного сервиса"
     PAYOUT = "payout", "выплата платёжного сервиса"
     DEBT = "debt", "долг клиента"
+    UNMATCHED = "unmatched", "невыясненное поступление"
+    BANK_RETURN = "bank_return", "возврат плательщику"
 
 
 class Account(models.TextChoices):
@@ -87,6 +89,7 @@ class Account(models.TextChoices):
     BANK = "bank", "расчётный счёт"
     RECEIVABLE = "receivable", "долги клиентов"
     ROLLOVER_CLEARING = "rollover_clearing", "перенос между лотами"
+    SUSPENSE = "suspense", "невыясненные поступления"
 
 
 class LedgerEntry(models.Model):

@@ -14,7 +14,7 @@ from django.db import connection
 
 from accounts.throttling import Limit
 from billing import windows
-from billing.errors import RequestLimitExceeded, SpendingBlocked, SpendLimitReached
+from billing.errors import DebtOutstanding, RequestLimitExceeded, SpendingBlocked, SpendLimitReached
 from billing.limit_models import Window
 from billing.models import LimitCounter
 from plyrum.clock import rfc3339
@@ -57,6 +57,10 @@ WITH money AS (
 )
 SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
                 WHERE b.customer_id = %(customer_id)s::uuid AND b.lifted_at IS NULL) AS is_blocked,
+       (SELECT coalesce(sum(CASE e.debit_account WHEN 'receivable' THEN e.amount_micro_rub
+                            ELSE -e.amount_micro_rub END), 0)::bigint
+          FROM billing_ledgerentry e WHERE e.source_id = %(customer_id)s::text
+           AND (e.debit_account = 'receivable' OR e.credit_account = 'receivable')) AS debt,
        ARRAY(SELECT a.subject FROM applying a ORDER BY a.id) AS subjects,
        ARRAY(SELECT a."window" FROM applying a ORDER BY a.id) AS windows,
        ARRAY(SELECT a.limit_micro_rub FROM applying a ORDER BY a.id) AS limits,
@@ -98,6 +102,7 @@ class AppliedLimit:
 @dataclass(frozen=True, slots=True)
 class Policy:
     is_blocked: bool
+    debt_micro_rub: int  # what a disputed payment left; whatever comes in repays it first
     limits: tuple[AppliedLimit, ...]
     tier: str
     rates: tuple[Limit, Limit]  # by minute, by hour
@@ -119,9 +124,14 @@ class Policy:
         ]
 
     def require_allowed(self, hold_micro_rub: int) -> None:
-        """What needs no counter. Raises SpendingBlocked, RequestLimitExceeded."""
+        """What needs no counter. Raises SpendingBlocked, DebtOutstanding, RequestLimitExceeded."""
         if self.is_blocked:
             raise SpendingBlocked("Spending is stopped for this account. Write to support.")
+        if self.debt_micro_rub > 0:
+            raise DebtOutstanding(
+                "A payment taken back by its bank left a debt. Top up: what comes in repays it first.",
+                debt_micro_rub=self.debt_micro_rub,
+            )
         for limit in self.limits:
             if limit.window == Window.REQUEST and hold_micro_rub > limit.limit_micro_rub:
                 raise RequestLimitExceeded(
@@ -161,6 +171,7 @@ def from_row(row: Mapping[str, Any]) -> Policy:
             lowest[subject, window] = AppliedLimit(subject, Window(window), limit, before, is_lifted)
     return Policy(
         is_blocked=row["is_blocked"],
+        debt_micro_rub=row["debt"],
         limits=tuple(lowest.values()),
         tier=row["tier"],
         rates=(

@@ -2,7 +2,7 @@
 
 Called by the hourly job, by the daily proof of the books and by the back office. Repairs nothing: what is
 wrong is mended by an act of its own, then the finding goes.
-Source: docs/decisions/0034-findings-are-rows.md.
+Source: docs/decisions/0031-findings-are-rows.md.
 """
 
 from collections.abc import Collection, Sequence

@@ -4,7 +4,7 @@ A day closes when no usage row of it can come any more. Time alone does not tell
 the wallet's lock, and it is committed later. So once a day is over it is announced with a transaction id,
 the barrier. Whoever takes a row's time has an id by then (it has locked the wallet or changed the run), so a
 row of the day belongs to a transaction below the barrier. When all of these have ended, the day is summed.
-Source: docs/decisions/0033-usage-roll-ups.md. Check V46 compares roll-ups and rows.
+Source: docs/decisions/0030-usage-roll-ups.md. Check V46 compares roll-ups and rows.
 """
 
 from datetime import date, datetime, timedelta

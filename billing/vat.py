@@ -12,12 +12,18 @@ from billing.pricing import BASIS_POINTS
 LAW_ZONE = ZoneInfo("Europe/Moscow")
 
 
+def rate_at(at: datetime) -> int:
+    """The rate in force on the day of `at` in basis points. Raises VatRate.DoesNotExist before the
+    first row.
+    """
+    day = at.astimezone(LAW_ZONE).date()
+    return VatRate.objects.filter(valid_from__lte=day).latest("valid_from").rate_bp
+
+
 def vat_included(amount_micro_rub: int, at: datetime) -> int:
     """Micro-RUB of VAT within a sum paid `at` a moment, rounded down (ledger guide 2: shares are floored).
 
-    By the calculated rate: 22 % of the net is 22/122 of the sum. Raises VatRate.DoesNotExist for a day before
-    the first row.
+    By the calculated rate: 22 % of the net is 22/122 of the sum. Raises as `rate_at`.
     """
-    day = at.astimezone(LAW_ZONE).date()
-    rate_bp = VatRate.objects.filter(valid_from__lte=day).latest("valid_from").rate_bp
+    rate_bp = rate_at(at)
     return amount_micro_rub * rate_bp // (BASIS_POINTS + rate_bp)

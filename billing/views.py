@@ -162,7 +162,7 @@ def export_wallet(request: SignedInRequest) -> HttpResponseBase:
 
 
 def _limits(customer_id: UUID) -> dict[str, Any]:
-    """{meters, spending_blocked}: how much of the counted limits is used."""
+    """{meters, spending_blocked, debt_micro_rub}: what bounds spending, how much of it is used."""
     now = clock.now()
     policy = policies.of(customer_id, now=now)
     labels = {
@@ -185,7 +185,11 @@ def _limits(customer_id: UUID) -> dict[str, Any]:
         for meter in policies.meters(policy, now=now)
         if meter.resets_at is not None
     ]
-    return {"meters": meters, "spending_blocked": policy.is_blocked}
+    return {
+        "meters": meters,
+        "spending_blocked": policy.is_blocked,
+        "debt_micro_rub": policy.debt_micro_rub,
+    }
 
 
 def _below(customer_id: UUID) -> str:

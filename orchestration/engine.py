@@ -121,7 +121,7 @@ class Engine:
     async def start(self, request: RunRequest) -> Opened:
         """Plan, reserve and begin; the same key and body answer the first run again.
 
-        Raises what routing raises, TooManyRequests, SpendingBlocked, RequestLimitExceeded,
+        Raises what routing raises, TooManyRequests, SpendingBlocked, DebtOutstanding, RequestLimitExceeded,
         SpendLimitReached, IdempotencyMismatch, InsufficientBalance, ReservedInFlight.
         """
         policy = None if request.unlimited else await self.admission.policy(request)

@@ -14,9 +14,11 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.templatetags.money import money
 from payments import refresh
+from payments.invoices import admin as invoices_admin
 from payments.models import Payment, WebhookEvent
 
 REASON_CHARS = 300
+__all__ = ["PaymentAdmin", "WebhookEventAdmin", "invoices_admin"]  # the last registers its own pages
 
 
 class ReasonForm(BaseDialogForm):  # type: ignore[misc]

@@ -11,7 +11,7 @@ from accounts.credentials import Credential
 from accounts.models import User
 from accounts.requests import actor_of, origin_of
 from billing import request_rates
-from payments import checkout, queries, refresh, webhooks
+from payments import checkout, idempotency, queries, refresh, webhooks
 from payments.schemas import (
     CheckoutIn,
     CheckoutOut,
@@ -26,7 +26,6 @@ from plyrum.errors import InvalidRequest
 from plyrum.paging import PageQuery
 
 SCHEMA_VERSION = 1
-KEY_CHARS = 255
 
 router = Router(tags=["payments"])
 router.add_router("/webhook", webhooks.router)
@@ -45,7 +44,7 @@ def open_checkout(request: HttpRequest, response: HttpResponse, data: CheckoutIn
     done = checkout.checkout(
         customer_id=customer_id,
         order=_order(data, customer_id),
-        key=_key(request, data),
+        key=idempotency.key_of(request, data.idempotency_key),
         origin=origin_of(request, "api"),
         now=clock.now(),
     )
@@ -113,16 +112,5 @@ def _own_address(url: str | None) -> str:
     return url
 
 
-def _key(request: HttpRequest, data: CheckoutIn) -> str:
-    """The idempotency key of the header, else of the body, "" without one."""
-    header = request.headers.get("Idempotency-Key")
-    if header is None:
-        return data.idempotency_key or ""
-    if not 1 <= len(header) <= KEY_CHARS or not header.isprintable():
-        raise _wrong("Idempotency-Key", "The key has 1 to 255 printable characters.", place="header")
-    return header
-
-
-def _wrong(name: str, text: str, *, place: str = "body") -> InvalidRequest:
-    row = {"loc": [place, name], "msg": text, "type": "value_error"}
-    return InvalidRequest(text, errors=[row])
+def _wrong(name: str, text: str) -> InvalidRequest:
+    return InvalidRequest(text, errors=[{"loc": ["body", name], "msg": text, "type": "value_error"}])

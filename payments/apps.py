@@ -12,3 +12,4 @@ class PaymentsConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("payments.checks")
+        import_module("payments.invoices.checks")

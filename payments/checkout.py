@@ -85,7 +85,7 @@ def start(
     if found is not None:
         return found, False
     _require_within_limits(order.amount_rub)
-    offer = _offer(customer_id, order, origin, now)
+    offer = offer_to_accept(customer_id, order.offer_version, locale=origin.locale, now=now)
     refund_rules = documents.current(LegalDocument.Kind.REFUND_RULES, origin.locale, at=now)
     payment_id = uuid7()
     acceptance = acceptances.record(
@@ -137,6 +137,30 @@ def require_configured() -> None:
         raise PaymentsNotConfigured("The seller takes no payments yet.")
 
 
+def offer_to_accept(
+    customer_id: UUID, offer_version: int | None, *, locale: str, now: datetime
+) -> DocumentVersion:
+    """The text an order accepts: the one in force that the customer names, or the one accepted before.
+
+    A caller who names no version has seen none now, so that a newer text is never accepted unseen. Raises
+    TermsOutdated.
+    """
+    in_force = documents.current(LegalDocument.Kind.OFFER, locale, at=now)
+    if offer_version is None:
+        accepted = acceptances.accepted_version(customer_id)
+        if accepted is not None and not acceptances.missing_for(customer_id, at=now):
+            return accepted
+    elif offer_version == in_force.number:
+        return in_force
+    raise TermsOutdated(
+        "The offer has a newer version: read it and send its number as offer_version.",
+        document=LegalDocument.Kind.OFFER.value,
+        version=in_force.number,
+        version_id=str(in_force.id),
+        sha256=in_force.sha256,
+    )
+
+
 def _with_key(customer_id: UUID, key: str, wanted: str) -> Payment | None:
     if not key:
         return None
@@ -153,27 +177,6 @@ def _require_within_limits(amount_rub: int) -> None:
     text = f"A top-up is {lowest} to {highest} roubles."
     row = {"loc": ["body", "amount_rub"], "msg": text, "type": "out_of_range"}
     raise AmountOutOfRange(text, errors=[row], min_rub=lowest, max_rub=highest)
-
-
-def _offer(customer_id: UUID, order: Order, origin: Origin, now: datetime) -> DocumentVersion:
-    """The text this order accepts: the one in force that the customer names, or the one accepted before.
-
-    A caller who names no version has seen none now, so that a newer text is never accepted unseen.
-    """
-    in_force = documents.current(LegalDocument.Kind.OFFER, origin.locale, at=now)
-    if order.offer_version is None:
-        accepted = acceptances.accepted_version(customer_id)
-        if accepted is not None and not acceptances.missing_for(customer_id, at=now):
-            return accepted
-    elif order.offer_version == in_force.number:
-        return in_force
-    raise TermsOutdated(
-        "The offer has a newer version: read it and send its number as offer_version.",
-        document=LegalDocument.Kind.OFFER.value,
-        version=in_force.number,
-        version_id=str(in_force.id),
-        sha256=in_force.sha256,
-    )
 
 
 def _row(

@@ -11,7 +11,31 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from payments.invoices.models import (
+    PROTECTED_TABLES,
+    BankDecision,
+    BankLine,
+    BankStatement,
+    ClosingDocument,
+    DocumentCounter,
+    Invoice,
+    Organisation,
+)
 from plyrum.ids import uuid7
+
+__all__ = [
+    "PROTECTED_TABLES",
+    "BankDecision",
+    "BankLine",
+    "BankStatement",
+    "ClosingDocument",
+    "DocumentCounter",
+    "Invoice",
+    "Organisation",
+    "Payment",
+    "Provider",
+    "WebhookEvent",
+]
 
 
 class Provider(models.TextChoices):

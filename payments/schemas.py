@@ -38,20 +38,22 @@ def _true(value: object) -> bool:
     return True
 
 
+AcceptTerms = Annotated[Literal[True], BeforeValidator(_true), Field(description="The offer is accepted.")]
+OfferVersion = Annotated[
+    int | None,
+    Field(
+        strict=True,
+        ge=1,
+        le=2**31 - 1,
+        description="Number of the offer that is accepted; without it the one accepted before.",
+    ),
+]
+
+
 class CheckoutIn(Input):
     amount_rub: Annotated[int, Field(strict=True, description="Whole roubles.")]
-    accept_terms: Annotated[
-        Literal[True], BeforeValidator(_true), Field(description="The offer is accepted.")
-    ]
-    offer_version: Annotated[
-        int | None,
-        Field(
-            strict=True,
-            ge=1,
-            le=2**31 - 1,
-            description="Number of the offer that is accepted; without it the one accepted before.",
-        ),
-    ] = None
+    accept_terms: AcceptTerms
+    offer_version: OfferVersion = None
     receipt_email: ReceiptEmail | None = None
     return_url: Annotated[
         ReturnUrl | None, Field(description="An address of this site; without it the payment's page.")

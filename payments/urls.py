@@ -1,6 +1,6 @@
 """Paths of the payment pages; the frame hangs them at the root of the site."""
 
-from django.urls import path
+from django.urls import include, path
 
 from payments import views
 
@@ -10,4 +10,5 @@ urlpatterns = [
     path("app/topup/<uuid:payment_id>/state", views.payment_state, name="payment_state"),
     path("app/topup/<uuid:payment_id>/check", views.payment_check, name="payment_check"),
     path("app/payments", views.payments, name="payments"),
+    path("", include("payments.invoices.urls")),
 ]

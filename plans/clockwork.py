@@ -2,7 +2,7 @@
 
 `catch_up` brings a locked subscription to `now`. Every act calls it first and beat calls it every minute, so
 what counts is the clock, not who came when. Nothing here is taken twice: a period has one row for each start.
-Source: ledger guide 14; docs/decisions/0021-the-end-of-a-period.md.
+Source: ledger guide 14; docs/decisions/0022-the-end-of-a-period.md.
 """
 
 from datetime import datetime, timedelta

@@ -132,7 +132,7 @@ def remove_member(*, customer_id: UUID, reason: str, actor: Actor) -> None:
 
 
 def _most() -> int:
-    """The largest bonus of an offer, in micro-RUB. Source: docs/decisions/0023-campaigns.md."""
+    """The largest bonus of an offer, in micro-RUB. Source: docs/decisions/0024-campaigns.md."""
     return money.from_rub(settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB)
 
 

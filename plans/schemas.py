@@ -1,6 +1,6 @@
 """Input and output of the customer API about plans. Unknown fields are refused.
 
-The image quota leaves only as a bucket. Source: docs/decisions/0022-quota-in-buckets.md.
+The image quota leaves only as a bucket. Source: docs/decisions/0023-quota-in-buckets.md.
 """
 
 from typing import Annotated, Literal

@@ -19,7 +19,7 @@ from billing.templatetags.money import money
 from billing.watch_models import ReconciliationFinding
 from orchestration import catalogue
 from orchestration.models import Run, RunState
-from payments.models import Payment, WebhookEvent
+from payments.models import BankDecision, BankLine, Payment, WebhookEvent
 from plyrum import clock
 
 HOLD_IS_STUCK_AFTER = timedelta(minutes=10)
@@ -39,6 +39,7 @@ def dashboard(request: HttpRequest, context: Context) -> Context:
         *(_holds(now) if may("billing") else []),
         *(_findings() if may("billing") else []),
         *(_payments(now) if may("payments") else []),
+        *(_bank() if may("payments") else []),
         *(_rates() if may("billing") else []),
     ]
     context["run_states"] = _runs(now) if may("orchestration") else []
@@ -99,6 +100,24 @@ def _payments(now: datetime) -> list[Context]:
         _alarm(_("Пополнения на проверке"), counts["review"], _list(payments, status__exact="review")),
         _alarm(_("Уведомления не разобраны"), events["waiting"], _list(inbox, outcome__exact="")),
         _alarm(_("Уведомления отложены"), events["parked"], _list(inbox, outcome__exact="parked")),
+    ]
+
+
+def _bank() -> list[Context]:
+    """Money that came to the bank account and waits for people."""
+    lines = BankLine.objects.filter(status=BankLine.Status.SUSPENSE)
+    waiting = BankDecision.objects.filter(state=BankDecision.State.WAITING)
+    return [
+        _alarm(
+            _("Невыясненные поступления"),
+            lines.count(),
+            _list("payments_bankline", status__exact=BankLine.Status.SUSPENSE.value),
+        ),
+        _alarm(
+            _("Решения о строках ждут второго человека"),
+            waiting.count(),
+            _list("payments_bankdecision", state__exact=BankDecision.State.WAITING.value),
+        ),
     ]
 
 

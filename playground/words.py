@@ -50,6 +50,12 @@ def _refusal(error: PlyrumError) -> tuple[str, str]:
                 _("Траты на этом аккаунте остановлены."),
                 _("Деньги на месте. Напишите в поддержку: причина записана у нас."),
             )
+        case "debt_outstanding":
+            return (
+                _("Банк отозвал платёж, и на аккаунте долг %(debt)s.")
+                % {"debt": money(error.extra["debt_micro_rub"])},
+                _("Пополните баланс: долг погасится из пополнения, и вопросы снова будут приниматься."),
+            )
         case "no_route":
             return no_route(error.extra.get("reasons", {}))
         case "model_not_found" | "model_not_allowed":

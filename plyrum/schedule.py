@@ -25,6 +25,8 @@ JOBS = (
     Job("plans.keep_subscriptions", "plans.tasks.keep_subscriptions", 60),
     Job("payments.sweep_payments", "payments.tasks.sweep_payments", 60),
     Job("payments.sweep_inbox", "payments.tasks.sweep_inbox", 30),
+    Job("payments.sweep_invoices", "payments.tasks.sweep_invoices", 600),
+    Job("payments.close_months", "payments.tasks.close_months", HOUR),
     Job("billing.refresh_rates", "billing.tasks.refresh_rates", HOUR),
     Job("billing.verify_books", "billing.tasks.verify_books", HOUR),
     Job("billing.close_days", "billing.tasks.close_days", HOUR),

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from plyrum import embedded, keys, provider_environment, schedule
+from plyrum import back_office_menu, embedded, keys, provider_environment, schedule
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -276,6 +276,7 @@ PAYMENTS_LIVE = env.bool("PAYMENTS_LIVE", default=False)
 PAYMENTS_MOCK_WEBHOOK_SECRET = env.str("PAYMENTS_MOCK_WEBHOOK_SECRET", default="")
 PAYMENTS_MIN_TOPUP_RUB = env.int("PAYMENTS_MIN_TOPUP_RUB", default=100)
 PAYMENTS_MAX_TOPUP_RUB = env.int("PAYMENTS_MAX_TOPUP_RUB", default=100_000)
+PAYMENTS_MAX_INVOICE_RUB = env.int("PAYMENTS_MAX_INVOICE_RUB", default=5_000_000)
 YOOKASSA_API_BASE_URL = env.str(
     "YOOKASSA_API_BASE_URL",
     default=f"{PLYRUM_SANDBOX_URL}/yookassa/v3" if PLYRUM_SANDBOX_URL else "https://api.yookassa.ru/v3",
@@ -361,6 +362,12 @@ SELLER = {
     "name": env.str("PLYRUM_SELLER_LEGAL_NAME", default=""),
     "inn": env.str("PLYRUM_SELLER_TAX_ID", default=""),
     "address": env.str("PLYRUM_SELLER_REGISTERED_ADDRESS", default=""),
+    "kpp": env.str("PLYRUM_SELLER_KPP", default=""),
+    "bank_name": env.str("PLYRUM_SELLER_BANK_NAME", default=""),
+    "bic": env.str("PLYRUM_SELLER_BIC", default=""),
+    "account": env.str("PLYRUM_SELLER_ACCOUNT", default=""),
+    "correspondent_account": env.str("PLYRUM_SELLER_CORRESPONDENT_ACCOUNT", default=""),
+    "signatory": env.str("PLYRUM_SELLER_SIGNATORY", default=""),
     "email": env.str("PLYRUM_SUPPORT_EMAIL", default=""),
     "refund_email": env.str("PLYRUM_REFUND_SUPPORT_EMAIL", default=""),
     "privacy_email": env.str("PLYRUM_PRIVACY_CONTACT_EMAIL", default=""),
@@ -376,6 +383,8 @@ API_ROUTERS = [
     ("/balance", "billing.api.balance_router"),
     ("/billing", "billing.api.router"),
     ("/payments", "payments.api.router"),
+    ("/invoices", "payments.invoices.api.router"),
+    ("/organisation", "payments.invoices.api.organisation_router"),
     ("", "plans.api.router"),
     ("/models", "orchestration.api.models_router"),
     ("/runs", "orchestration.api.runs_router"),
@@ -489,6 +498,7 @@ UNFOLD = {
                     },
                 ],
             },
+            back_office_menu.INVOICES,
             {
                 "title": _("Модели"),
                 "items": [

@@ -168,7 +168,7 @@ def _below(family: type[PlyrumError]) -> Iterator[type[PlyrumError]]:
 
 def _check_ids() -> Iterator[str]:
     """Ids written out, and those that number a list of faults from 1."""
-    for path in ROOT.glob("*/checks.py"):
+    for path in [*ROOT.glob("*/checks.py"), *ROOT.glob("*/*/checks.py")]:
         text = path.read_text(encoding="utf-8")
         yield from _CHECK_ID.findall(text)
         for prefix in _NUMBERED_CHECK_ID.findall(text):

@@ -31,6 +31,7 @@ from plyrum import clock
 # Pages of what moved the money, by name: they belong to apps above this one.
 SOURCE_PAGES = {
     "payment": "payments_payment",
+    "bank_line": "payments_bankline",
     "run": "orchestration_run",
     "operator": "billing_operatorrequest",
     "entry": "billing_ledgerentry",

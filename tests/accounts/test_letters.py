@@ -11,6 +11,12 @@ NAMES = sorted(
     path.parent.name for path in Path(configured.BASE_DIR, "templates/emails").glob("*/subject.txt")
 )
 CONTEXT = {
+    "number": "26-000123",
+    "amount_micro_rub": 5_000_000_000,
+    "valid_until": "27.11.2026",
+    "month": "11.2026",
+    "is_correction": True,
+    "url": "http://127.0.0.1/app/documents",
     "code": "AB12CD",
     "login_url": "http://127.0.0.1/login",
     "password_reset_url": "http://127.0.0.1/password/reset?a=1&b=2",

@@ -17,6 +17,10 @@ JSON_TYPES: dict[str, Any] = {
 EXAMPLES: dict[str, dict[str, Any]] = {
     "/api/auth/register": {"password": "correct horse battery", "accept_offer": True},
     "/api/payments/checkout": {"amount_rub": 500, "accept_terms": True},
+    "/api/invoices": {"amount_rub": 500, "accept_terms": True},
+    "/api/organisation": {
+        "name": "ООО «Ромашка»", "inn": "7700000009", "kpp": "770001001", "address": "Москва, 1",
+    },
     "/api/stream/run": {"prompt": "Привет", "model": "sandbox/small", "stream": False},
     "/api/runs/estimate": {"prompt": "Привет", "model": "sandbox/small"},
     "/api/billing/admin/credit": {"user_id": "00000000-0000-7000-8000-00000000abcd", "amount_rub": 5},

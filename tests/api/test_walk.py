@@ -31,6 +31,8 @@ from tests.api import cases
 from tests.api.cases import Case
 from tests.api.conftest import MOCK_SECRET
 from tests.api.routes import METHODS, Operation, lean_paths, operations
+from tests.billing import books
+from tests.payments.invoices.firm import close, firm, in_months, invoice
 from tests.server_process import ServerProcess
 
 RUB = 1_000_000
@@ -170,7 +172,7 @@ def find(server: ServerProcess, mock_server: ServerProcess) -> Iterable[Find]:
 
 @pytest.fixture(scope="session")
 def foreign_ids(server: ServerProcess) -> dict[str, str]:
-    """A payment and a run of somebody else."""
+    """Everything of somebody else that has an id."""
     person = factories.customer()
     with transaction.atomic():
         ledger.bonus(
@@ -189,7 +191,15 @@ def foreign_ids(server: ServerProcess) -> dict[str, str]:
             "idempotency_key": str(uuid4()),
         }
         run = http.post("/api/stream/run", json=asked).raise_for_status().json()
-    return {"payment_id": payment["id"], "run_id": run["run_id"]}
+    organisation = firm(person)
+    books.spend(person.id, RUB)
+    document = close(organisation, in_months(1))
+    return {
+        "payment_id": payment["id"],
+        "run_id": run["run_id"],
+        "invoice_id": str(invoice(person.id).id),
+        "document_id": str(document.id if document else None),
+    }
 
 
 @pytest.mark.parametrize("operation", CLOSED, ids=str)

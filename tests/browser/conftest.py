@@ -19,8 +19,10 @@ from accounts.models import User
 from billing import ledger
 from plyrum.ids import uuid7
 from tests import browsers, factories
+from tests.billing import books
 from tests.browser.stage import Stage
 from tests.browser.visitor import Visitor
+from tests.payments.invoices.firm import close, firm, import_, in_months, invoice, pays
 
 RUB = 1_000_000
 PATIENCE_MS = 15_000
@@ -33,6 +35,8 @@ class People:
     customer: User
     operator: User
     second_operator: User
+    newcomer: User  # has filled in nothing
+    firm: User  # has a paid invoice, an open one, and an act
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,8 +58,22 @@ def people() -> People:
             key=f"browser:{uuid7()}", expires_at=None,
         )  # fmt: skip
     return People(
-        customer=customer, operator=factories.operator(), second_operator=factories.operator("finance")
+        customer=customer,
+        operator=factories.operator(),
+        second_operator=factories.operator("finance"),
+        newcomer=factories.customer(),
+        firm=_firm(),
     )
+
+
+def _firm() -> User:
+    user = factories.customer()
+    organisation = firm(user)
+    import_(pays(invoice(user.id)))
+    invoice(user.id, 25_000)
+    books.spend(user.id, 122 * RUB)
+    close(organisation, in_months(1))
+    return user
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ PUBLIC = (
 )
 OWN = (
     "/app", "/app/chat", "/app/topup", "/app/payments", "/app/usage", "/app/wallet", "/app/plan",
-    "/email", "/password/change",
+    "/app/documents", "/app/documents/organisation", "/email", "/password/change",
 )  # fmt: skip
 RUSSIAN = re.compile("[А-Яа-яЁё]+")
 # The name of the other language; what the catalogue says about a model, it says in Russian.

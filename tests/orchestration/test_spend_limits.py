@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, transaction
 from pytest_django import Settings
 
 from accounts.models import User
 from auditlog.actors import Actor
-from billing import limits, policies
-from billing.errors import RequestLimitExceeded, SpendingBlocked, SpendLimitReached
+from billing import ledger, limits, policies
+from billing.errors import DebtOutstanding, RequestLimitExceeded, SpendingBlocked, SpendLimitReached
 from billing.limit_models import Window
 from billing.models import Hold
 from orchestration import catalogue
@@ -84,7 +84,13 @@ async def in_thread(act: Callable[..., object], **facts: Any) -> None:
 async def outcome(call: Awaitable[Any]) -> Any:
     try:
         return await call
-    except (SpendLimitReached, SpendingBlocked, RequestLimitExceeded, TooManyRequests) as error:
+    except (
+        SpendLimitReached,
+        SpendingBlocked,
+        DebtOutstanding,
+        RequestLimitExceeded,
+        TooManyRequests,
+    ) as error:
         return error
 
 
@@ -166,6 +172,43 @@ def test_stop_of_spending_refuses_the_next_and_answers_the_known(user: User, ask
 
     assert isinstance(refused, SpendingBlocked)
     assert (replay.run_id, replay.is_replay) == (first.run_id, True)
+
+
+def test_debt_stops_spending_until_what_comes_in_has_repaid_it(user: User, asked: Asked) -> None:
+    payment_id = uuid7()
+
+    async def work(opened: Engine) -> tuple[Any, Any]:
+        await in_thread(charge_back, user=user, payment_id=payment_id, amount=1500 * RUB)
+        opened.admission.forget(str(user.id))
+        refused = await outcome(opened.start(asked()))
+        await in_thread(pay_in, user=user, amount=700 * RUB)
+        opened.admission.forget(str(user.id))
+        allowed = await opened.start(asked())
+        await told(opened, allowed.run_id)
+        return refused, allowed
+
+    refused, allowed = with_engine(work)
+
+    assert isinstance(refused, DebtOutstanding)
+    assert refused.extra == {"debt_micro_rub": 500 * RUB}
+    assert not allowed.is_replay
+    assert policies.of(user.id, now=clock.now()).debt_micro_rub == 0
+    books.assert_right(user.id)
+
+
+def charge_back(user: User, payment_id: UUID, amount: int) -> None:
+    with transaction.atomic():
+        ledger.charge_back(
+            customer_id=user.id, payment_id=payment_id, dispute_id=str(payment_id), amount_micro_rub=amount,
+            effective_at=clock.now(),
+        )  # fmt: skip
+
+
+def pay_in(user: User, amount: int) -> None:
+    with transaction.atomic():
+        ledger.adjust(
+            entry_id=uuid7(), customer_id=user.id, amount_micro_rub=amount, key=str(uuid7()), source_id="test"
+        )
 
 
 def test_one_request_is_compared_with_its_worst_case(user: User, asked: Asked, settings: Settings) -> None:

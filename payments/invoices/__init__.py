@@ -1,0 +1,1 @@
+"""Invoices for organisations: requisites, invoices paid from bank accounts, bank lines, closing documents."""

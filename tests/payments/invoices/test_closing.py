@@ -1,0 +1,137 @@
+"""Closing documents and the reconciliation act: equal to the ledger, frozen, corrected by new ones only."""
+
+from datetime import date, timedelta
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from accounts.models import Notice
+from billing import queries as money_queries
+from payments.invoices import closing
+from payments.invoices.models import ClosingDocument, Organisation
+from payments.invoices.numbers import day_of
+from payments.invoices.schemas import closing_document_out
+from plyrum import clock
+from plyrum.errors import InvalidRequest
+from tests.billing import books
+from tests.payments.invoices.firm import (
+    actions,
+    close,
+    firm,
+    import_,
+    in_months,
+    invoice,
+    operator,
+    pays,
+    today,
+)
+from tests.payments.shop import RUB
+
+
+@pytest.fixture
+def organisation() -> Organisation:
+    """A firm that paid an invoice of 5 000 roubles."""
+    found = firm()
+    import_(pays(invoice(found.owner_id)))
+    return found
+
+
+def test_a_month_is_closed_once_after_its_end(organisation: Organisation) -> None:
+    books.spend(organisation.owner_id, 1_220_005_000)
+    books.spend(organisation.owner_id, 4_999)
+    assert close(organisation, clock.now()) is None
+
+    made = closing.close_months(now=in_months(1), actor=operator())
+    document = ClosingDocument.objects.get(organisation=organisation)
+
+    assert made >= 1
+    assert (document.rendered_micro_rub, document.amount_micro_rub) == (1_220_009_999, 1_220_000_000)
+    assert (document.vat_rate_bp, document.vat_micro_rub) == (2200, 220_000_000)
+    assert document.month == today().replace(day=1)
+    assert document.document_date + timedelta(days=1) == day_of(in_months(1)).replace(day=1)
+    assert document.title.startswith(f"{today().year % 100}-")
+    assert close(organisation, in_months(1)) is None
+    assert closing.close_months(now=in_months(2), actor=operator()) == 0
+    assert actions(f"closing_document:{document.id}") == ["payments.closing_document.issued"]
+    notice = Notice.objects.get(key=f"closing_document_ready:{document.id}")
+    assert notice.facts["is_correction"] is False
+    out = closing_document_out(document)
+    assert (out.net_micro_rub, out.upd_status, out.upd_function) == (1_000_000_000, 1, "СЧФДОП")
+
+
+def test_a_charge_taken_back_later_is_corrected_by_a_new_document(organisation: Organisation) -> None:
+    kept = books.spend(organisation.owner_id, 10 * RUB)
+    gone = books.spend(organisation.owner_id, 30 * RUB)
+    first = close(organisation, in_months(1))
+    assert first is not None
+    books.reverse(organisation.owner_id, gone)
+
+    second = close(organisation, in_months(2))
+    again = close(organisation, in_months(2))
+    books.reverse(organisation.owner_id, kept)
+    third = close(organisation, in_months(2))
+
+    assert second is not None
+    assert third is not None
+    assert again is None
+    assert [each.amount_micro_rub for each in (first, second, third)] == [40 * RUB, 10 * RUB, 0]
+    assert (second.corrects_id, third.corrects_id) == (first.id, second.id)
+    assert [each.month for each in (second, third)] == [first.month] * 2
+    assert second.document_date == day_of(in_months(2))
+    assert closing_document_out(second).corrects == first.title
+
+
+def test_a_charge_taken_back_within_its_month_was_never_rendered(organisation: Organisation) -> None:
+    books.reverse(organisation.owner_id, books.spend(organisation.owner_id, RUB))
+
+    assert close(organisation, in_months(1)) is None
+    assert close(organisation, in_months(1), date(2020, 1, 1)) is None
+    assert not ClosingDocument.objects.filter(organisation=organisation).exists()
+
+
+@pytest.mark.parametrize("act", ["UPDATE {} SET amount_micro_rub = 1", "DELETE FROM {}"])
+def test_the_database_refuses_to_change_a_closing_document(organisation: Organisation, act: str) -> None:
+    books.spend(organisation.owner_id, RUB)
+    document = close(organisation, in_months(1))
+    assert document is not None
+    with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(act.format("payments_closingdocument"))
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ClosingDocument.objects.create(**_facts(document), number=10**6)
+
+
+def _facts(document: ClosingDocument) -> dict[str, object]:
+    """Everything of a document but its id and number."""
+    names = [field.attname for field in ClosingDocument._meta.concrete_fields]
+    return {name: getattr(document, name) for name in names if name not in ("id", "number")}
+
+
+def test_the_reconciliation_act_equals_the_ledger(organisation: Organisation) -> None:
+    owner = organisation.owner_id
+    gone = books.spend(owner, 30_000_001)
+    books.spend(owner, 10 * RUB)
+    books.reverse(owner, gone)
+    books.debit(owner, 5 * RUB)
+    yesterday, now = today() - timedelta(days=1), clock.now()
+
+    act = closing.reconcile(organisation=organisation, first_day=yesterday, last_day=today(), now=now)
+    before = closing.reconcile(organisation=organisation, first_day=yesterday, last_day=yesterday, now=now)
+
+    assert act.opening_micro_rub == before.closing_micro_rub == 0
+    assert act.closing_micro_rub == money_queries.balance(owner, now=now).total_micro_rub == 4_985 * RUB
+    assert {row.name: row.amount_micro_rub for row in act.rows} == {
+        "Поступление на расчётный счёт": 5_000 * RUB,
+        "Оказаны услуги": -40_000_001,
+        "Отмена оказанных услуг": 30_000_001,
+        "Корректировка": -5 * RUB,
+    }
+    assert {row.day for row in act.rows} == {today()}
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 0), (0, -1), (400, 0)])
+def test_a_period_that_is_none_is_refused(organisation: Organisation, first: int, last: int) -> None:
+    days = (today() - timedelta(days=first), today() - timedelta(days=last))
+    first_day, last_day = days if first == 400 else reversed(days) if first else days
+
+    with pytest.raises(InvalidRequest):
+        closing.reconcile(organisation=organisation, first_day=first_day, last_day=last_day, now=clock.now())
