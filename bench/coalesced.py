@@ -1,4 +1,4 @@
-"""As many callers in flight as a busy process has, each over wallets of its own, behind the engine's coalescers."""
+"""As many callers in flight as a busy process has, behind the engine's coalescers."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Debits: one call of `ledger_debit` each, by 16 callers over 10 000 wallets and by 100 over one; coalesced."""
+"""Debits: one call each, by 16 callers over 10 000 wallets and by 100 over one; and many in one call."""
 
 from uuid import UUID
 
@@ -89,7 +89,7 @@ async def _coalesced(seconds: float) -> float:
                 "source_type": "bench",
                 "source_id": str(entry_id),
                 "effective_at": None,
-            }  # fmt: skip
+            }
         )
         if row["outcome"] != "done":
             raise RuntimeError(f"A debit was refused: {row['outcome']}")
