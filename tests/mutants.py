@@ -36,6 +36,7 @@ TARGETS = {
     "billing/pricing.py": "pricing verification damage",
     "billing/rollups.py": "rollups",
     "billing/ledger.py": f"ledger {_LEDGER} acts queries limit_counters",
+    "billing/ledger_calls.py": f"ledger {_LEDGER} acts",
     "billing/verification.py": "verification damage tasks",
     "billing/sql/0001_ledger.sql": f"{_LEDGER} limit_counters",
     "billing/sql/0002_movements.sql": "debit chargeback credit acts regressions batches simulation",

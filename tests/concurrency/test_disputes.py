@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
-from billing import ledger
+from billing import ledger, queries
 from billing.shapes import ChargedBack
 from plyrum import clock
 from tests.billing import books
@@ -33,7 +33,7 @@ def test_second_teller_hears_that_it_is_known(
         assert first == ChargedBack(True, 0, 15)
         assert second.result(timeout=30) == ChargedBack(second_is_new, 0, 15)
 
-    assert ledger.debt(customer) == 15
+    assert queries.debt(customer) == 15
     books.settle(customer, hold, 0)
     books.assert_right(customer)
 
