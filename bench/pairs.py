@@ -74,7 +74,7 @@ async def _coalesced(seconds: float) -> float:
                 entry_id=uuid7(),
                 usage=[],
                 source_type="bench",
-            )  # fmt: skip
+            )
         )
         if row["outcome"] != "done":
             raise RuntimeError(f"A capture was refused: {row['outcome']}")
