@@ -3,7 +3,7 @@
 Works on a copy of the tree with servers of its own, one change at a time: comparisons, arithmetic,
 conditions, numbers and calls in Python; in the ledger's SQL, which no tool for Python would touch, also
 locks, limits and conflicts. Prints the score of each file and the changes that nothing noticed.
-Source: docs/decisions/0035-mutation-testing.md.
+Source: docs/decisions/0032-mutation-testing.md.
 
     python -m tests.mutants [--only FILE ...] [--lines FIRST-LAST] [--every N] [--list]
 """
