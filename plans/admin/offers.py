@@ -25,6 +25,7 @@ class ReadOnlyRows(TabularInline):  # type: ignore[misc]
     extra = 0
     can_delete = False
     show_change_link = False
+    hide_title = True  # the row says it all
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
