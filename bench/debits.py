@@ -1,9 +1,15 @@
-"""Single debits: one call of `ledger_debit` each, by 16 callers over 10 000 wallets and by 100 over one."""
+"""Debits: one call each, by 16 callers over 10 000 wallets and by 100 over one; and many in one call."""
 
+from uuid import UUID
+
+import uvloop
 from django.db import connection
 
-from bench import pgbench
+from bench import coalesced, pgbench
 from billing.models import LedgerEntry
+from orchestration.coalescer import Coalescer
+from orchestration.engine import conninfo
+from plyrum.ids import uuid7
 
 ONE_WALLET_CALLERS = 100
 # Ids of debits begin behind those of pairs.
@@ -23,11 +29,12 @@ DEBIT = (
 
 def run(*, rounds: int, seconds: float) -> None:
     """Print debits a second against pgbench's simple-update on the same server."""
-    found: dict[str, list[float]] = {"simple-update": [], "debits": []}
+    found: dict[str, list[float]] = {"simple-update": [], "one by one": [], "coalesced": []}
     for number in range(rounds):
         found["simple-update"].append(pgbench.simple_update(seconds))
-        found["debits"].append(_debits(FIRST_ROUND + number, seconds, wallets=pgbench.WALLETS))
-    print(f"\nSingle debits: {pgbench.CALLERS} callers, {pgbench.WALLETS} wallets, durable")
+        found["one by one"].append(_debits(FIRST_ROUND + number, seconds, wallets=pgbench.WALLETS))
+        found["coalesced"].append(uvloop.run(_coalesced(seconds)))
+    print(f"\nDebits: {pgbench.CALLERS} callers, {coalesced.IN_FLIGHT} in flight when coalesced, durable")
     pgbench.say(found)
 
 
@@ -60,3 +67,33 @@ def _debits(number: int, seconds: float, *, wallets: int, callers: int = pgbench
     if written != count:
         raise RuntimeError(f"Of {count} debits {written} were written.")
     return rate
+
+
+async def _coalesced(seconds: float) -> float:
+    """Debits a second through a coalescer."""
+    debits = Coalescer(conninfo(), "ledger_debit", step_key="entry_id", row_key="entry_id")
+
+    async def debit(customer: UUID) -> None:
+        entry_id = uuid7()
+        row = await debits.submit(
+            {
+                "entry_id": entry_id,
+                "customer_id": customer,
+                "amount": 700,
+                "type": "admin_adjustment",
+                "credit_account": "adjustments",
+                "lot_id": None,
+                "lot_kind": None,
+                "partial": False,
+                "key": f"debit:{entry_id}",
+                "source_type": "bench",
+                "source_id": str(entry_id),
+                "effective_at": None,
+            }
+        )
+        if row["outcome"] != "done":
+            raise RuntimeError(f"A debit was refused: {row['outcome']}")
+
+    found = await coalesced.rate(debit, seconds)
+    await debits.close()
+    return found

@@ -1,12 +1,11 @@
 """Hold + capture pairs on the embedded server against pgbench's simple-update on the same server."""
 
-import asyncio
-import time
+from uuid import UUID
 
 import uvloop
 from django.db import connection
 
-from bench import pgbench
+from bench import coalesced, pgbench
 from bench.pgbench import CALLERS, FIRST_WALLET, ID, ROUND, WALLETS
 from billing import ledger
 from billing.models import Hold
@@ -14,7 +13,6 @@ from orchestration.coalescer import Coalescer
 from orchestration.engine import conninfo
 from plyrum.ids import uuid7
 
-IN_FLIGHT = 256
 FIRST_ROUND = 1000
 # One command a line; a colon right before a name or a number would be a variable. Steps are sent as text with
 # ids that the client made, as every caller does.
@@ -37,7 +35,9 @@ def run(*, rounds: int, seconds: float) -> None:
         found["simple-update"].append(pgbench.simple_update(seconds))
         found["one by one"].append(_one_by_one(FIRST_ROUND + number, seconds))
         found["coalesced"].append(uvloop.run(_coalesced(seconds)))
-    print(f"\nHold + capture pairs: {CALLERS} callers, {IN_FLIGHT} in flight when coalesced, durable")
+    print(
+        f"\nHold + capture pairs: {CALLERS} callers, {coalesced.IN_FLIGHT} in flight when coalesced, durable"
+    )
     pgbench.say(found)
 
 
@@ -54,40 +54,32 @@ def _one_by_one(number: int, seconds: float) -> float:
 
 
 async def _coalesced(seconds: float) -> float:
-    """Pairs a second through the engine's coalescers, as many in flight as a busy process has."""
+    """Pairs a second through the engine's coalescers."""
     address = conninfo()
     holds = Coalescer(address, "ledger_hold", step_key="id", row_key="hold_id")
     settles = Coalescer(address, "ledger_settle", step_key="hold_id", row_key="settled_hold_id")
-    deadline = time.perf_counter() + seconds * 2
-    counts = [0] * IN_FLIGHT
 
-    async def caller(number: int) -> None:
-        place = number
-        while time.perf_counter() < deadline:
-            place = (place + IN_FLIGHT) % WALLETS
-            customer, hold_id = pgbench.wallet(place + 1), uuid7()
-            row = await holds.submit(
-                ledger.hold_step(
-                    hold_id=hold_id, customer_id=customer, amount=1000, ttl_seconds=900, soft=False
-                )
+    async def pair(customer: UUID) -> None:
+        hold_id = uuid7()
+        row = await holds.submit(
+            ledger.hold_step(hold_id=hold_id, customer_id=customer, amount=1000, ttl_seconds=900, soft=False)
+        )
+        if row["outcome"] != "held":
+            raise RuntimeError(f"A hold was refused: {row['outcome']}")
+        row = await settles.submit(
+            ledger.settle_step(
+                hold_id=hold_id,
+                customer_id=customer,
+                amount=700,
+                entry_id=uuid7(),
+                usage=[],
+                source_type="bench",
             )
-            if row["outcome"] != "held":
-                raise RuntimeError(f"A hold was refused: {row['outcome']}")
-            await settles.submit(
-                ledger.settle_step(
-                    hold_id=hold_id,
-                    customer_id=customer,
-                    amount=700,
-                    entry_id=uuid7(),
-                    usage=[],
-                    source_type="bench",
-                )
-            )
-            counts[number] += 1
+        )
+        if row["outcome"] != "done":
+            raise RuntimeError(f"A capture was refused: {row['outcome']}")
 
-    began = time.perf_counter()
-    await asyncio.gather(*(caller(number) for number in range(IN_FLIGHT)))
-    elapsed = time.perf_counter() - began
+    found = await coalesced.rate(pair, seconds)
     await holds.close()
     await settles.close()
-    return sum(counts) / elapsed
+    return found

@@ -8,6 +8,9 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PLYRUM_DATA_DIR"] = str(ROOT / ".plyrum" / "bench")
 os.environ["DATABASE_URL"] = os.environ["REDIS_URL"] = ""
 os.environ.setdefault("PLYRUM_BILLING_ENFORCE_BALANCE", "1")
+os.environ.setdefault(
+    "PLYRUM_ENFORCE_REQUEST_RATES", "1"
+)  # counted as in production, at rates nobody reaches
 os.environ.setdefault("PLYRUM_CATALOGUE_PATH", str(ROOT / "tests" / "catalogue.toml"))
 os.environ.setdefault("PLYRUM_DEBUG", "0")
 os.environ.setdefault("PORT", "8650")

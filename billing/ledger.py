@@ -10,23 +10,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, QuerySet, Sum, UUIDField, When
 from django.db.models.functions import Cast
 from django.utils.module_loading import import_string
 
-from billing.errors import ChargeNotFound, InsufficientBalance, LedgerConflict, ReservedInFlight
+from billing import ledger_calls as calls
+from billing.errors import ChargeNotFound, LedgerConflict
 from billing.models import Account, CreditLot, EntryType, LedgerEntry, LotKind, SystemEntryType, Wallet
 from billing.pricing import Price, Usage
 from billing.shapes import ChargedBack, Credited, Debited
 from plyrum.ids import uuid7
 from plyrum.transactions import require_transaction
-
-# Source: docs/decisions/0014-paid-money-before-bonuses.md, which is what the offer promises.
-SPEND_CLASS = {LotKind.MONTHLY: 1, LotKind.ROLLOVER: 2, LotKind.PURCHASED: 3, LotKind.BONUS: 4}
-
 
 NO_LOT = 0  # the number of no lot: a payment that was never credited has no money to give
 
@@ -52,7 +48,7 @@ def topup(
     Must run inside the caller's transaction. Raises LedgerConflict if it was credited with another amount or
     to another wallet.
     """
-    return _credit(
+    return calls.credit(
         entry_id=entry_id,
         customer_id=customer_id,
         amount=amount_micro_rub,
@@ -67,10 +63,19 @@ def topup(
 
 
 def bonus(
-    *, entry_id: UUID, customer_id: UUID, amount_micro_rub: int, key: str, expires_at: datetime | None
+    *,
+    entry_id: UUID,
+    customer_id: UUID,
+    amount_micro_rub: int,
+    key: str,
+    expires_at: datetime | None,
+    payment_id: UUID | None = None,
 ) -> Credited:
-    """Give bonus money, once per key. Must run inside the caller's transaction."""
-    return _credit(
+    """Give bonus money, once per key. Must run inside the caller's transaction.
+
+    `payment_id` is the top-up that it came with: refunds of that take their part of it back.
+    """
+    return calls.credit(
         entry_id=entry_id,
         customer_id=customer_id,
         amount=amount_micro_rub,
@@ -78,8 +83,8 @@ def bonus(
         debit_account=Account.PROMO,
         lot_kind=LotKind.BONUS,
         key=f"bonus:{key}",
-        source_type="bonus",
-        source_id=key,
+        source_type="payment" if payment_id is not None else "bonus",
+        source_id=str(payment_id) if payment_id is not None else key,
         expires_at=expires_at,
     )
 
@@ -92,7 +97,7 @@ def adjust(
     Must run inside the caller's transaction. Raises InsufficientBalance or ReservedInFlight if less is free.
     """
     if amount_micro_rub > 0:
-        return _credit(
+        return calls.credit(
             entry_id=entry_id,
             customer_id=customer_id,
             amount=amount_micro_rub,
@@ -103,7 +108,7 @@ def adjust(
             source_type="operator",
             source_id=source_id,
         )
-    return _debit(
+    return calls.debit(
         entry_id=entry_id,
         customer_id=customer_id,
         amount=-amount_micro_rub,
@@ -126,10 +131,11 @@ def refund(
 ) -> Debited:
     """Money of a top-up goes back to who paid it, once per refund, out of that top-up's own lot.
 
-    Must run inside the caller's transaction. Raises InsufficientBalance or ReservedInFlight when less of that
-    top-up is free (`queries.refundable`).
+    What the top-up brought as a bonus goes back in proportion, as far as it is left. Must run inside the
+    caller's transaction. Raises InsufficientBalance or ReservedInFlight when less of that top-up is free
+    (`queries.refundable`).
     """
-    return _debit(
+    refunded = calls.debit(
         entry_id=entry_id,
         customer_id=customer_id,
         amount=amount_micro_rub,
@@ -141,6 +147,9 @@ def refund(
         effective_at=effective_at,
         lot_id=_lot_of(payment_id) or NO_LOT,
     )
+    if refunded.is_new:
+        _take_bonus_back(customer_id, payment_id, refund_id, effective_at)
+    return refunded
 
 
 def buy_plan(
@@ -150,7 +159,7 @@ def buy_plan(
 
     Raises InsufficientBalance, ReservedInFlight. Source: docs/decisions/0021-plans-in-an-app-of-their-own.md.
     """
-    return _debit(
+    return calls.debit(
         entry_id=uuid7(),
         customer_id=customer_id,
         amount=amount_micro_rub,
@@ -174,7 +183,7 @@ def grant(
     effective_at: datetime,
 ) -> Credited:
     """Give what a plan's period includes, once per key. Must run inside the caller's transaction."""
-    return _credit(
+    return calls.credit(
         entry_id=uuid7(),
         customer_id=customer_id,
         amount=amount_micro_rub,
@@ -208,7 +217,7 @@ def carry_over(
     moved = 0
     for lot_id in lot_ids:
         if moved < at_most:
-            moved += _take(
+            moved += calls.take(
                 customer_id=customer_id,
                 amount=at_most - moved,
                 type=EntryType.ROLLOVER,
@@ -218,7 +227,7 @@ def carry_over(
                 **source,
             )
     if moved:
-        _credit(
+        calls.credit(
             entry_id=uuid7(),
             customer_id=customer_id,
             amount=moved,
@@ -254,7 +263,7 @@ def charge_back(
     rest = amount_micro_rub
     for key, lot_id in ((own, _lot_of(payment_id) or NO_LOT), (others, None)):
         if rest:
-            rest -= _take(
+            rest -= calls.take(
                 customer_id=customer_id,
                 amount=rest,
                 credit_account=Account.PROVIDER_CLEARING,
@@ -312,17 +321,7 @@ def collect(customers: Iterable[UUID]) -> int:
 def _collect(customer_id: UUID) -> bool:
     lock([customer_id])
     wallet = Wallet.objects.get(pk=customer_id)
-    return _repay(customer_id, key=f"repay:{customer_id}:{wallet.seq}") > 0
-
-
-def debt(customer_id: UUID) -> int:
-    """What the customer still owes after disputed payments, in micro-RUB."""
-    rows = LedgerEntry.objects.filter(source_id=str(customer_id))
-    owed = rows.filter(debit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
-    if not owed:
-        return 0
-    repaid = rows.filter(credit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
-    return int(owed - (repaid or 0))
+    return calls.repay(customer_id, key=f"repay:{customer_id}:{wallet.seq}") > 0
 
 
 def lock(customers: list[UUID]) -> None:
@@ -338,12 +337,12 @@ def reverse(*, entry_id: UUID, customer_id: UUID, charge_id: UUID) -> Credited:
     """
     require_transaction()
     step = {"entry_id": entry_id, "customer_id": customer_id, "reversed_id": charge_id}
-    (answer,) = _call("ledger_reverse", [step])
+    (answer,) = calls.call("ledger_reverse", [step])
     if answer["outcome"] == "unknown":
         raise ChargeNotFound
     is_new = answer["outcome"] == "done"
     if is_new:
-        _repay(customer_id, key=f"repay:{entry_id}")
+        calls.repay(customer_id, key=f"repay:{entry_id}")
     return Credited(answer["entry_id"], is_new, answer["balance_after"])
 
 
@@ -375,8 +374,8 @@ def book(
         "source_id": source_id,
         "effective_at": effective_at,
     }
-    (answer,) = _call("ledger_book", [step])
-    _refuse_mismatch(answer, key)
+    (answer,) = calls.call("ledger_book", [step])
+    calls.refuse_mismatch(answer, key)
     return bool(answer["outcome"] == "done")
 
 
@@ -420,7 +419,7 @@ def expire(lots: QuerySet[CreditLot]) -> int:
         }
         for lot in due
     ]
-    return sum(answer["outcome"] == "done" for answer in _call("ledger_debit", steps)) if steps else 0
+    return sum(answer["outcome"] == "done" for answer in calls.call("ledger_debit", steps)) if steps else 0
 
 
 def hold_step(
@@ -504,12 +503,12 @@ def usage_row(
 
 def hold(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Reserve money: for each step by itself {hold_id, outcome, held, spendable, limit_place}."""
-    return _call("ledger_hold", steps)
+    return calls.call("ledger_hold", steps)
 
 
 def settle(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Resolve holds; answers {settled_hold_id, entry_id, outcome, charged, released}, each step by itself."""
-    return _call("ledger_settle", steps)
+    return calls.call("ledger_settle", steps)
 
 
 def expire_holds(*, most: int) -> int:
@@ -519,73 +518,43 @@ def expire_holds(*, most: int) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _credit(*, lot_kind: LotKind, amount: int, key: str, **step: Any) -> Credited:
-    require_transaction()
-    if amount <= 0:
-        raise ValueError("A credit is a positive amount.")
-    step |= {"lot_kind": lot_kind, "spend_class": SPEND_CLASS[lot_kind], "amount": amount, "key": key}
-    (answer,) = _call("ledger_credit", [step])
-    _refuse_mismatch(answer, key)
-    is_new = answer["outcome"] == "done"
-    if is_new:
-        _repay(step["customer_id"], key=f"repay:{step['entry_id']}")
-    return Credited(answer["entry_id"], is_new, answer["balance_after"])
-
-
-def _repay(customer_id: UUID, *, key: str) -> int:
-    """Repay the customer's debt with what is free in their wallet, which is locked; returns how much."""
-    owed = debt(customer_id)
-    if not owed:
-        return 0
-    return _take(
-        customer_id=customer_id,
-        amount=owed,
-        credit_account=Account.RECEIVABLE,
-        lot_id=None,
-        key=key,
-        source_type="debt",
-        source_id=str(customer_id),
-    )
-
-
-def _take(*, type: EntryType = EntryType.CHARGEBACK, **step: Any) -> int:
-    """Take what is free, up to `amount`, for a dispute or a rollover; returns how much that was."""
-    step |= {"entry_id": uuid7(), "type": type, "partial": True}
-    (answer,) = _call("ledger_debit", [step])
-    return int(answer["taken"])
-
-
 def _lot_of(payment_id: UUID) -> int | None:
     """The lot that a payment's top-up made."""
     entry = LedgerEntry.objects.filter(key=f"topup:{payment_id}").values("pk")
     return CreditLot.objects.filter(source_entry_id__in=entry).values_list("pk", flat=True).first()
 
 
-def _debit(*, amount: int, key: str, **step: Any) -> Debited:
-    require_transaction()
-    if amount <= 0:
-        raise ValueError("A debit is a positive amount.")
-    step = {"lot_id": None, **step, "amount": amount, "key": key, "partial": False}
-    (answer,) = _call("ledger_debit", [step])
-    _refuse_mismatch(answer, key)
-    short = {"insufficient_balance": InsufficientBalance, "reserved_in_flight": ReservedInFlight}
-    if answer["outcome"] in short:
-        raise short[answer["outcome"]](
-            "There is not enough free money in this wallet.",
-            needed_micro_rub=amount,
-            balance_micro_rub=answer["balance_after"] or 0,
+def _take_bonus_back(customer_id: UUID, payment_id: UUID, refund_id: UUID, effective_at: datetime) -> None:
+    """Of each bonus of a top-up as large a part as was refunded of it, from what is free of the bonus.
+
+    Source: docs/decisions/0014-paid-money-before-bonuses.md.
+    """
+    lot = CreditLot.objects.get(pk=_lot_of(payment_id) or NO_LOT)
+    refunds = LedgerEntry.objects.filter(
+        customer_id=customer_id, type=EntryType.REFUND, lot_ids__contains=[lot.pk]
+    )
+    back = int(refunds.aggregate(sum=Sum("amount_micro_rub"))["sum"])
+    given = LedgerEntry.objects.filter(
+        customer_id=customer_id,
+        type=EntryType.BONUS,
+        source_id=str(payment_id),
+        credit_account=Account.WALLET,
+    )
+    for entry in given:
+        taken = LedgerEntry.objects.filter(
+            customer_id=customer_id, source_id=str(entry.pk), debit_account="wallet"
         )
-    is_new = answer["outcome"] == "done"
-    return Debited(answer["entry_id"], is_new, answer["taken"], answer["balance_after"])
-
-
-def _refuse_mismatch(answer: dict[str, Any], key: str) -> None:
-    if answer["outcome"] == "mismatch":
-        raise LedgerConflict(f"The key {key} was recorded with other content.")
-
-
-def _call(function: str, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM {function}(%s)", [orjson.dumps(steps).decode()])  # noqa: S608 - our own names
-        columns = [column.name for column in cursor.description or ()]
-        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        due = entry.amount_micro_rub * back // lot.amount_micro_rub
+        due -= int(taken.aggregate(sum=Sum("amount_micro_rub"))["sum"] or 0)
+        if due > 0:
+            calls.take(
+                type=EntryType.BONUS,
+                customer_id=customer_id,
+                amount=due,
+                credit_account=Account.PROMO,
+                lot_id=CreditLot.objects.get(source_entry_id=entry.pk).pk,
+                key=f"bonus_back:{refund_id}:{entry.pk}",
+                source_type="entry",
+                source_id=str(entry.pk),
+                effective_at=effective_at,
+            )

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, QuerySet
+from django.db.models import F, QuerySet, Sum
 
-from billing.models import CreditLot, EntryType, FxRate, LedgerEntry, PriceVersion, UsageEvent
+from billing.models import Account, CreditLot, EntryType, FxRate, LedgerEntry, PriceVersion, UsageEvent
 from billing.shapes import Balance, LotView
 from billing.watch_models import UsageDay
 from plyrum import clock
@@ -73,6 +73,16 @@ def refundable(payment_id: UUID) -> int:
     entry = LedgerEntry.objects.filter(key=f"topup:{payment_id}").values("pk")
     lot = CreditLot.objects.filter(source_entry_id__in=entry).first()
     return lot.remaining_micro_rub - lot.reserved_micro_rub if lot is not None else 0
+
+
+def debt(customer_id: UUID) -> int:
+    """What the customer still owes after disputed payments, in micro-RUB."""
+    rows = LedgerEntry.objects.filter(source_id=str(customer_id))
+    owed = rows.filter(debit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
+    if not owed:
+        return 0
+    repaid = rows.filter(credit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
+    return int(owed - (repaid or 0))
 
 
 def statement(

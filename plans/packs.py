@@ -25,5 +25,6 @@ def give(*, customer_id: UUID, payment_id: UUID, amount_micro_rub: int, now: dat
         amount_micro_rub=pack.bonus_micro_rub,
         key=f"pack:{payment_id}",
         expires_at=ends,
+        payment_id=payment_id,
     )
     return pack.bonus_micro_rub

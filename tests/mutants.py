@@ -3,7 +3,7 @@
 Works on a copy of the tree with servers of its own, one change at a time: comparisons, arithmetic,
 conditions, numbers and calls in Python; in the ledger's SQL, which no tool for Python would touch, also
 locks, limits and conflicts. Prints the score of each file and the changes that nothing noticed.
-Source: docs/decisions/0036-mutation-testing.md.
+Source: docs/decisions/0032-mutation-testing.md.
 
     python -m tests.mutants [--only FILE ...] [--lines FIRST-LAST] [--every N] [--list]
 """
@@ -36,6 +36,7 @@ TARGETS = {
     "billing/pricing.py": "pricing verification damage",
     "billing/rollups.py": "rollups",
     "billing/ledger.py": f"ledger {_LEDGER} acts queries limit_counters",
+    "billing/ledger_calls.py": f"ledger {_LEDGER} acts",
     "billing/verification.py": "verification damage tasks",
     "billing/sql/0001_ledger.sql": f"{_LEDGER} limit_counters",
     "billing/sql/0002_movements.sql": "debit chargeback credit acts regressions batches simulation",
@@ -46,7 +47,7 @@ TARGETS = {
 # Races have a folder of their own: what no single caller can see.
 RACES = {
     "billing/rollups.py": "rollups",
-    "billing/ledger.py": "movements resolving",
+    "billing/ledger.py": "disputes movements resolving",
     "billing/sql/0001_ledger.sql": "reserving resolving keys lock_order movements young_tables",
     "billing/sql/0002_movements.sql": "movements lock_order keys",
     "billing/sql/0004_limits.sql": "limits",

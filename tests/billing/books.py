@@ -15,6 +15,7 @@ import orjson
 from django.db import connection, transaction
 
 from billing import ledger, verification
+from billing.ledger_calls import SPEND_CLASS
 from billing.models import CreditLot, EntryType, Hold, LedgerEntry, LotKind, PriceVersion, Wallet
 from billing.pricing import Price, Usage
 from plyrum.ids import uuid7
@@ -52,7 +53,7 @@ def credit_step(
         "type": EntryType.TOPUP if kind == LotKind.PURCHASED else EntryType.BONUS,
         "debit_account": "provider_clearing" if kind == LotKind.PURCHASED else "promo",
         "lot_kind": kind,
-        "spend_class": ledger.SPEND_CLASS[kind],
+        "spend_class": SPEND_CLASS[kind],
         "expires_at": expires_at,
         "key": fact,
         "source_type": "test",

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 
 from billing import ledger
+from billing.errors import InsufficientBalance
 from billing.models import Account, LedgerEntry, SystemEntryType
 from plyrum import clock
 from plyrum.ids import uuid7
@@ -65,3 +67,21 @@ def test_no_money_moves_outside_a_transaction(name: str) -> None:
 
     assert books.entries(customer) == before
     assert not LedgerEntry.objects.filter(source_id=str(customer), seq=None).exists()
+
+
+def test_nothing_is_no_sum_to_move() -> None:
+    customer = books.funded(10)
+
+    with pytest.raises(ValueError, match="positive amount"), transaction.atomic():
+        _adjust(customer, 0)
+    with pytest.raises(ValueError, match="positive amount"), transaction.atomic():
+        ledger.bonus(
+            entry_id=uuid7(), customer_id=customer, amount_micro_rub=0, key=str(customer), expires_at=None
+        )
+
+
+def test_who_has_no_wallet_is_told_of_nothing() -> None:
+    with pytest.raises(InsufficientBalance) as refused, transaction.atomic():
+        _adjust(uuid7(), -5)
+
+    assert refused.value.extra == {"needed_micro_rub": 5, "balance_micro_rub": 0}

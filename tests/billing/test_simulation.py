@@ -261,7 +261,7 @@ class Simulation:
         for customer in self.model.wallets:
             expected = self.model.state(customer)
             assert stored(customer) == expected
-            assert ledger.debt(customer) == self.model.debts.get(customer, 0)
+            assert queries.debt(customer) == self.model.debts.get(customer, 0)
             assert spendable(customer) == self.model.spendable(customer)
             balance = queries.balance(customer, now=self.model.now)
             assert balance.balance_micro_rub == self.model.spendable(customer)

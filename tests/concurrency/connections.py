@@ -1,7 +1,8 @@
 """Real connections for races: one for each caller, all starting together, separate clients of the server."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from queue import Queue
 from threading import Barrier
@@ -93,3 +94,12 @@ def crowd(callers: int, connections: int, work: Callable[[Client, int], T]) -> l
                 pool.put(found)
 
         return list(threads.map(caller, range(callers)))
+
+
+def wait_until_blocked(waiting: "Future[Any]", by: int) -> None:
+    """Return once somebody waits for the session of process `by`; fails when `waiting` ended before."""
+    with client(as_owner=True) as watcher:
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+        while watcher.execute(blocked, [by]).fetchone() is None:
+            assert not waiting.done(), waiting.exception()
+            time.sleep(0.01)

@@ -1,8 +1,7 @@
 """Two workers roll up the same day or build anew: it is summed once, also when the first one dies."""
 
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
 import pytest
@@ -13,7 +12,7 @@ from billing import rollups
 from billing.watch_models import UsageDay, UsageRollup
 from plyrum import clock
 from tests.billing import books
-from tests.concurrency.connections import client
+from tests.concurrency.connections import client, wait_until_blocked
 
 DAY = date(2034, 3, 1)
 NOW = clock.start_of(DAY) + timedelta(hours=26)
@@ -47,7 +46,7 @@ def test_second_worker_waits_for_the_first(
                 {"since": "-infinity", "until": clock.start_of(DAY + timedelta(days=1))},
             )
             second = pool.submit(_roll)
-            _wait_until_it_waits(second, first.info.backend_pid)
+            wait_until_blocked(second, first.info.backend_pid)
             first.execute("UPDATE billing_usageday SET closed_at = now()")
             if first_dies:
                 raise Rollback
@@ -78,7 +77,7 @@ def test_two_rebuilds_take_turns(
             first.execute("DELETE FROM billing_usagerollup")
             first.execute(rollups.SUM.encode(), {"since": "-infinity", "until": NOW})
             second = pool.submit(_closing, rollups.rebuild)
-            _wait_until_it_waits(second, first.info.backend_pid)
+            wait_until_blocked(second, first.info.backend_pid)
         assert isinstance(second.exception(timeout=30), error or type(None))
 
     assert UsageRollup.objects.get(customer_id=customer).charged_micro_rub == 10
@@ -93,11 +92,3 @@ def _closing(work: Callable[[], int]) -> int:
         return work()
     finally:
         connection.close()
-
-
-def _wait_until_it_waits(second: "Future[int]", first: int) -> None:
-    with client(as_owner=True) as watcher:
-        blocked = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
-        while watcher.execute(blocked, [first]).fetchone() is None:
-            assert not second.done(), second.exception()
-            time.sleep(0.01)
