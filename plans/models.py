@@ -81,7 +81,7 @@ class OrganisationMember(models.Model):
         indexes = [models.Index(fields=["organisation_id"], name="plans_member_of_organisation")]
 
     def __str__(self) -> str:
-        return f"member {self.customer_id}"
+        return f"{self._meta.verbose_name} {self.customer_id}"
 
 
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
@@ -159,7 +159,7 @@ class Subscription(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"subscription {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class SubscriptionPeriod(models.Model):
@@ -200,7 +200,7 @@ class SubscriptionPeriod(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"period {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class Purchase(models.Model):
@@ -231,7 +231,7 @@ class Purchase(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"purchase {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class SubscriptionMove(models.Model):
@@ -312,7 +312,7 @@ class Pack(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"pack {self.pk}"
+        return f"{self._meta.verbose_name} {self.pk}"
 
 
 class Campaign(models.Model):
@@ -375,4 +375,4 @@ class Redemption(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"redemption {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
