@@ -226,9 +226,10 @@ def test_sixth_attempt_must_wait_even_with_the_right_password(address: str) -> N
 @pytest.mark.usefixtures("owner")
 def test_letters_are_told_in_words_and_found_by_kind(client: Client) -> None:
     user = factories.customer()
+    facts = {"number": "26-000001", "amount_micro_rub": 1_000_000, "url": "http://127.0.0.1/"}
     with transaction.atomic():
         notices.write(
-            user_id=user.id, letter="invoice_paid", key=f"test:{uuid7()}", facts={}, now=clock.now()
+            user_id=user.id, letter="invoice_paid", key=f"test:{uuid7()}", facts=facts, now=clock.now()
         )
 
     found, others = (
