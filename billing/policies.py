@@ -7,10 +7,13 @@ the doors of Django. Reads only: `billing/limits.py` and `billing/request_rates.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
+from django.utils.module_loading import import_string
 
 from accounts.throttling import Limit
 from billing import windows
@@ -29,12 +32,12 @@ SHARED_SUBJECTS = ("gift:all",)
 
 # Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money in the
 # wallet spends gifts: only then the gift limits apply. Source: docs/decisions/0025-limits-of-spending.md.
-POLICY_SQL = """
+# `<has_plan>` is the condition that HAS_PLAN_SQL names: plans are not known here.
+_POLICY_SQL = """
 WITH money AS (
     SELECT EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND NOT l.is_spent AND l.kind <> 'bonus') AS has_own_money,
-           EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
-                      AND NOT l.is_spent AND l.kind IN ('monthly', 'rollover')) AS has_plan,
+           <has_plan> AS has_plan,
            EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND l.kind <> 'bonus') AS has_paid  -- also what is spent by now
 ), facts AS (
@@ -123,8 +126,8 @@ class Policy:
             for limit in self.counted
         ]
 
-    def require_allowed(self, hold_micro_rub: int) -> None:
-        """What needs no counter. Raises SpendingBlocked, DebtOutstanding, RequestLimitExceeded."""
+    def require_spending_allowed(self) -> None:
+        """For whatever costs money, a plan too. Raises SpendingBlocked, DebtOutstanding."""
         if self.is_blocked:
             raise SpendingBlocked("Spending is stopped for this account. Write to support.")
         if self.debt_micro_rub > 0:
@@ -132,6 +135,10 @@ class Policy:
                 "A payment taken back by its bank left a debt. Top up: what comes in repays it first.",
                 debt_micro_rub=self.debt_micro_rub,
             )
+
+    def require_allowed(self, hold_micro_rub: int) -> None:
+        """What needs no counter. Raises SpendingBlocked, DebtOutstanding, RequestLimitExceeded."""
+        self.require_spending_allowed()
         for limit in self.limits:
             if limit.window == Window.REQUEST and hold_micro_rub > limit.limit_micro_rub:
                 raise RequestLimitExceeded(
@@ -142,9 +149,16 @@ class Policy:
                 )
 
 
+@cache
+def policy_sql() -> str:
+    """The query of everything that applies, with `parameters`; its row is for `from_row`."""
+    has_plan: str = import_string(settings.HAS_PLAN_SQL)
+    return _POLICY_SQL.replace("<has_plan>", has_plan)
+
+
 def of(customer_id: UUID, *, api_key_id: UUID | None = None, now: datetime) -> Policy:
     with connection.cursor() as cursor:
-        cursor.execute(POLICY_SQL, parameters(customer_id, api_key_id, now))
+        cursor.execute(policy_sql(), parameters(customer_id, api_key_id, now))
         names = [column.name for column in cursor.description]
         return from_row(dict(zip(names, cursor.fetchone(), strict=True)))
 
@@ -162,7 +176,7 @@ def parameters(customer_id: UUID, api_key_id: UUID | None, now: datetime) -> dic
 
 
 def from_row(row: Mapping[str, Any]) -> Policy:
-    """A row of POLICY_SQL by name of column."""
+    """A row of `policy_sql` by name of column."""
     lowest: dict[tuple[str, str], AppliedLimit] = {}
     names = ("subjects", "windows", "limits", "before", "lifted")
     for subject, window, limit, before, is_lifted in zip(*(row[name] for name in names), strict=True):

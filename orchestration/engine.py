@@ -43,7 +43,6 @@ from plyrum.ids import uuid7
 
 log = structlog.get_logger(__name__)
 
-HOLD_MARGIN_SECONDS = 15 * 60  # a hold outlives the longest run, so that the sweep can still settle
 LEASE_RENEWAL_SECONDS = 10
 SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
@@ -457,7 +456,7 @@ def _open_step(run_id: UUID, request: RunRequest, plan: Any, policy: Policy | No
         hold_id=run_id,
         customer_id=request.customer_id,
         amount=plan.hold_micro_rub,
-        ttl_seconds=settings.PLYRUM_RUN_SECONDS + HOLD_MARGIN_SECONDS,
+        ttl_seconds=settings.PLYRUM_RUN_SECONDS + settings.HOLD_MARGIN_SECONDS,
         soft=not settings.PLYRUM_BILLING_ENFORCE_BALANCE,
         limits=policy.steps() if policy is not None else (),
     )

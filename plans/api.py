@@ -60,8 +60,9 @@ def activate(request: HttpRequest, response: HttpResponse, data: ActivateIn) -> 
     """Takes the price from purchased money and gives the period's grant at once.
 
     `Idempotency-Key` (header or `idempotency_key`): a repeat answers how the subscription stands now, with
-    `Idempotent-Replayed: true`. 402 `insufficient_balance` or `reserved_in_flight`, 404 `plan_not_found`, 409
-    `already_subscribed`, `price_changed`. A refusal takes nothing, and its key stays free.
+    `Idempotent-Replayed: true`. 402 `insufficient_balance`, `reserved_in_flight` or `debt_outstanding`, 403
+    `spending_blocked`, 404 `plan_not_found`, 409 `already_subscribed`, `price_changed`. A refusal takes
+    nothing, and its key stays free.
     """
     asked = subscriptions.activate(
         customer_id=_caller(request).user_id,
@@ -84,7 +85,8 @@ def renew(request: HttpRequest, response: HttpResponse, data: RenewIn) -> Subscr
 @router.post("/subscription/change", response=SubscriptionOut, summary="Take another plan")
 def change(request: HttpRequest, response: HttpResponse, data: ChangeIn) -> SubscriptionOut:
     """A dearer plan begins at once: its price, grant and images for the rest of the period, less those of the
-    old one. Any other begins with the next period. 409 `plan_unchanged`, `subscription_not_paid`.
+    old one. Any other begins with the next period. Key and refusals as for buying; 409 `plan_unchanged`,
+    `subscription_not_paid`.
     """
     asked = subscriptions.change(
         customer_id=_caller(request).user_id,
@@ -96,7 +98,7 @@ def change(request: HttpRequest, response: HttpResponse, data: ChangeIn) -> Subs
 
 @router.post("/subscription/renewal", response=SubscriptionOut, summary="Renew by hand or automatically")
 def choose_renewal(request: HttpRequest, response: HttpResponse, data: RenewalIn) -> SubscriptionOut:
-    """Counts from the next period on."""
+    """Counts from the next period on. A repeated key answers how the subscription stands now."""
     asked = subscriptions.choose_renewal(
         customer_id=_caller(request).user_id,
         renewal=Subscription.Renewal(data.renewal),
@@ -107,26 +109,42 @@ def choose_renewal(request: HttpRequest, response: HttpResponse, data: RenewalIn
 
 @router.post("/subscription/cancel", response=SubscriptionOut, summary="Cancel at the end of the period")
 def cancel(request: HttpRequest, response: HttpResponse, data: CancelIn) -> SubscriptionOut:
-    """What is paid stays usable until `paid_until`. One that waits for money ends at once."""
+    """What is paid stays usable until `paid_until`. One that waits for money ends at once.
+
+    A repeated key answers how the subscription stands now.
+    """
     asking = _asking(request, data)
     return _answer(response, subscriptions.cancel(customer_id=_caller(request).user_id, asking=asking))
 
 
 @router.post("/subscription/resume", response=SubscriptionOut, summary="Take a cancellation back")
 def resume(request: HttpRequest, response: HttpResponse, data: CancelIn) -> SubscriptionOut:
-    """While the period runs; afterwards 409 `not_subscribed`."""
+    """While the period runs; afterwards 409 `not_subscribed`.
+
+    A repeated key answers how the subscription stands now.
+    """
     asking = _asking(request, data)
     return _answer(response, subscriptions.resume(customer_id=_caller(request).user_id, asking=asking))
 
 
 @router.post("/promo/redeem", response={201: RedemptionOut}, summary="Redeem a promo code")
-def redeem(request: HttpRequest, data: RedeemIn) -> Status[RedemptionOut]:
+def redeem(request: HttpRequest, response: HttpResponse, data: RedeemIn) -> Status[RedemptionOut]:
     """Once for each customer: 409 `promo_code_used`. 404 `promo_code_unknown`, 409 `promo_code_over`, 429
     after too many codes that are none. Letter case, spaces and dashes do not matter.
+
+    `Idempotency-Key` (header or `idempotency_key`): a repeat answers what the code gave, with
+    `Idempotent-Replayed: true`. A refusal gives nothing, and its key stays free.
     """
-    given = campaigns.redeem(
-        customer_id=_caller(request).user_id, code=data.code, now=clock.now(), actor=actor_of(request)
+    redeemed = campaigns.redeem(
+        customer_id=_caller(request).user_id,
+        code=data.code,
+        key=_key(request, data),
+        now=clock.now(),
+        actor=actor_of(request),
     )
+    if redeemed.is_replay:
+        response["Idempotent-Replayed"] = "true"
+    given = redeemed.redemption
     return Status(
         CREATED,
         RedemptionOut(amount_micro_rub=given.amount_micro_rub, expires_at=rfc3339(given.expires_at)),

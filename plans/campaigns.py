@@ -13,16 +13,20 @@ from django.db import transaction
 from django.db.models import Q
 
 from accounts import throttling
+from accounts.errors import UserNotFound
+from accounts.models import User
 from accounts.throttling import Limit
 from auditlog import journal
 from auditlog.actors import SYSTEM, Actor
 from billing import ledger
+from billing.errors import IdempotencyMismatch
 from plans.errors import PromoCodeOver, PromoCodeUnknown, PromoCodeUsed, PromoGuessing
 from plans.models import Campaign, Redemption
+from plans.shapes import Redeemed
 from plyrum.ids import uuid7
 from plyrum.transactions import require_transaction
 
-# Source: security bar, L1. Only codes that are none stay counted.
+# Source: security bar, L1. Only codes that are none stay counted: who knows one does not guess.
 GUESSES_PER_CUSTOMER = Limit("promo-customer", 10, 60 * 60)
 GUESSES_PER_ADDRESS = Limit("promo-address", 60, 60 * 60)
 _BETWEEN = re.compile(r"[\s\-_]+")
@@ -33,21 +37,28 @@ def normalised(text: str) -> str:
     return _BETWEEN.sub("", unicodedata.normalize("NFKC", text)).upper()
 
 
-def redeem(*, customer_id: UUID, code: str, now: datetime, actor: Actor) -> Redemption:
+def redeem(*, customer_id: UUID, code: str, now: datetime, actor: Actor, key: str = "") -> Redeemed:
     """Give the customer the bonus of a promo code.
 
+    A repeated `key` with the same code is one act; "" is no key.
     Raises PromoCodeUnknown, PromoCodeOver (its time or its number), PromoCodeUsed (by this customer),
-    PromoGuessing.
+    PromoGuessing, IdempotencyMismatch.
     """
     limits = ((GUESSES_PER_CUSTOMER, str(customer_id)), (GUESSES_PER_ADDRESS, actor.ip or "unknown"))
-    for limit, key in limits:
-        taken = throttling.take(limit, key)
+    for limit, whose in limits:
+        taken = throttling.take(limit, whose)
         if not taken.is_allowed:
             raise PromoGuessing(retry_after_seconds=taken.retry_after_seconds, limit=limit.count)
-    found = _redeem(customer_id=customer_id, code=normalised(code), now=now, actor=actor)
-    for limit, key in limits:
-        throttling.give_back(limit, key)
-    return found
+    is_guess = False
+    try:
+        return _redeem(customer_id=customer_id, code=normalised(code), now=now, actor=actor, key=key)
+    except PromoCodeUnknown:
+        is_guess = True
+        raise
+    finally:
+        if not is_guess:
+            for limit, whose in limits:
+                throttling.give_back(limit, whose)
 
 
 @transaction.atomic
@@ -63,7 +74,10 @@ def welcome(*, customer_id: UUID, now: datetime) -> None:
 
 
 @transaction.atomic(durable=True)
-def _redeem(*, customer_id: UUID, code: str, now: datetime, actor: Actor) -> Redemption:
+def _redeem(*, customer_id: UUID, code: str, now: datetime, actor: Actor, key: str) -> Redeemed:
+    known = _known(customer_id, code, key) if key else None
+    if known is not None:
+        return Redeemed(known, is_replay=True)
     rows = Campaign.objects.select_for_update(no_key=True)
     campaign = rows.filter(code=code, valid_from__lte=now).first() if code.isalnum() else None
     if campaign is None:
@@ -72,14 +86,27 @@ def _redeem(*, customer_id: UUID, code: str, now: datetime, actor: Actor) -> Red
         raise PromoCodeUsed
     if _is_used_up(campaign) or (campaign.valid_until is not None and campaign.valid_until <= now):
         raise PromoCodeOver
-    return _give(campaign, customer_id, now, actor)
+    return Redeemed(_give(campaign, customer_id, now, actor, key), is_replay=False)
+
+
+def _known(customer_id: UUID, code: str, key: str) -> Redemption | None:
+    """What the key gave before, behind the lock of the customer: one key stands for one code."""
+    if User.objects.select_for_update(no_key=True).filter(pk=customer_id).first() is None:
+        raise UserNotFound
+    rows = Redemption.objects.select_related("campaign").filter(customer_id=customer_id, client_key=key)
+    known = rows.first()
+    if known is not None and known.campaign.code != code:
+        raise IdempotencyMismatch
+    return known
 
 
 def _is_used_up(campaign: Campaign) -> bool:
     return campaign.uses_limit is not None and campaign.uses >= campaign.uses_limit
 
 
-def _give(campaign: Campaign, customer_id: UUID, now: datetime, actor: Actor) -> Redemption:
+def _give(
+    campaign: Campaign, customer_id: UUID, now: datetime, actor: Actor, client_key: str = ""
+) -> Redemption:
     """Bonus, row and count together; the campaign is locked."""
     require_transaction()
     expires_at = now + timedelta(days=campaign.bonus_days)
@@ -98,6 +125,7 @@ def _give(campaign: Campaign, customer_id: UUID, now: datetime, actor: Actor) ->
         amount_micro_rub=campaign.amount_micro_rub,
         entry_id=credited.entry_id,
         expires_at=expires_at,
+        client_key=client_key,
         created_at=now,
     )
     journal.record(

@@ -7,11 +7,12 @@ Source: ledger guide 14; docs/decisions/0022-the-end-of-a-period.md.
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 
 from accounts.models import User
 from auditlog.actors import Actor
-from billing.errors import InsufficientBalance, ReservedInFlight
+from billing.errors import DebtOutstanding, InsufficientBalance, ReservedInFlight, SpendingBlocked
 from plans import letters, moves, periods, purchasing, queries
 from plans.models import Subscription, SubscriptionMove, SubscriptionPeriod
 from plyrum.transactions import require_transaction
@@ -23,6 +24,9 @@ Kind = SubscriptionMove.Kind
 ATTEMPT_DAYS = (0, 1, 3, 5, 7)
 CANCELED_AFTER = timedelta(days=30)
 WARNING_DAYS = (7, 1)
+# Money that a running request holds is asked for again this often, for as long as a hold may live.
+ASKED_AGAIN_AFTER = timedelta(minutes=1)
+LONGEST_HOLD = timedelta(seconds=settings.PLYRUM_RUN_SECONDS + settings.HOLD_MARGIN_SECONDS)
 # What a period that begins writes.
 BEGUN = (
     "plan",
@@ -32,6 +36,7 @@ BEGUN = (
     "period_start",
     "period_end",
     "due_at",
+    "waits_until",
     "past_due_at",
     "warned_days",
 )
@@ -62,16 +67,22 @@ def begin(subscription: Subscription, period: SubscriptionPeriod) -> None:
     subscription.state = State.ACTIVE
     subscription.period_start, subscription.period_end = period.starts_at, period.ends_at
     subscription.due_at = period.ends_at
-    subscription.past_due_at = subscription.warned_days = None
+    subscription.waits_until = subscription.past_due_at = subscription.warned_days = None
     subscription.save(update_fields=BEGUN)
 
 
 def renew(subscription: Subscription, *, now: datetime) -> SubscriptionPeriod:
-    """Buy the period after the last one that `now` falls into and begin it. Raises as `purchasing.buy`."""
+    """Buy the period after the last one that `now` falls into, begin it and close the one that is over.
+
+    Raises as `purchasing.buy`.
+    """
+    over = subscription.periods.filter(ends_at=subscription.period_end, closed_at=None).first()
     starts, ends = following(subscription, at=now)
     version = queries.renewal_terms(subscription)
     period = purchasing.buy(subscription, version, starts=starts, ends=ends, now=now)
     begin(subscription, period)
+    if over is not None:
+        purchasing.close(over, into=period, now=now)
     return period
 
 
@@ -124,7 +135,7 @@ def _end_period(subscription: Subscription, now: datetime, actor: Actor) -> None
     elif subscription.renewal == Subscription.Renewal.MANUAL:
         purchasing.close(over, into=None, now=now)
         finish(subscription, State.EXPIRED, now=now, actor=actor)
-    elif not _pay_next(subscription, over, now, actor):
+    elif not _pay_next(subscription, now, actor):
         purchasing.close(over, into=None, now=now)
         subscription.past_due_at = now
         _fail(subscription, now, actor)
@@ -133,7 +144,7 @@ def _end_period(subscription: Subscription, now: datetime, actor: Actor) -> None
 def _try_again(subscription: Subscription, now: datetime, actor: Actor) -> None:
     if not _is_wanted(subscription):
         finish(subscription, State.CANCELED, now=now, actor=actor)
-    elif not _pay_next(subscription, None, now, actor):
+    elif not _pay_next(subscription, now, actor):
         _fail(subscription, now, actor)
 
 
@@ -146,19 +157,30 @@ def _is_wanted(subscription: Subscription) -> bool:
     return User.objects.filter(pk=subscription.customer_id, is_active=True).exists()
 
 
-def _pay_next(
-    subscription: Subscription, over: SubscriptionPeriod | None, now: datetime, actor: Actor
-) -> bool:
-    """Take the price from the wallet; False when there is too little paid money."""
+def _pay_next(subscription: Subscription, now: datetime, actor: Actor) -> bool:
+    """Take the price from the wallet, or wait while running requests hold it; False when neither can be.
+
+    That is: there is too little paid money, or none may be spent (a stop of spending, a debt).
+    """
     try:
         with transaction.atomic():
             period = renew(subscription, now=now)
-    except (InsufficientBalance, ReservedInFlight):
+    except ReservedInFlight:
+        return _wait(subscription, now)
+    except (InsufficientBalance, SpendingBlocked, DebtOutstanding):
         return False
-    if over is not None:
-        purchasing.close(over, into=period, now=now)
     moves.record(subscription, Kind.RENEWED, now=now, actor=actor, price_micro_rub=period.price_micro_rub)
     letters.renewed(subscription, period, now=now)
+    return True
+
+
+def _wait(subscription: Subscription, now: datetime) -> bool:
+    """Ask again soon; False when every hold that was there at the first attempt is over by now."""
+    subscription.waits_until = subscription.waits_until or now + LONGEST_HOLD
+    if now >= subscription.waits_until:
+        return False
+    subscription.due_at = min(now + ASKED_AGAIN_AFTER, subscription.waits_until)
+    subscription.save(update_fields=["due_at", "waits_until"])
     return True
 
 
@@ -169,7 +191,8 @@ def _fail(subscription: Subscription, now: datetime, actor: Actor) -> None:
     subscription.state = State.PAST_DUE if later else State.SUSPENDED
     subscription.due_at = later[0] if later else since + CANCELED_AFTER
     subscription.past_due_at = since
-    subscription.save(update_fields=["state", "due_at", "past_due_at"])
+    subscription.waits_until = None
+    subscription.save(update_fields=["state", "due_at", "past_due_at", "waits_until"])
     moves.record(subscription, Kind(subscription.state), now=now, actor=actor)
     version = queries.renewal_terms(subscription)
     price = queries.price_for(version, subscription.customer_id)

@@ -123,6 +123,8 @@ class Subscription(models.Model):
     anchor_months = models.PositiveIntegerField(_("месяцев от неё до конца периода"))
     period_start = models.DateTimeField(_("период с"))  # of the newest period that has begun
     period_end = models.DateTimeField(_("период до"))
+    # While an automatic renewal's money is held by running requests: until when it is asked for again.
+    waits_until = models.DateTimeField(_("ждёт резерва до"), null=True)
     past_due_at = models.DateTimeField(_("не оплачена с"), null=True)
     due_at = models.DateTimeField(_("следующее событие"), null=True)  # when the clock moves it; null: ended
     warned_days = models.PositiveSmallIntegerField(_("предупреждён за дней"), null=True)
@@ -357,6 +359,7 @@ class Redemption(models.Model):
     amount_micro_rub = models.BigIntegerField(_("бонус, мк₽"))
     entry_id = models.UUIDField(_("проводка"))
     expires_at = models.DateTimeField(_("бонус действует до"))
+    client_key = models.CharField(_("ключ повтора"), max_length=255, default="", blank=True)
     created_at = models.DateTimeField(_("когда"))
 
     class Meta:
@@ -364,6 +367,11 @@ class Redemption(models.Model):
         verbose_name_plural = _("выдачи бонусов")
         constraints = [
             models.UniqueConstraint(fields=["campaign", "customer_id"], name="plans_redemption_once"),
+            models.UniqueConstraint(
+                fields=["customer_id", "client_key"],
+                name="plans_redemption_one_per_client_key",
+                condition=~Q(client_key=""),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ Purchase and grant of a period are one transaction; the period of every entry is
 from datetime import datetime
 from typing import Any
 
-from billing import ledger
+from billing import ledger, policies
 from billing.errors import InsufficientBalance
 from billing.models import LotKind
 from plans import periods, queries
@@ -20,7 +20,7 @@ def buy(
 ) -> SubscriptionPeriod:
     """Pay a period and give what it includes; a second call for one start breaks on the unique row.
 
-    Raises InsufficientBalance, ReservedInFlight.
+    Raises InsufficientBalance, ReservedInFlight, SpendingBlocked, DebtOutstanding.
     """
     require_transaction()
     price = queries.price_for(version, subscription.customer_id)
@@ -42,7 +42,7 @@ def upgrade(period: SubscriptionPeriod, version: PlanVersion, *, now: datetime) 
     """Raise the rest of a period to dearer terms: pay and get the difference for the time that is left.
 
     Both sums are floored parts of whole prices, so what was used and what is left of each make it exactly.
-    Raises InsufficientBalance, ReservedInFlight.
+    Raises InsufficientBalance, ReservedInFlight, SpendingBlocked, DebtOutstanding.
     """
     require_transaction()
     price = queries.price_for(version, period.customer_id)
@@ -112,6 +112,8 @@ def prolong(period: SubscriptionPeriod, *, ends: datetime, now: datetime) -> Non
 def _pay(
     period: SubscriptionPeriod, version: PlanVersion, *, number: int, price: int, grant: int, now: datetime
 ) -> Purchase:
+    # Before the grant too: a debt would take what the period gives.
+    policies.of(period.customer_id, now=now).require_spending_allowed()
     suffix = f":{number}" if number else ""
     facts: dict[str, Any] = {"customer_id": period.customer_id, "period_id": period.id, "effective_at": now}
     paid = given = None

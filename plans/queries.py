@@ -12,6 +12,12 @@ from plans.shapes import Standing
 
 # A renewal goes by the terms in force this long before it, so that the first warning names its price.
 TERMS_AHEAD = timedelta(days=7)
+# Parameters: customer_id, now. Whether a paid period has begun that nothing has closed yet, whatever is left
+# of its grant. Named in the setting HAS_PLAN_SQL.
+HAS_PLAN = """
+EXISTS (SELECT 1 FROM plans_subscriptionperiod p WHERE p.customer_id = %(customer_id)s::uuid
+           AND p.starts_at <= %(now)s::timestamptz AND p.closed_at IS NULL)
+"""
 
 
 def offered(*, at: datetime) -> list[PlanVersion]:

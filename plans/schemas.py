@@ -55,9 +55,7 @@ class CancelIn(Input):
     """Nothing but a key."""
 
 
-class RedeemIn(Schema):
-    model_config = ConfigDict(extra="forbid")
-
+class RedeemIn(Input):
     code: Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=PRINTABLE)]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from plans.models import Subscription
+from plans.models import Redemption, Subscription
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,11 @@ class CampaignTerms:
     valid_from: datetime
     valid_until: datetime | None
     uses_limit: int | None
+
+
+@dataclass(frozen=True)
+class Redeemed:
+    """What a promo code gave; `is_replay` when the key was seen before with the same code."""
+
+    redemption: Redemption
+    is_replay: bool

@@ -66,7 +66,7 @@ def activate(*, customer_id: UUID, plan_code: str, renewal: Renewal, asking: Ask
     """Buy the first period of a plan; it begins now, and every later one is counted from this moment.
 
     Raises PlanNotFound, AlreadySubscribed, PriceChanged, InsufficientBalance, ReservedInFlight,
-    IdempotencyMismatch, OwnWallet.
+    SpendingBlocked, DebtOutstanding, IdempotencyMismatch, OwnWallet.
     """
     body = {"act": "activate", "plan": plan_code, "renewal": renewal}
     known, going = _enter(customer_id, body, asking)
@@ -99,7 +99,7 @@ def renew(*, customer_id: UUID, asking: Asking) -> Asked:
 
     A cancellation is taken back with it. What is paid while past due or suspended begins the period of the
     anchor that is running. Raises NotSubscribed, PeriodPaidAhead, PriceChanged, InsufficientBalance,
-    ReservedInFlight, IdempotencyMismatch, OwnWallet.
+    ReservedInFlight, SpendingBlocked, DebtOutstanding, IdempotencyMismatch, OwnWallet.
     """
     body = {"act": "renew"}
     known, going = _enter(customer_id, body, asking)
@@ -108,7 +108,7 @@ def renew(*, customer_id: UUID, asking: Asking) -> Asked:
     subscription = _require_going(going)
     version = queries.renewal_terms(subscription)
     _require_price(queries.price_for(version, customer_id), asking)
-    if subscription.state == State.ACTIVE:
+    if _is_paid(subscription):
         if queries.paid_ahead(subscription) is not None:
             raise PeriodPaidAhead
         starts, ends = clockwork.following(subscription, at=asking.now)
@@ -125,7 +125,7 @@ def change(*, customer_id: UUID, plan_code: str, asking: Asking) -> Asked:
     """Take another plan: a dearer one of the same length at once, for the rest of the period; others later.
 
     Raises NotSubscribed, NotPaidUp, PlanNotFound, PlanUnchanged, PeriodPaidAhead, PriceChanged,
-    InsufficientBalance, ReservedInFlight, IdempotencyMismatch, OwnWallet.
+    InsufficientBalance, ReservedInFlight, SpendingBlocked, DebtOutstanding, IdempotencyMismatch, OwnWallet.
     """
     body = {"act": "change", "plan": plan_code}
     known, going = _enter(customer_id, body, asking)
@@ -276,9 +276,14 @@ def _require_going(going: Subscription | None) -> Subscription:
 
 def _require_paid(going: Subscription | None) -> Subscription:
     subscription = _require_going(going)
-    if subscription.state != State.ACTIVE:
+    if not _is_paid(subscription):
         raise NotPaidUp
     return subscription
+
+
+def _is_paid(subscription: Subscription) -> bool:
+    """Whether the current period goes on; one that waits for held money is over."""
+    return subscription.state == State.ACTIVE and subscription.waits_until is None
 
 
 def _require_price(price: int, asking: Asking) -> None:

@@ -113,7 +113,7 @@ def redeem(request: SignedInRequest) -> HttpResponse:
     except PlyrumError as error:
         messages.error(request, words.refusal(error))
     else:
-        amount = money(given.amount_micro_rub)
+        amount = money(given.redemption.amount_micro_rub)
         messages.success(request, _("Бонус %(amount)s на балансе.") % {"amount": amount})
     return redirect("plan")
 

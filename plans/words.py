@@ -22,6 +22,10 @@ DONE: dict[str, Promise | str] = {
 # By the code of the error.
 REFUSALS: dict[str, Promise | str] = {
     "reserved_in_flight": gettext_lazy("Деньги в резерве идущих ответов. Повторите, когда они закончатся."),
+    "spending_blocked": gettext_lazy("Траты на этом аккаунте остановлены. Напишите в поддержку."),
+    "debt_outstanding": gettext_lazy(
+        "Банк отозвал платёж, и на аккаунте долг. Пополните баланс, чтобы погасить."
+    ),
     "plan_not_found": gettext_lazy("Этот тариф больше не продаётся."),
     "already_subscribed": gettext_lazy("Тариф уже подключён."),
     "not_subscribed": gettext_lazy("Подписка закончилась. Выберите тариф."),
@@ -39,6 +43,8 @@ REFUSALS: dict[str, Promise | str] = {
 OPERATORS_REFUSALS: dict[str, Promise | str] = {
     **REFUSALS,
     "insufficient_balance": gettext_lazy("У клиента меньше пополненных денег, чем нужно."),
+    "spending_blocked": gettext_lazy("Траты клиента остановлены."),
+    "debt_outstanding": gettext_lazy("У клиента долг по отозванному платежу."),
     "not_found": gettext_lazy("Клиента с такой почтой нет."),
     "own_wallet": gettext_lazy("Со своей подпиской этого делать нельзя: попросите другого оператора."),
     "not_subscribed": gettext_lazy("Подписка закончилась."),

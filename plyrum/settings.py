@@ -325,6 +325,7 @@ if PLYRUM_SANDBOX_URL:
 PLYRUM_FIRST_TOKEN_SECONDS = env.int("PLYRUM_FIRST_TOKEN_SECONDS", default=20)
 PLYRUM_FIRST_TOKEN_REASONING_SECONDS = env.int("PLYRUM_FIRST_TOKEN_REASONING_SECONDS", default=120)
 PLYRUM_RUN_SECONDS = env.int("PLYRUM_RUN_SECONDS", default=540)  # below the 600 s that clients wait
+HOLD_MARGIN_SECONDS = 15 * 60  # a hold outlives the longest run, so that the sweep can still settle
 # A run whose process has not been heard of for this long is ended by the sweep.
 PLYRUM_RUN_LEASE_SECONDS = env.int("PLYRUM_RUN_LEASE_SECONDS", default=30)
 
@@ -393,6 +394,7 @@ API_ROUTERS = [
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
 ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id and now, in that act
+HAS_PLAN_SQL = "plans.queries.HAS_PLAN"  # when a customer is in the tier `plan`
 LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
 # What `verify_ledger` asks beside billing's own checks.
 LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]

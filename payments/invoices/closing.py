@@ -1,7 +1,8 @@
 """Closing documents of a month and the reconciliation act, out of the ledger, in days of Moscow.
 
-A month's services are its charges without those that were taken back, whenever that happened. A document is
-never changed: when a charge of a closed month is taken back, a new document corrects the newest one.
+What was rendered in a month is what paid money paid for: charges without those that were taken back, whenever
+that happened, and plans. A document is never changed: when a charge of a closed month is taken back, a new
+document corrects the newest one.
 Source: legal guide 13, docs/decisions/0029-closing-documents.md.
 """
 
@@ -11,26 +12,35 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Case, F, QuerySet, Sum, When
-from django.db.models.functions import TruncDate, TruncMonth
+from django.db import connection, transaction
+from django.db.models import Case, F, Sum, When
+from django.db.models.functions import TruncDate
 from django.urls import reverse
 
 from accounts import notices
 from auditlog import journal
 from auditlog.actors import Actor
 from billing.models import Account, EntryType, LedgerEntry
-from billing.shapes import MICRO_PER_KOPECK
 from billing.vat import LAW_ZONE
 from payments.invoices import in_words, issuing, numbers, organisations, seller
 from payments.invoices.models import ClosingDocument, DocumentCounter, Organisation
-from payments.invoices.shapes import ActRow, Reconciliation
+from payments.invoices.shapes import NOTHING, ActRow, Reconciliation, Rendered, whole_kopecks
 from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
 
 log = structlog.get_logger(__name__)
 
 LONGEST_ACT = timedelta(days=366)
+PLAN_ACCESS = "Доступ по тарифу"
+# By month of Moscow and type of entry. Parameters: customer_id, types. A purchased lot is money that the firm
+# paid in; what a grant, a rollover or a bonus gave is paid with the plan, or not at all.
+RENDERED_SQL = """
+SELECT date_trunc('month', e.created_at, 'Europe/Moscow') AS month, e.type, sum(t.amount)::bigint
+  FROM billing_ledgerentry e, unnest(e.lot_ids, e.lot_amounts) AS t (lot_id, amount), billing_creditlot l
+ WHERE e.customer_id = %s AND e.type = ANY (%s) AND l.id = t.lot_id AND l.kind = 'purchased'
+   AND NOT EXISTS (SELECT 1 FROM billing_ledgerentry r WHERE r.key = 'reversal:' || e.id)
+ GROUP BY 1, 2
+"""
 # What a reconciliation act calls the movements of a wallet; Russian like every document.
 OPERATIONS: dict[str, str] = {
     EntryType.TOPUP: "Поступление через платёжный сервис",
@@ -39,7 +49,7 @@ OPERATIONS: dict[str, str] = {
     EntryType.ADMIN_ADJUSTMENT: "Корректировка",
     EntryType.BONUS: "Бонус",
     EntryType.PLAN_GRANT: "Начисление по тарифу",
-    EntryType.PLAN_PURCHASE: "Покупка тарифа",
+    EntryType.PLAN_PURCHASE: PLAN_ACCESS,
     EntryType.ROLLOVER: "Перенос остатка",
     EntryType.EXPIRY: "Истёк срок бонуса",
     EntryType.CHARGEBACK: "Платёж отозван банком",
@@ -75,18 +85,17 @@ def close_month(*, organisation_id: UUID, month: date, now: datetime, actor: Act
     if month not in _due(organisation, now):
         return None
     known = _newest(organisation).get(month)
-    rendered = rendered_by_month(organisation.owner_id).get(month, 0)
+    rendered = rendered_by_month(organisation.owner_id).get(month, NOTHING)
     last_day = _following(month) - timedelta(days=1)
     document = ClosingDocument(
         id=uuid7(),
         month=month,
         corrects=known,
-        rendered_micro_rub=rendered,
+        rendered_micro_rub=rendered.exact_micro_rub,
         **issuing.snapshot(
             organisation,
             seller.party(),
-            service=f"Услуги сервиса Plyrum за {in_words.month(month)}",
-            amount_micro_rub=_whole_kopecks(rendered),
+            services=_services(rendered, in_words.month(month)),
             day=last_day if known is None else numbers.day_of(now),
             now=now,
         ),
@@ -98,15 +107,16 @@ def close_month(*, organisation_id: UUID, month: date, now: datetime, actor: Act
     return document
 
 
-def rendered_by_month(customer_id: UUID) -> dict[date, int]:
-    """Micro-RUB of services by the first day of the month they were rendered in."""
-    charges = LedgerEntry.objects.filter(customer_id=customer_id, type=EntryType.USAGE_DEBIT)
-    found: dict[date, int] = defaultdict(int, _by_month(charges))
-    taken_back = LedgerEntry.objects.filter(customer_id=customer_id, type=EntryType.REVERSAL)
-    reversed_ids = [UUID(source) for source in taken_back.values_list("source_id", flat=True)]
-    for month, amount in _by_month(charges.filter(pk__in=reversed_ids)).items():
-        found[month] -= amount
-    return dict(found)
+def rendered_by_month(customer_id: UUID) -> dict[date, Rendered]:
+    """By the first day of each month in which paid money paid for something that was not taken back."""
+    types = [EntryType.USAGE_DEBIT.value, EntryType.PLAN_PURCHASE.value]
+    with connection.cursor() as cursor:
+        cursor.execute(RENDERED_SQL, [customer_id, types])
+        found: dict[date, dict[str, int]] = defaultdict(dict)
+        for month, type_, amount in cursor.fetchall():
+            found[numbers.day_of(month)][type_] = amount
+    usage, plans = types
+    return {month: Rendered(sums.get(usage, 0), sums.get(plans, 0)) for month, sums in found.items()}
 
 
 def reconcile(
@@ -154,8 +164,8 @@ def _due(organisation: Organisation, now: datetime) -> list[date]:
     rendered = rendered_by_month(organisation.owner_id)
     return [
         month
-        for month in sorted(rendered)
-        if first <= month < current and _whole_kopecks(rendered[month]) != told.get(month, 0)
+        for month in sorted({*rendered, *told})
+        if first <= month < current and rendered.get(month, NOTHING).told_micro_rub != told.get(month, 0)
     ]
 
 
@@ -165,19 +175,18 @@ def _newest(organisation: Organisation) -> dict[date, ClosingDocument]:
     return {document.month: document for document in rows}
 
 
-def _by_month(entries: QuerySet[LedgerEntry]) -> dict[date, int]:
-    groups = entries.annotate(month=TruncMonth("created_at", tzinfo=LAW_ZONE)).values("month")
-    rows = groups.annotate(total=Sum("amount_micro_rub")).order_by("month")
-    return {row["month"].date(): int(row["total"]) for row in rows}
+def _services(rendered: Rendered, month: str) -> dict[str, int]:
+    """The lines of a document: what is more than nothing; a correction to nothing says so in one line."""
+    usage, plans = f"Услуги сервиса Plyrum за {month}", f"{PLAN_ACCESS} за {month}"
+    lines = {
+        usage: whole_kopecks(rendered.usage_micro_rub),
+        plans: whole_kopecks(rendered.plans_micro_rub),
+    }
+    return {name: amount for name, amount in lines.items() if amount} or {usage: 0}
 
 
 def _operation(type_: str, source_type: str) -> str:
     return BANK_TRANSFER if source_type == "bank_line" else OPERATIONS[type_]
-
-
-def _whole_kopecks(micro_rub: int) -> int:
-    """Rounded down: a document never says more than was charged."""
-    return micro_rub // MICRO_PER_KOPECK * MICRO_PER_KOPECK
 
 
 def _following(month: date) -> date:

@@ -102,8 +102,7 @@ def _issue(customer_id: UUID, wish: Wish, key: str, origin: Origin, now: datetim
         **snapshot(
             organisation,
             selling,
-            service=SERVICE,
-            amount_micro_rub=money.from_rub(wish.amount_rub),
+            services={SERVICE: money.from_rub(wish.amount_rub)},
             day=numbers.day_of(now),
             now=now,
         ),
@@ -156,24 +155,22 @@ def snapshot(
     organisation: Organisation,
     selling: Party,
     *,
-    service: str,
-    amount_micro_rub: int,
+    services: dict[str, int],
     day: date,
     now: datetime,
 ) -> dict[str, Any]:
     """The fields that every document has; its number is taken afterwards, last of all.
 
-    `day` is the date of the document and chooses the VAT rate: an advance is taxed by its day, services by
-    the last day of their month.
+    `services` are the lines by their name: micro-RUB in whole kopecks, VAT included. `day` is the date of
+    the document and chooses the VAT rate: an advance is taxed by its day, services by the last day of their
+    month.
     """
     taxed_at = datetime.combine(day, time(), vat.LAW_ZONE)
-    line = {
-        "name": service,
-        "unit": UNIT,
-        "quantity": 1,
-        "price_micro_rub": amount_micro_rub,
-        "amount_micro_rub": amount_micro_rub,
-    }
+    lines = [
+        {"name": name, "unit": UNIT, "quantity": 1, "price_micro_rub": amount, "amount_micro_rub": amount}
+        for name, amount in services.items()
+    ]
+    amount_micro_rub = sum(services.values())
     return {
         "organisation": organisation,
         "customer_id": organisation.owner_id,
@@ -181,7 +178,7 @@ def snapshot(
         "document_date": day,
         "seller": selling.as_dict(),
         "buyer": organisations.party_of(organisation).as_dict(),
-        "lines": [line],
+        "lines": lines,
         "amount_micro_rub": amount_micro_rub,
         "vat_rate_bp": vat.rate_at(taxed_at),
         "vat_micro_rub": _to_kopecks(vat.vat_included(amount_micro_rub, taxed_at)),

@@ -1,8 +1,9 @@
-"""Plain values of invoices: a line of a bank file, a reconciliation act."""
+"""Plain values of invoices: a line of a bank file, what a month rendered, a reconciliation act."""
 
 from dataclasses import dataclass
 from datetime import date
 
+from billing.shapes import MICRO_PER_KOPECK
 from payments.invoices.requisites import Party
 
 
@@ -29,6 +30,31 @@ class BankFile:
     transfers: tuple[Transfer, ...]
     outgoing: int
     foreign: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a firm's paid money paid for in a month, to the last micro-rouble."""
+
+    usage_micro_rub: int
+    plans_micro_rub: int
+
+    @property
+    def exact_micro_rub(self) -> int:
+        return self.usage_micro_rub + self.plans_micro_rub
+
+    @property
+    def told_micro_rub(self) -> int:
+        """What a document says: each line in whole kopecks."""
+        return whole_kopecks(self.usage_micro_rub) + whole_kopecks(self.plans_micro_rub)
+
+
+NOTHING = Rendered(0, 0)
+
+
+def whole_kopecks(micro_rub: int) -> int:
+    """Rounded down: a document never says more than was charged."""
+    return micro_rub // MICRO_PER_KOPECK * MICRO_PER_KOPECK
 
 
 @dataclass(frozen=True, slots=True)

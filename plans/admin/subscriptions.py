@@ -65,6 +65,7 @@ class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
         "anchor",
         "period_start",
         "period_end",
+        "waits_until",
         "past_due_at",
         "due_at",
         "created_at",

@@ -25,6 +25,8 @@ from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
 from billing.models import LotKind
 from billing.policies import NO_LIMIT, Policy
 from billing.shapes import MOST_MICRO_RUB
+from plans import offers
+from plans.models import Subscription
 from plyrum import clock as real_clock
 from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
@@ -32,6 +34,7 @@ from tests import factories
 from tests.billing import books
 from tests.billing.books import RUB
 from tests.billing.fixtures import LedgerClock
+from tests.plans import world
 from tests.threads import at_once
 
 NOON = datetime(2032, 5, 1, 9, tzinfo=UTC)  # noon in Moscow
@@ -166,7 +169,7 @@ def test_limit_of_a_tier_is_each_customers_own(customer: User, operator: Actor) 
     ]
     try:
         free = applied(customer)
-        books.credit(customer.id, 100 * RUB, kind=LotKind.MONTHLY)
+        on_plan(customer)
         planned = policy_of(customer)
         assert [hold(customer, 3 * RUB), hold(customer, 1)] == ["held", "day"]
     finally:  # they apply to everybody: other tests must not meet them
@@ -180,14 +183,28 @@ def test_limit_of_a_tier_is_each_customers_own(customer: User, operator: Actor) 
     assert hold(customer, 2 * RUB) == "held"  # the same counter, now by the customer's own limit
 
 
-def test_tier_follows_the_money(customer: User) -> None:
+def test_tier_follows_the_money_and_the_plan(customer: User) -> None:
+    now = real_clock.now()
     assert policy_of(customer).tier == "free"
     books.credit(customer.id, RUB)
     assert policy_of(customer).tier == "paid"
-    books.credit(customer.id, RUB, kind=LotKind.MONTHLY)
+    subscription = on_plan(customer)  # which gives no money: the plan counts, not its grant
     policy = policy_of(customer)
-    assert policy.tier == "plan"
-    assert [rate.count for rate in policy.rates] == [600, 12_000]
+    assert (policy.tier, [rate.count for rate in policy.rates]) == ("plan", [600, 12_000])
+    assert policy_of(customer, now=now - timedelta(days=1)).tier == "paid"
+    after = subscription.period_end
+    assert policy_of(customer, now=after).tier == "plan"  # until beat has ended it, within a minute
+    world.advance(subscription, after)
+    assert policy_of(customer, now=after).tier == "paid"
+
+
+def on_plan(customer: User) -> Subscription:
+    """The customer buys a plan without a grant that nobody else is offered."""
+    version = world.plan(100, 0)
+    books.credit(customer.id, 200 * RUB)
+    bought = world.activate(customer, version, real_clock.now())
+    offers.withdraw(code=version.plan_id, reason=WHY, actor=world.OPERATOR)
+    return bought
 
 
 def test_stop_of_spending_is_an_operators_and_nothing_clears_it(customer: User, operator: Actor) -> None:

@@ -15,8 +15,8 @@ from auditlog.actors import Actor
 from billing import ledger
 from plans import campaigns, lifecycle, offers, quota, subscriptions
 from plans.errors import AlreadySubscribed, PeriodPaidAhead, PromoCodeOver, PromoCodeUsed, QuotaSpent
-from plans.models import Campaign, PlanVersion, QuotaUse, Redemption, SubscriptionPeriod
-from plans.shapes import CampaignTerms
+from plans.models import Campaign, PlanVersion, QuotaUse, SubscriptionPeriod
+from plans.shapes import CampaignTerms, Redeemed
 from plans.subscriptions import Asked
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -181,14 +181,14 @@ def test_code_redeemed_by_many_at_once_keeps_its_limit_and_is_one_for_each() -> 
     campaign = _campaign(limit=3)
     people = [world.customer(0).id for _ in range(6)]
 
-    def redeem(customer_id: UUID) -> Callable[[], Redemption]:
+    def redeem(customer_id: UUID) -> Callable[[], Redeemed]:
         actor = world.somebody(customer_id)
         return lambda: campaigns.redeem(customer_id=customer_id, code=campaign.code, now=NOW, actor=actor)
 
     found = at_once([redeem(people[number % 6]) for number in range(18)])
 
     assert not faults(found, PromoCodeOver, PromoCodeUsed)
-    given = [one.customer_id for one in found if isinstance(one, Redemption)]
+    given = [one.redemption.customer_id for one in found if isinstance(one, Redeemed)]
     assert len(given) == len(set(given)) == 3
     campaign.refresh_from_db()
     assert campaign.uses == 3

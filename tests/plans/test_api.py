@@ -214,12 +214,20 @@ def test_promo_code_is_redeemed_over_http(caller: Caller, user: User) -> None:
         name="Осень", code=code, terms=terms, reason="Осенняя рассылка", actor=world.OPERATOR
     )
 
-    given = caller.post("promo/redeem", {"code": f" {code[:6].lower()}-{code[6:]} "})
+    given = caller.post(
+        "promo/redeem", {"code": f" {code[:6].lower()}-{code[6:]} "}, **{"Idempotency-Key": "gift"}
+    )
+    repeated = caller.post("promo/redeem", {"code": code, "idempotency_key": "gift"})
+    other = caller.post("promo/redeem", {"code": "OTHER", "idempotency_key": "gift"})
     again = caller.post("promo/redeem", {"code": code})
 
+    assert "Idempotent-Replayed" not in given.headers
+    assert (repeated.status_code, repeated.json()) == (201, given.json())
+    assert repeated.headers["Idempotent-Replayed"] == "true"
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
     assert (given.status_code, given.json()["amount_micro_rub"]) == (201, 70 * RUB)
     assert given.json()["expires_at"] > clock.rfc3339(now + timedelta(days=29))
     assert (again.status_code, again.json()["code"]) == (409, "promo_code_used")
     assert world.left(user.id) == {"purchased": 1000, "bonus": 70}
     wrong = [caller.post("promo/redeem", {"code": f"WRONG{n}"}).status_code for n in range(12)]
-    assert wrong == [404] * 9 + [429] * 3  # "again" was a wrong try too
+    assert wrong == [404] * 10 + [429] * 2  # "again" was no guess: the code exists

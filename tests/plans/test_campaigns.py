@@ -18,6 +18,7 @@ from plans.errors import (
     PromoCodeOver,
     PromoCodeUnknown,
     PromoCodeUsed,
+    PromoGuessing,
 )
 from plans.models import Campaign, Redemption
 from plans.shapes import CampaignTerms
@@ -53,7 +54,8 @@ def fresh() -> str:
 
 
 def redeem(user_id: UUID, code: str, now: datetime = NOW) -> Redemption:
-    return campaigns.redeem(customer_id=user_id, code=code, now=now, actor=world.somebody(user_id))
+    actor = world.somebody(user_id)
+    return campaigns.redeem(customer_id=user_id, code=code, now=now, actor=actor).redemption
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,23 @@ def test_code_is_redeemed_once_by_each_until_its_limit_and_its_end() -> None:
     event = AuditEvent.objects.get(action="plans.campaign.given", target_user_id=first.id)
     assert code not in str(event.data)
     books.assert_right(first.id, second.id, third.id)
+
+
+def test_codes_that_exist_are_no_guesses() -> None:
+    user, used, over = world.customer(0), fresh(), fresh()
+    campaign(used)
+    campaign(over)
+    redeem(user.id, used)
+    for _ in range(campaigns.GUESSES_PER_CUSTOMER.count):
+        with pytest.raises(PromoCodeUsed):
+            redeem(user.id, used)
+        with pytest.raises(PromoCodeOver):
+            redeem(user.id, over, NOW + 10 * DAY)
+    for _ in range(campaigns.GUESSES_PER_CUSTOMER.count):
+        with pytest.raises(PromoCodeUnknown):
+            redeem(user.id, fresh())
+    with pytest.raises(PromoGuessing):
+        redeem(user.id, fresh())
 
 
 def test_sign_up_gift_comes_with_the_confirmed_address_and_once(client: Client) -> None:

@@ -57,7 +57,7 @@ def offered() -> list[PlanVersion]:
 def test_promises_hold_whatever_happens(clock: LedgerClock, offered: list[PlanVersion], seed: int) -> None:
     try:
         Life(random.Random(seed), clock, offered).run()  # noqa: S311 - repeatable, not secret
-    except AssertionError:
+    except Exception:
         print(  # noqa: T201 - one command repeats the failure
             f"repeat: PLANS_SEEDS={seed}-{seed} python -m pytest tests/plans/test_simulation.py"
         )

@@ -5,12 +5,14 @@ from datetime import date, timedelta
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
-from accounts.models import Notice
+from accounts.models import Notice, User
 from billing import queries as money_queries
-from payments.invoices import closing
+from billing.models import LotKind
+from payments.invoices import closing, in_words
 from payments.invoices.models import ClosingDocument, Organisation
 from payments.invoices.numbers import day_of
 from payments.invoices.schemas import closing_document_out
+from plans import offers
 from plyrum import clock
 from plyrum.errors import InvalidRequest
 from tests.billing import books
@@ -26,6 +28,7 @@ from tests.payments.invoices.firm import (
     today,
 )
 from tests.payments.shop import RUB
+from tests.plans import world
 
 
 @pytest.fixture
@@ -87,6 +90,45 @@ def test_a_charge_taken_back_within_its_month_was_never_rendered(organisation: O
     assert close(organisation, in_months(1)) is None
     assert close(organisation, in_months(1), date(2020, 1, 1)) is None
     assert not ClosingDocument.objects.filter(organisation=organisation).exists()
+
+
+def test_plans_are_a_line_and_what_they_gave_is_paid_with_them(organisation: Organisation) -> None:
+    owner, version = User.objects.get(pk=organisation.owner_id), world.plan(300, 200, cap=0)
+    world.activate(owner, version, clock.now())
+    offers.withdraw(code=version.plan_id, reason="Проверка закончилась", actor=world.OPERATOR)
+    books.credit(owner.id, 40 * RUB, kind=LotKind.BONUS)
+    books.spend(owner.id, 150 * RUB)  # all of it granted
+    mixed = books.spend(owner.id, 80 * RUB + 1)  # 50 granted, 30 and a micro-rouble paid in
+
+    first = close(organisation, in_months(1))
+    books.reverse(owner.id, mixed)
+    second = close(organisation, in_months(2))
+
+    assert first is not None
+    assert second is not None
+    month = in_words.month(first.month)
+    assert [(line["name"], line["amount_micro_rub"]) for line in first.lines] == [
+        (f"Услуги сервиса Plyrum за {month}", 30 * RUB),
+        (f"Доступ по тарифу за {month}", 300 * RUB),
+    ]
+    assert (first.rendered_micro_rub, first.amount_micro_rub) == (330 * RUB + 1, 330 * RUB)
+    assert first.vat_micro_rub == 59_510_000  # 330 x 22 / 122
+    assert [(line["name"], line["amount_micro_rub"]) for line in second.lines] == [
+        (f"Доступ по тарифу за {month}", 300 * RUB)
+    ]
+    assert (second.corrects_id, close(organisation, in_months(2))) == (first.id, None)
+    now = clock.now()
+    act = closing.reconcile(organisation=organisation, first_day=today(), last_day=today(), now=now)
+    assert act.closing_micro_rub == money_queries.balance(owner.id, now=now).total_micro_rub
+    assert {row.name: row.amount_micro_rub for row in act.rows}["Доступ по тарифу"] == -300 * RUB
+
+
+def test_gifts_alone_are_no_services_to_a_firm() -> None:
+    customer = firm()
+    books.credit(customer.owner_id, 40 * RUB, kind=LotKind.BONUS)
+    books.spend(customer.owner_id, 30 * RUB)
+
+    assert close(customer, in_months(1)) is None
 
 
 @pytest.mark.parametrize("act", ["UPDATE {} SET amount_micro_rub = 1", "DELETE FROM {}"])

@@ -122,8 +122,7 @@ def test_an_invoice_without_vat_says_so() -> None:
         facts = issuing.snapshot(
             organisation,
             BUYER,
-            service="Услуги",
-            amount_micro_rub=RUB,
+            services={"Услуги": RUB},
             day=date(2031, 1, 1),
             now=clock.now(),
         )
