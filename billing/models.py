@@ -127,6 +127,11 @@ class LedgerEntry(models.Model):
                 name="billing_entry_debts",
                 condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
             ),
+            models.Index(  # what a refund or a dispute asks of a wallet, which may have very many charges
+                fields=["customer_id"],
+                name="billing_entry_given_back",
+                condition=Q(type__in=("refund", "chargeback", "bonus")),
+            ),
             BrinIndex(fields=["created_at"], name="billing_entry_by_time", autosummarize=True),
         ]
 
@@ -258,6 +263,7 @@ class OperatorRequest(models.Model):
         BONUS = "bonus", _("бонус")
         REVERSAL = "reversal", _("отмена списания")
         RELEASE = "release", _("снятие резерва")
+        CHARGEBACK = "chargeback", _("опротестование платежа")
 
     class State(models.TextChoices):
         # waiting -> done | refused | expired; up to the approval limit it is done in the act that makes it
