@@ -543,7 +543,9 @@ def _given_back(customer_id: UUID, payment_id: UUID) -> int:
     """What went back of a payment to who paid it, by refunds and disputes, in micro-RUB."""
     returned = Q(type=EntryType.REFUND, lot_ids__contains=[_lot_of(payment_id) or NO_LOT])
     disputed = Q(type=EntryType.CHARGEBACK, source_type="payment", source_id=str(payment_id))
-    own = LedgerEntry.objects.filter(returned | disputed, customer_id=customer_id, type__in=(EntryType.REFUND, EntryType.CHARGEBACK))
+    own = LedgerEntry.objects.filter(
+        returned | disputed, customer_id=customer_id, type__in=(EntryType.REFUND, EntryType.CHARGEBACK)
+    )
     owed = LedgerEntry.objects.filter(
         source_id=str(customer_id), debit_account=Account.RECEIVABLE, key__endswith=f":debt:{payment_id}"
     )

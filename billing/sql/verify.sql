@@ -167,21 +167,25 @@ SELECT r.id, 'reverses ' || r.source_id || ' of ' || coalesce(e.amount_micro_rub
 
 -- check V20: the guards of the append-only tables are in place and hold for everybody
 SELECT t.name, g.name || coalesce(' is in state ' || tg.tgenabled::text, ' is missing or another one')
-  FROM unnest(%(append_only)s::text[]) AS t (name)
- CROSS JOIN (VALUES ('frozen', 27), ('not_truncated', 34)) AS g (name, moments)  -- row: update, delete; truncate
+  FROM (SELECT name, name LIKE 'billing\_%%' AS is_ours FROM unnest(%(append_only)s::text[]) AS a (name)) t
+ CROSS JOIN LATERAL (  -- billing's: row (update, delete) and truncate; others': auditlog/append_only.py, all in one
+       VALUES ('frozen', 27, 'ledger_refuse_change()', true),
+              ('not_truncated', 34, 'ledger_refuse_change()', true),
+              (t.name || '_is_append_only', 58, 'auditlog_refuse_change()', false)) AS g (name, moments, function, is_ours)
   LEFT JOIN pg_trigger tg
     ON tg.tgrelid = t.name::regclass AND tg.tgname = g.name AND tg.tgtype = g.moments AND tg.tgqual IS NULL
    AND tg.tgattr::text = ''
    AND tg.tgfoid = (SELECT oid FROM pg_proc
-                     WHERE oid = to_regprocedure('ledger_refuse_change()')
-                       AND position('RAISE EXCEPTION' IN prosrc) > 0)
- WHERE tg.tgenabled IS DISTINCT FROM 'A'
+                     WHERE oid = to_regprocedure(g.function) AND position('RAISE EXCEPTION' IN prosrc) > 0)
+ WHERE g.is_ours = t.is_ours AND tg.tgenabled IS DISTINCT FROM 'A'
 
--- check V21: the constraints of the money tables exist, are validated, and bind every amount
+-- check V21: the constraints of the apps with guarded tables exist, are validated, and bind every amount
 SELECT n.name, CASE WHEN c.oid IS NULL THEN 'missing' ELSE 'not validated or not enforced' END
   FROM unnest(%(constraints)s::text[]) AS n (name)
   LEFT JOIN pg_constraint c ON c.conname = n.name AND c.connamespace = 'public'::regnamespace
- WHERE c.oid IS NULL OR NOT c.convalidated
+ WHERE c.oid IS NULL AND NOT EXISTS (  -- a rule for some rows only is a unique index
+       SELECT FROM pg_index i WHERE i.indexrelid = to_regclass(n.name) AND i.indisunique AND i.indisvalid)
+    OR NOT c.convalidated
     OR NOT coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)  -- the column came with PostgreSQL 18
  UNION ALL
 SELECT a.place, 'is not of the type ' || a.domain || ' with its check'

@@ -192,6 +192,21 @@ DAMAGE = {
 GUARD_DAMAGE = {
     "trigger off": ("ALTER TABLE billing_ledgerentry DISABLE TRIGGER frozen", "V20"),
     "trigger sleeps in replica mode": ("ALTER TABLE billing_usageevent ENABLE TRIGGER frozen", "V20"),
+    "trigger of another app off": (
+        "ALTER TABLE plans_purchase DISABLE TRIGGER plans_purchase_is_append_only",
+        "V20",
+    ),
+    "trigger of another app sleeps in replica mode": (
+        "ALTER TABLE legal_acceptance ENABLE TRIGGER legal_acceptance_is_append_only",
+        "V20",
+    ),
+    "rule of another app dropped": (
+        "ALTER TABLE payments_payment DROP CONSTRAINT payments_payment_amount_is_positive",
+        "V21",
+    ),
+    "rule for some rows of another app dropped": ("DROP INDEX payments_payment_one_per_client_key", "V21"),
+    "role may rewrite a document": (f"GRANT UPDATE ON payments_closingdocument TO {ROLE}", "V22"),
+    "role may empty the journal": (f"GRANT TRUNCATE ON auditlog_auditevent TO {ROLE}", "V22"),
     "trigger dropped": ("DROP TRIGGER not_truncated ON billing_priceversion", "V20"),
     "trigger for some rows only": (
         "DROP TRIGGER frozen ON billing_fxrate;"
