@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from accounts.errors import UserNotFound
 from accounts.models import User
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import ledger, money, queries
 from billing.errors import (
@@ -41,7 +41,6 @@ from plyrum.ids import uuid7
 
 REQUEST_LIFETIME = timedelta(days=7)  # a yes must rest on what is still so
 ALONE_FOR = timedelta(days=1)
-REASON_CHARS = 300
 TICKET_CHARS = 100
 EXPIRED_AT_ONCE = 100  # requests in one transaction of the sweep
 
@@ -161,7 +160,7 @@ def refuse(*, request_id: UUID, reason: str, now: datetime, actor: Actor) -> Ope
     """Say no to what another operator asked for, with a reason. Raises as `approve`."""
     request = _locked(request_id)
     _require_decidable(request, now, actor)
-    request.refusal_reason = _required_reason(reason)
+    request.refusal_reason = reasons.required(reason)
     request.checker_id = UUID(actor.id)
     _close(request, State.REFUSED, now)
     _journal(request, "billing.request.refused", actor, refusal_reason=request.refusal_reason)
@@ -206,7 +205,7 @@ def _ask(kind: Kind, customer_id: UUID, parameters: dict[str, Any], asking: Aski
         kind=kind,
         customer_id=customer_id,
         parameters=parameters,
-        reason=_required_reason(asking.reason),
+        reason=reasons.required(asking.reason),
         ticket=asking.ticket.strip()[:TICKET_CHARS],
     )
     wanted.sha256 = _fingerprint(wanted)
@@ -331,12 +330,6 @@ def _require_decidable(request: OperatorRequest, now: datetime, actor: Actor) ->
 def _refuse_own(customer_id: UUID, actor: Actor) -> None:
     if str(customer_id) == actor.id:
         raise OwnWallet
-
-
-def _required_reason(reason: str) -> str:
-    if not reason.strip():
-        raise _wrong("reason", "Say why.")
-    return reason.strip()[:REASON_CHARS]
 
 
 def _require_amount(amount_micro_rub: int) -> None:

@@ -21,6 +21,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from auditlog import reasons
 from auditlog.admin import OperatorActs
 from auditlog.requests import operator_of
 from billing import acts, money, queries, words
@@ -43,7 +44,8 @@ def _new_key() -> str:
 def _reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
-        max_length=acts.REASON_CHARS,
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )

@@ -559,7 +559,7 @@ def _take_bonus_back(
 
     `cause` is the refund or the dispute. Source: docs/decisions/0014-paid-money-before-bonuses.md.
     """
-    lot = CreditLot.objects.filter(pk=_lot_of(payment_id)).first()
+    lot = CreditLot.objects.filter(pk=_lot_of(payment_id) or NO_LOT).first()
     if lot is None:
         return
     bonuses = LedgerEntry.objects.filter(customer_id=customer_id, type=EntryType.BONUS)

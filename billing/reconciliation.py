@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from django.db import connection, transaction
 
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import verification
 from billing.errors import FindingClosed
@@ -137,8 +137,9 @@ def _cut(text: str) -> str:
 def _decide(
     finding_id: UUID, state: ReconciliationFinding.State, reason: str, now: datetime, actor: Actor
 ) -> ReconciliationFinding:
+    said = reasons.required(reason)
     finding = _standing(finding_id)
-    finding.state, finding.reason, finding.decided_at = state, reason, now
+    finding.state, finding.reason, finding.decided_at = state, said, now
     finding.decided_by_id = UUID(actor.id)
     finding.save(update_fields=["state", "reason", "decided_at", "decided_by_id"])
     _record(finding, state.value, actor)

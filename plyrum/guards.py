@@ -1,7 +1,7 @@
 """Tables that the application role may not write freely, as each app's `models` names them.
 
-PROTECTED_TABLES: rows are added and never changed. FUNCTION_ONLY_TABLES: only functions of the database write.
-Read by `migrate`, which takes the rights away, and by the proof of the books, which looks whether they are gone.
+PROTECTED_TABLES: rows are added and never changed. FUNCTION_ONLY_TABLES: only the database's functions write.
+Read by `migrate`, which takes the rights away, and by the proof of the books, which looks after them.
 """
 
 from collections.abc import Iterator

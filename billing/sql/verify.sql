@@ -6,7 +6,9 @@
 -- constraints and functions (those that must exist), role (the application's). Numbers are those of the ledger
 -- guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
 -- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
--- and V07 say them; V16 belongs to payments (setting LEDGER_CHECKS).
+-- and V07 say them; V16 and V35 belong to payments (setting LEDGER_CHECKS), as does the inbox of V31, whose outbox
+-- is here: accounts, below us, have no checks. V24, V25 and V30 wait for rows of refunds, receipts and the like, which
+-- do not exist yet; V32 is what V44 says of the newest root.
 
 WITH wallet AS NOT MATERIALIZED (
     SELECT customer_id, balance_micro_rub::bigint, seq, head_hash FROM billing_wallet
@@ -294,10 +296,36 @@ SELECT coalesce(c.id, t.id),
  WHERE (c.spent_micro_rub::bigint, c.reserved_micro_rub::bigint)
        IS DISTINCT FROM (coalesce(t.captured, 0), coalesce(t.held, 0))
 
+-- check V31: no letter waits long after its time, and none was given up lately
+SELECT id, letter || CASE WHEN outcome = 'parked' THEN ' parked at ' || finished_at ELSE ' due since ' || next_attempt_at END
+  FROM accounts_notice
+ WHERE %(wallets)s::uuid[] IS NULL
+   AND (next_attempt_at < ledger_clock() - interval '10 minutes'
+        OR outcome = 'parked' AND finished_at > ledger_clock() - interval '30 days')
+
 -- check V33: time runs with the numbers
 SELECT customer_id || '/' || seq, created_at || ' after ' || time_before
   FROM chain
  WHERE created_at < time_before - interval '1 second'
+
+-- check V36: nobody owes something for long while free money lies in their wallet
+SELECT d.customer_id, 'owes ' || d.owed || ' beside ' || f.free || ' free'
+  FROM (SELECT source_id::uuid AS customer_id, max(created_at) AS moved_at,
+               sum(CASE WHEN debit_account = 'receivable' THEN amount_micro_rub ELSE -amount_micro_rub END) AS owed
+          FROM billing_ledgerentry
+         WHERE (debit_account = 'receivable' OR credit_account = 'receivable')
+           AND (%(wallets)s::uuid[] IS NULL OR source_id = ANY (%(wallets)s::uuid[]::text[]))
+         GROUP BY source_id) d
+ CROSS JOIN LATERAL (
+       SELECT sum(remaining_micro_rub - reserved_micro_rub) AS free, max(created_at) AS moved_at
+         FROM lot
+        WHERE lot.customer_id = d.customer_id AND NOT is_spent AND usable_until > ledger_clock()) f
+ WHERE d.owed > 0 AND f.free > 0
+   AND greatest(d.moved_at, f.moved_at) < ledger_clock() - interval '10 minutes'
+   AND NOT EXISTS (SELECT FROM entry e WHERE e.customer_id = d.customer_id
+                                         AND e.created_at >= ledger_clock() - interval '10 minutes')
+   AND NOT EXISTS (SELECT FROM hold h WHERE h.customer_id = d.customer_id  -- what a run gave back just now
+                                        AND h.resolved_at >= ledger_clock() - interval '10 minutes')
 
 -- check V37: the functions that write money run as the tables' owner with a fixed search path
 SELECT f.name, coalesce('owner ' || p.proowner::regrole || ', definer ' || p.prosecdef, 'missing')

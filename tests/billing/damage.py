@@ -16,7 +16,7 @@ NEW_ENTRY = """
 INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
             balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at,
             created_at, hash)
-VALUES (%(stranger)s, %(stranger)s, 1, 'topup', 'promo', 'wallet', 5, 5, %(stranger)s, 'x', 'x', '{}', '{}',
+VALUES (%(stranger)s, %(stranger)s, 1, 'bonus', 'promo', 'wallet', 5, 5, %(stranger)s, 'x', 'x', '{}', '{}',
         now(), now(),
         ledger_hash('', %(stranger)s, 1, %(stranger)s, 'promo', 'wallet', 5, 5, %(stranger)s::text));
 """
@@ -152,6 +152,19 @@ DAMAGE = {
         " VALUES (%(stranger)s, 'debt', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s,"
         " '{}', '{}', now(), now())",
         {"V45"},
+    ),
+    "debt beside free money that nobody collected": (
+        "INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key,"
+        " source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)"
+        " VALUES (%(stranger)s, 'debt', 'receivable', 'provider_clearing', 5, %(stranger)s, 'debt',"
+        " %(customer)s, '{}', '{}', now(), now() - interval '11 minutes');"
+        "UPDATE billing_ledgerentry SET created_at = created_at - interval '11 minutes'"
+        " WHERE customer_id = %(customer)s;"
+        "UPDATE billing_creditlot SET created_at = created_at - interval '11 minutes'"
+        " WHERE customer_id = %(customer)s;"
+        "UPDATE billing_hold SET resolved_at = resolved_at - interval '11 minutes'"
+        " WHERE customer_id = %(customer)s",
+        {"V36"},
     ),
     "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),
     "better lot passed over": (

@@ -42,7 +42,7 @@ MAKER, CHECKER = Actor.operator(uuid7()), Actor.operator(uuid7())
 ABOVE = 100_001 * RUB
 
 
-def asking(*, reason: str = "Жалоба", key: str = "", actor: Actor = MAKER) -> Asking:
+def asking(*, reason: str = "Жалоба клиента", key: str = "", actor: Actor = MAKER) -> Asking:
     return Asking(reason=reason, ticket="T-1", key=key or str(uuid7()), now=clock.now(), actor=actor)
 
 
@@ -87,7 +87,7 @@ def test_credit_gives_money_that_never_expires_and_is_journalled(customer: UUID)
     event = AuditEvent.objects.get(subject=f"request:{asked.request.id}")
     assert (event.action, event.actor_id) == ("billing.adjustment.done", MAKER.id)
     assert event.target_user_id == customer
-    assert (event.data["reason"], event.data["ticket"]) == ("Жалоба", "T-1")
+    assert (event.data["reason"], event.data["ticket"]) == ("Жалоба клиента", "T-1")
     assert event.data["amount_micro_rub"] == 5 * RUB
     books.assert_right(customer)
 
@@ -156,12 +156,16 @@ def test_taking_has_the_same_limit(customer: UUID, settings: Settings) -> None:
     acts.adjust(customer_id=customer, amount_micro_rub=-10 * RUB, asking=asking())
 
 
-@pytest.mark.parametrize("reason", ["", " \n\t "])
-def test_reason_is_required(customer: UUID, reason: str) -> None:
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize("reason", ["", " \n\t ", " девять зн ", "я" * 301])
+def test_reason_says_something_and_is_never_cut(customer: UUID, reason: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
         give(customer, reason=reason)
 
+    assert refused.value.extra["errors"] == [
+        {"loc": ["body", "reason"], "msg": "Say why, in 10 to 300 characters.", "type": "value_error"}
+    ]
     assert books.entries(customer) == []
+    assert give(customer, reason=f" {'я' * 300} ").request.reason == "я" * 300
 
 
 def test_nobody_acts_on_their_own_wallet() -> None:
@@ -198,7 +202,7 @@ def test_same_key_for_something_else_is_a_mismatch(customer: UUID) -> None:
 
     others: list[Callable[[], object]] = [
         lambda: give(customer, 6 * RUB, key=key),
-        lambda: give(customer, key=key, reason="Другая"),
+        lambda: give(customer, key=key, reason="Другая причина"),
         lambda: give(factories.stranger().id, key=key),
         lambda: acts.give_bonus(
             customer_id=customer, amount_micro_rub=5 * RUB, expires_at=None, asking=asking(key=key)
@@ -332,7 +336,7 @@ def test_who_asked_does_not_decide(customer: UUID) -> None:
     with pytest.raises(SecondPersonRequired):
         approve(request, MAKER)
     with pytest.raises(SecondPersonRequired):
-        acts.refuse(request_id=request.id, reason="Нет", now=clock.now(), actor=MAKER)
+        acts.refuse(request_id=request.id, reason="Не подтвердилось", now=clock.now(), actor=MAKER)
 
     assert books.entries(customer) == []
 
@@ -374,9 +378,9 @@ def test_only_what_was_shown_can_be_approved(customer: UUID) -> None:
 def test_refused_request_is_over(customer: UUID) -> None:
     request = waiting(customer)
 
-    refused = acts.refuse(request_id=request.id, reason=" Нет чека ", now=clock.now(), actor=CHECKER)
+    refused = acts.refuse(request_id=request.id, reason=" Чека так и нет ", now=clock.now(), actor=CHECKER)
 
-    assert (refused.state, refused.refusal_reason) == ("refused", "Нет чека")
+    assert (refused.state, refused.refusal_reason) == ("refused", "Чека так и нет")
     assert journal(request)[-1] == ("billing.request.refused", CHECKER.id)
     with pytest.raises(OperatorRequestClosed) as closed:
         approve(request)
@@ -423,7 +427,7 @@ def test_missing_request_is_not_found() -> None:
     with pytest.raises(OperatorRequestNotFound):
         acts.approve(request_id=missing, sha256="", now=now, actor=CHECKER)
     with pytest.raises(OperatorRequestNotFound):
-        acts.refuse(request_id=missing, reason="x", now=now, actor=CHECKER)
+        acts.refuse(request_id=missing, reason="Не подтвердилось", now=now, actor=CHECKER)
 
 
 def test_request_is_over_after_a_week(customer: UUID) -> None:

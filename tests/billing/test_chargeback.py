@@ -10,7 +10,6 @@ from billing import ledger, queries, tasks
 from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import LedgerEntry, LotKind
 from billing.shapes import ChargedBack, Credited, Debited
-from payments.models import Payment
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing.fixtures import LedgerClock
@@ -20,20 +19,7 @@ NOON = datetime(2033, 6, 1, 12, 0, tzinfo=UTC)
 
 def topped_up(customer: UUID, amount: int) -> UUID:
     """A paid payment, credited."""
-    payment = Payment.objects.create(
-        customer_id=customer,
-        provider="mock",
-        provider_payment_id=str(uuid7()),
-        status="succeeded",
-        amount_micro_rub=amount,
-        receipt_email="a@example.test",
-        acceptance_id=uuid7(),
-        created_at=NOON,
-        updated_at=NOON,
-        succeeded_at=NOON,
-    )
-    top_up(customer, amount, payment.pk)
-    return payment.pk
+    return books.topped_up(customer, amount, at=NOON)
 
 
 def top_up(customer: UUID, amount: int, payment_id: UUID) -> Credited:
