@@ -23,6 +23,7 @@ from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import ledger, money, queries
 from billing.errors import (
+    AlreadyDisputed,
     AlreadyReversed,
     ChargeNotFound,
     HoldClosed,
@@ -34,6 +35,7 @@ from billing.errors import (
     OperatorRequestNotFound,
     OwnWallet,
     SecondPersonRequired,
+    TopUpNotFound,
 )
 from billing.models import Hold, OperatorRequest
 from plyrum.errors import InvalidRequest
@@ -42,6 +44,7 @@ from plyrum.ids import uuid7
 REQUEST_LIFETIME = timedelta(days=7)  # a yes must rest on what is still so
 ALONE_FOR = timedelta(days=1)
 TICKET_CHARS = 100
+DISPUTE_CHARS = 100
 EXPIRED_AT_ONCE = 100  # requests in one transaction of the sweep
 
 Kind: TypeAlias = OperatorRequest.Kind
@@ -134,6 +137,32 @@ def release_hold(*, hold_id: UUID, asking: Asking) -> Asked:
         raise HoldNotFound
     parameters = {"hold_id": str(hold_id), "held_micro_rub": hold.amount_micro_rub}
     return _ask(Kind.RELEASE, hold.customer_id, parameters, asking)
+
+
+@transaction.atomic(durable=True)
+def charge_back(
+    *, customer_id: UUID, payment_id: UUID, dispute_id: str, amount_micro_rub: int, asking: Asking
+) -> Asked:
+    """Book that the bank took a payment of the customer back, or a part of it.
+
+    Raises TopUpNotFound (no paid payment of this customer), AlreadyDisputed, LedgerConflict (the dispute is
+    known with other content), InvalidRequest, OwnWallet, IdempotencyMismatch.
+    """
+    _require_amount(amount_micro_rub)
+    dispute = dispute_id.strip()
+    if not 0 < len(dispute) <= DISPUTE_CHARS or not dispute.isprintable():
+        raise _wrong("dispute_id", f"The dispute's number has 1 to {DISPUTE_CHARS} printable characters.")
+    topup = queries.topup_of(payment_id)
+    if topup is None or topup.customer_id != customer_id:
+        raise TopUpNotFound
+    if not 0 < amount_micro_rub <= topup.amount_micro_rub:
+        raise _wrong("amount_micro_rub", "A dispute is about at most what was paid.")
+    parameters = {
+        "payment_id": str(payment_id),
+        "dispute_id": dispute,
+        "amount_micro_rub": -amount_micro_rub,
+    }
+    return _ask(Kind.CHARGEBACK, customer_id, parameters, asking)
 
 
 @transaction.atomic(durable=True)
@@ -283,12 +312,26 @@ def _step_release(request: OperatorRequest, _: datetime) -> None:
         raise HoldClosed
 
 
-# What each kind asks of the ledger; answers the entry, None for a release, which writes none.
+def _step_chargeback(request: OperatorRequest, now: datetime) -> None:
+    done = ledger.charge_back(
+        customer_id=request.customer_id,
+        payment_id=UUID(request.parameters["payment_id"]),
+        dispute_id=request.parameters["dispute_id"],
+        amount_micro_rub=-request.amount_micro_rub,
+        effective_at=now,
+    )
+    if not done.is_new:
+        raise AlreadyDisputed
+
+
+# What each kind asks of the ledger; answers the entry, None for a release, which writes none,
+# and for a chargeback, which writes several.
 STEPS: dict[Kind, Callable[[OperatorRequest, datetime], UUID | None]] = {
     Kind.ADJUSTMENT: _step_adjustment,
     Kind.BONUS: _step_bonus,
     Kind.REVERSAL: _step_reversal,
     Kind.RELEASE: _step_release,
+    Kind.CHARGEBACK: _step_chargeback,
 }
 
 

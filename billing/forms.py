@@ -150,6 +150,31 @@ class BonusForm(AmountForm):
         return make_aware(datetime.combine(day + timedelta(days=1), time())) if day is not None else None
 
 
+class DisputeForm(AmountForm):
+    payment_id = forms.UUIDField(
+        label=gettext_lazy("Пополнение"),
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("Номер зачисленного платежа этого клиента."),
+    )
+    dispute_id = forms.CharField(
+        label=gettext_lazy("Номер спора"),
+        max_length=acts.DISPUTE_CHARS,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("Как его называет банк: один спор проводится один раз."),
+    )
+    field_order = ["payment_id", "dispute_id", "amount"]
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean()
+        topup = queries.topup_of(given["payment_id"]) if "payment_id" in given else None
+        if "payment_id" in given and (topup is None or topup.customer_id != self.row_id):
+            self.add_error("payment_id", _("У этого клиента нет такого зачисленного платежа."))
+        elif topup is not None and given.get("amount", 0) > topup.amount_micro_rub:
+            most = money_exact(topup.amount_micro_rub)
+            self.add_error("amount", _("Платёж был на %(most)s.") % {"most": most})
+        return given
+
+
 class ReversalForm(ActForm):
     def facts(self) -> Facts:
         charge = queries.charge_of_run(self.row_id)

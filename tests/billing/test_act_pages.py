@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from auditlog.actors import Actor
-from billing import acts
+from billing import acts, queries
 from billing.acts import Asking
 from billing.models import EntryType, Hold, LotKind, OperatorRequest
 from plyrum import clock
@@ -184,6 +184,25 @@ def test_wrong_forms_are_shown_again(
     assert books.entries(customer) == []
 
 
+@pytest.mark.usefixtures("operator")
+def test_dispute_of_a_payment_is_booked_once(client: Client, customer: UUID) -> None:
+    payment_id = books.topped_up(customer, 10 * RUB)
+    books.spend(customer, 4 * RUB)
+    address = wallet_page(customer) + "dispute/"
+    form = {"payment_id": payment_id, "dispute_id": f"D-{payment_id}", "amount": "10"}
+
+    assert "Платёж был на 10,00 ₽." in send(client, address, **form | {"amount": "10,01"})
+    assert "нет такого зачисленного платежа" in send(client, address, **form | {"payment_id": uuid7()})
+    stranger = wallet_page(factories.customer().id) + "dispute/"
+    assert "нет такого зачисленного платежа" in send(client, stranger, **form)
+    assert "Опротестование на 10,00 ₽ проведено." in send(client, address, **form)
+    assert "Этот спор уже проведён." in send(client, address, **form)
+    assert "проведён с другими данными" in send(client, address, **form | {"amount": "9"})
+
+    assert (books.wallet(customer).balance_micro_rub, queries.debt(customer)) == (0, 4 * RUB)
+    books.assert_right(customer)
+
+
 def test_own_wallet_is_refused_in_words(client: Client, operator: User) -> None:
     told = send(client, wallet_page(operator.id) + "give/", amount="5")
 
@@ -203,7 +222,7 @@ def test_role_decides_about_every_button(client: Client, role: str, may: bool) -
     client.force_login(factories.operator(role))
 
     for address in (
-        *(wallet_page(user.id) + act for act in ("give/", "take/", "bonus/")),
+        *(wallet_page(user.id) + act for act in ("give/", "take/", "bonus/", "dispute/")),
         f"/admin/orchestration/run/{run_id}/reverse/",
         f"/admin/billing/hold/{hold_id}/release/",
         *(request_page(request) + act for act in ("approve/", "refuse/")),

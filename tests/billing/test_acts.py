@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,9 +14,10 @@ from accounts.errors import UserNotFound
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from billing import acts, tasks
+from billing import acts, queries, tasks
 from billing.acts import Asked, Asking
 from billing.errors import (
+    AlreadyDisputed,
     AlreadyReversed,
     ChargeNotFound,
     HoldClosed,
@@ -23,11 +25,13 @@ from billing.errors import (
     HoldNotFound,
     IdempotencyMismatch,
     InsufficientBalance,
+    LedgerConflict,
     OperatorRequestChanged,
     OperatorRequestClosed,
     OperatorRequestNotFound,
     OwnWallet,
     SecondPersonRequired,
+    TopUpNotFound,
 )
 from billing.models import EntryType, Hold, LotKind, OperatorRequest, Wallet
 from plyrum import clock
@@ -279,6 +283,79 @@ def test_hold_of_a_running_run_stays() -> None:
 def test_missing_hold_is_not_found() -> None:
     with pytest.raises(HoldNotFound):
         acts.release_hold(hold_id=uuid7(), asking=asking())
+
+
+def charge_back(
+    customer: UUID, payment_id: UUID, amount: int = 10 * RUB, dispute: str = "", **facts: Any
+) -> Asked:
+    return acts.charge_back(
+        customer_id=customer,
+        payment_id=payment_id,
+        dispute_id=dispute or f"D-{payment_id}",
+        amount_micro_rub=amount,
+        asking=asking(**facts),
+    )
+
+
+def test_dispute_takes_the_payment_back_once(customer: UUID) -> None:
+    payment_id, key = books.topped_up(customer, 10 * RUB), str(uuid7())
+    books.spend(customer, 3 * RUB)
+
+    asked = charge_back(customer, payment_id, key=key)
+    assert charge_back(customer, payment_id, key=key).is_replay
+    with pytest.raises(AlreadyDisputed):
+        charge_back(customer, payment_id)
+    with pytest.raises(LedgerConflict):
+        charge_back(customer, payment_id, 9 * RUB)
+
+    assert (asked.request.state, asked.request.amount_micro_rub) == ("done", -10 * RUB)
+    assert (books.wallet(customer).balance_micro_rub, queries.debt(customer)) == (0, 3 * RUB)
+    assert OperatorRequest.objects.filter(customer_id=customer).count() == 1
+    event = AuditEvent.objects.get(subject=f"request:{asked.request.id}")
+    assert (event.action, event.data["payment_id"]) == ("billing.chargeback.done", str(payment_id))
+    assert event.data["dispute_id"] == f"D-{payment_id}"
+    books.assert_right(customer)
+
+
+def test_dispute_is_of_a_paid_payment_of_this_customer_and_no_larger(
+    customer: UUID, settings: Settings
+) -> None:
+    payment_id = books.topped_up(customer, 10 * RUB)
+    for stranger in (factories.customer().id, uuid7()):
+        with pytest.raises(TopUpNotFound):
+            charge_back(stranger, payment_id)
+    with pytest.raises(TopUpNotFound):
+        charge_back(customer, uuid7())
+    wrongs: list[dict[str, Any]] = [
+        {"amount": 10 * RUB + 1},
+        {"amount": 0},
+        {"amount": -RUB},
+        {"dispute": " "},
+        {"dispute": "d" * 101},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(InvalidRequest):
+            charge_back(customer, payment_id, **wrong)
+    settings.PLYRUM_ADMIN_CREDIT_MAX_RUB = 9
+    with pytest.raises(InvalidRequest):
+        charge_back(customer, payment_id)
+
+    assert books.wallet(customer).balance_micro_rub == 10 * RUB
+    assert not OperatorRequest.objects.filter(customer_id=customer).exists()
+
+
+def test_large_dispute_needs_a_second_person_and_nobody_books_their_own(settings: Settings) -> None:
+    settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = 1
+    operator = factories.operator()
+    payment_id = books.topped_up(operator.id, 10 * RUB)
+    with pytest.raises(OwnWallet):
+        charge_back(operator.id, payment_id, actor=Actor.operator(operator.id))
+
+    request = charge_back(operator.id, payment_id).request
+    assert (request.state, books.wallet(operator.id).balance_micro_rub) == ("waiting", 10 * RUB)
+
+    assert approve(request).state == "done"
+    assert (books.wallet(operator.id).balance_micro_rub, queries.debt(operator.id)) == (0, 0)
 
 
 # --- the second person -------------------------------------------------------------------------------------
