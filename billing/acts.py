@@ -19,10 +19,11 @@ from django.utils.module_loading import import_string
 
 from accounts.errors import UserNotFound
 from accounts.models import User
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import ledger, money, queries
 from billing.errors import (
+    AlreadyDisputed,
     AlreadyReversed,
     ChargeNotFound,
     HoldClosed,
@@ -34,6 +35,7 @@ from billing.errors import (
     OperatorRequestNotFound,
     OwnWallet,
     SecondPersonRequired,
+    TopUpNotFound,
 )
 from billing.models import Hold, OperatorRequest
 from plyrum.errors import InvalidRequest
@@ -41,8 +43,8 @@ from plyrum.ids import uuid7
 
 REQUEST_LIFETIME = timedelta(days=7)  # a yes must rest on what is still so
 ALONE_FOR = timedelta(days=1)
-REASON_CHARS = 300
 TICKET_CHARS = 100
+DISPUTE_CHARS = 100
 EXPIRED_AT_ONCE = 100  # requests in one transaction of the sweep
 
 Kind: TypeAlias = OperatorRequest.Kind
@@ -138,6 +140,32 @@ def release_hold(*, hold_id: UUID, asking: Asking) -> Asked:
 
 
 @transaction.atomic(durable=True)
+def charge_back(
+    *, customer_id: UUID, payment_id: UUID, dispute_id: str, amount_micro_rub: int, asking: Asking
+) -> Asked:
+    """Book that the bank took a payment of the customer back, or a part of it.
+
+    Raises TopUpNotFound (no paid payment of this customer), AlreadyDisputed, LedgerConflict (the dispute is
+    known with other content), InvalidRequest, OwnWallet, IdempotencyMismatch.
+    """
+    _require_amount(amount_micro_rub)
+    dispute = dispute_id.strip()
+    if not 0 < len(dispute) <= DISPUTE_CHARS or not dispute.isprintable():
+        raise _wrong("dispute_id", f"The dispute's number has 1 to {DISPUTE_CHARS} printable characters.")
+    topup = queries.topup_of(payment_id)
+    if topup is None or topup.customer_id != customer_id:
+        raise TopUpNotFound
+    if not 0 < amount_micro_rub <= topup.amount_micro_rub:
+        raise _wrong("amount_micro_rub", "A dispute is about at most what was paid.")
+    parameters = {
+        "payment_id": str(payment_id),
+        "dispute_id": dispute,
+        "amount_micro_rub": -amount_micro_rub,
+    }
+    return _ask(Kind.CHARGEBACK, customer_id, parameters, asking)
+
+
+@transaction.atomic(durable=True)
 def approve(*, request_id: UUID, sha256: str, now: datetime, actor: Actor) -> OperatorRequest:
     """Carry out what another operator asked for; `sha256` is the hash of what was shown to who approves.
 
@@ -161,7 +189,7 @@ def refuse(*, request_id: UUID, reason: str, now: datetime, actor: Actor) -> Ope
     """Say no to what another operator asked for, with a reason. Raises as `approve`."""
     request = _locked(request_id)
     _require_decidable(request, now, actor)
-    request.refusal_reason = _required_reason(reason)
+    request.refusal_reason = reasons.required(reason)
     request.checker_id = UUID(actor.id)
     _close(request, State.REFUSED, now)
     _journal(request, "billing.request.refused", actor, refusal_reason=request.refusal_reason)
@@ -206,7 +234,7 @@ def _ask(kind: Kind, customer_id: UUID, parameters: dict[str, Any], asking: Aski
         kind=kind,
         customer_id=customer_id,
         parameters=parameters,
-        reason=_required_reason(asking.reason),
+        reason=reasons.required(asking.reason),
         ticket=asking.ticket.strip()[:TICKET_CHARS],
     )
     wanted.sha256 = _fingerprint(wanted)
@@ -284,12 +312,26 @@ def _step_release(request: OperatorRequest, _: datetime) -> None:
         raise HoldClosed
 
 
-# What each kind asks of the ledger; answers the entry, None for a release, which writes none.
+def _step_chargeback(request: OperatorRequest, now: datetime) -> None:
+    done = ledger.charge_back(
+        customer_id=request.customer_id,
+        payment_id=UUID(request.parameters["payment_id"]),
+        dispute_id=request.parameters["dispute_id"],
+        amount_micro_rub=-request.amount_micro_rub,
+        effective_at=now,
+    )
+    if not done.is_new:
+        raise AlreadyDisputed
+
+
+# What each kind asks of the ledger; answers the entry, None for a release, which writes none,
+# and for a chargeback, which writes several.
 STEPS: dict[Kind, Callable[[OperatorRequest, datetime], UUID | None]] = {
     Kind.ADJUSTMENT: _step_adjustment,
     Kind.BONUS: _step_bonus,
     Kind.REVERSAL: _step_reversal,
     Kind.RELEASE: _step_release,
+    Kind.CHARGEBACK: _step_chargeback,
 }
 
 
@@ -331,12 +373,6 @@ def _require_decidable(request: OperatorRequest, now: datetime, actor: Actor) ->
 def _refuse_own(customer_id: UUID, actor: Actor) -> None:
     if str(customer_id) == actor.id:
         raise OwnWallet
-
-
-def _required_reason(reason: str) -> str:
-    if not reason.strip():
-        raise _wrong("reason", "Say why.")
-    return reason.strip()[:REASON_CHARS]
 
 
 def _require_amount(amount_micro_rub: int) -> None:

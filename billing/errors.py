@@ -56,6 +56,14 @@ class AlreadyReversed(Conflict):
     code, title = "already_reversed", "This charge was taken back before"
 
 
+class TopUpNotFound(NotFound):
+    code, title = "topup_not_found", "There is no such paid payment of this customer"
+
+
+class AlreadyDisputed(Conflict):
+    code, title = "already_disputed", "This dispute was booked before"
+
+
 class HoldNotFound(NotFound):
     title = "There is no such hold"
 

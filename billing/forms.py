@@ -21,6 +21,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from auditlog import reasons
 from auditlog.admin import OperatorActs
 from auditlog.requests import operator_of
 from billing import acts, money, queries, words
@@ -43,7 +44,8 @@ def _new_key() -> str:
 def _reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
-        max_length=acts.REASON_CHARS,
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )
@@ -146,6 +148,31 @@ class BonusForm(AmountForm):
         """The end of the last day."""
         day: date | None = self.cleaned_data["last_day"]
         return make_aware(datetime.combine(day + timedelta(days=1), time())) if day is not None else None
+
+
+class DisputeForm(AmountForm):
+    payment_id = forms.UUIDField(
+        label=gettext_lazy("Пополнение"),
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("Номер зачисленного платежа этого клиента."),
+    )
+    dispute_id = forms.CharField(
+        label=gettext_lazy("Номер спора"),
+        max_length=acts.DISPUTE_CHARS,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("Как его называет банк: один спор проводится один раз."),
+    )
+    field_order = ["payment_id", "dispute_id", "amount"]
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean()
+        topup = queries.topup_of(given["payment_id"]) if "payment_id" in given else None
+        if "payment_id" in given and (topup is None or topup.customer_id != self.row_id):
+            self.add_error("payment_id", _("У этого клиента нет такого зачисленного платежа."))
+        elif topup is not None and given.get("amount", 0) > topup.amount_micro_rub:
+            most = money_exact(topup.amount_micro_rub)
+            self.add_error("amount", _("Платёж был на %(most)s.") % {"most": most})
+        return given
 
 
 class ReversalForm(ActForm):

@@ -12,16 +12,16 @@ from django.utils.translation import gettext_lazy
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from auditlog import reasons
 from billing import money, policies, windows
 from billing.forms import Facts, FactsForm
-from billing.limit_models import REASON_CHARS, RequestRate, SpendLimit, Window
+from billing.limit_models import RequestRate, SpendLimit, Window
 from billing.policies import AppliedLimit, Meter, Policy
 from billing.shapes import MICRO_PER_RUB, MOST_MICRO_RUB
 from billing.templatetags.money import money as shown_money
 from billing.templatetags.money import money_exact
 from plyrum import clock
 
-MIN_REASON_CHARS = 10  # shorter says nothing
 AMOUNT_CHARS = 20
 SHARED = (
     ("tier:free", gettext_lazy("каждый, кто не пополнял")),
@@ -44,8 +44,8 @@ def whose(subject: str) -> str:
 def reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
-        min_length=MIN_REASON_CHARS,
-        max_length=REASON_CHARS,
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )

@@ -18,11 +18,11 @@ from redis.exceptions import RedisError
 
 from accounts.errors import UserNotFound
 from accounts.models import User
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import policies, windows
 from billing.errors import AlreadyBlocked, LimitNotFound, NotBlocked, OwnWallet
-from billing.limit_models import REASON_CHARS, LimitLift, SpendingBlock, SpendLimit, Window
+from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
 from billing.models import LimitCounter, UsageEvent
 from billing.shapes import MOST_MICRO_RUB
 from plyrum.errors import InvalidRequest
@@ -96,7 +96,7 @@ def set_limit(
             "limit_micro_rub": limit_micro_rub,
             "spent_before_micro_rub": _spent_before(subject, window, now),
             "author_id": UUID(actor.id),
-            "reason": _required_reason(reason),
+            "reason": reasons.required(reason),
             "created_at": now,
         },
     )
@@ -115,7 +115,7 @@ def remove_limit(*, limit_id: UUID, reason: str, actor: Actor) -> None:
     if row is None:
         raise LimitNotFound
     _require_customer(row.subject, actor)
-    facts = {"window": row.window, "limit_micro_rub": row.limit_micro_rub, "reason": _required_reason(reason)}
+    facts = {"window": row.window, "limit_micro_rub": row.limit_micro_rub, "reason": reasons.required(reason)}
     row.delete()
     _journal("billing.limit.removed", row.subject, actor, **facts)
 
@@ -134,7 +134,7 @@ def lift(*, subject: str, window: Window, reason: str, now: datetime, actor: Act
         subject=subject,
         window=window,
         ends_at=windows.end_of(window, now),
-        defaults={"author_id": UUID(actor.id), "reason": _required_reason(reason), "created_at": now},
+        defaults={"author_id": UUID(actor.id), "reason": reasons.required(reason), "created_at": now},
     )
     if is_new:
         facts = {"window": str(window), "ends_at": row.ends_at.isoformat(), "reason": row.reason}
@@ -152,7 +152,7 @@ def block(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> Spe
     row = SpendingBlock(
         customer_id=customer_id,
         author_id=UUID(actor.id),
-        reason=_required_reason(reason),
+        reason=reasons.required(reason),
         created_at=now,
     )
     SpendingBlock.objects.bulk_create([row], ignore_conflicts=True)  # two operators at once: one row
@@ -166,7 +166,7 @@ def block(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> Spe
 def unblock(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> None:
     """Allow spending again. Raises NotBlocked, InvalidRequest, UserNotFound, OwnWallet."""
     _require_customer(user_subject(customer_id), actor)
-    said = _required_reason(reason)
+    said = reasons.required(reason)
     opened = SpendingBlock.objects.filter(customer_id=customer_id, lifted_at=None).update(
         lifted_at=now, lifted_by_id=UUID(actor.id), lift_reason=said
     )
@@ -209,12 +209,6 @@ def _require_customer(subject: str, actor: Actor) -> None:
 def _require_amount(limit_micro_rub: int) -> None:
     if not 0 <= limit_micro_rub <= MOST_MICRO_RUB:
         raise _wrong("limit_micro_rub", "A limit is from nothing to a hundred million roubles.")
-
-
-def _required_reason(reason: str) -> str:
-    if not reason.strip():
-        raise _wrong("reason", "Say why.")
-    return reason.strip()[:REASON_CHARS]
 
 
 def _wrong(name: str, text: str) -> InvalidRequest:

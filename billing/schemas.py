@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from auditlog import reasons
 from billing.limit_models import RequestRate, Window
 from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
@@ -177,7 +178,9 @@ class CreditIn(Schema):
     model_config = ConfigDict(extra="forbid")
 
     user_id: UUID
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+    reason: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=reasons.SHORTEST, max_length=reasons.LONGEST)
+    ]
     amount_rub: Annotated[int | None, Field(strict=True, ge=1, description="Whole roubles.")] = None
     amount_micro_rub: Annotated[int | None, Field(strict=True, ge=1)] = None
     ticket: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)] = ""

@@ -24,6 +24,8 @@ REFUSALS: dict[str, Promise | str] = {
     "reserved_in_flight": gettext_lazy("Деньги в резерве идущих ответов. Повторите, когда они закончатся."),
     "already_reversed": gettext_lazy("Это списание уже отменено."),
     "charge_not_found": gettext_lazy("За этот запуск ничего не списано: отменять нечего."),
+    "already_disputed": gettext_lazy("Этот спор уже проведён."),
+    "ledger_conflict": gettext_lazy("Спор с этим номером уже проведён с другими данными."),
     "hold_closed": gettext_lazy("Резерв уже закрыт."),
     "hold_in_use": gettext_lazy("Запуск ещё идёт: резерв снимется сам, когда он закончится."),
     "operator_request_closed": gettext_lazy("Запрос уже решён, или его срок истёк."),
@@ -51,6 +53,8 @@ def said(asked: Asked) -> str:
     amount = request.amount_micro_rub
     if request.kind == OperatorRequest.Kind.REVERSAL:
         return _("Списание отменено, клиенту вернулось %(amount)s.") % {"amount": money_exact(amount)}
+    if request.kind == OperatorRequest.Kind.CHARGEBACK:
+        return _("Опротестование на %(amount)s проведено.") % {"amount": money_exact(-amount)}
     if amount < 0:
         return _("Списано %(amount)s.") % {"amount": money_exact(-amount)}
     return _("Начислено %(amount)s.") % {"amount": money_exact(amount)}
@@ -80,6 +84,8 @@ def facts(request: OperatorRequest) -> list[tuple[str, str]]:
         (_("Сумма"), amount(request)),
         (_("Действует до"), end(request)),
         (_("Запуск"), request.parameters.get("run_id", "")),
+        (_("Пополнение"), request.parameters.get("payment_id", "")),
+        (_("Номер спора"), request.parameters.get("dispute_id", "")),
         (_("Клиент"), emails.get(request.customer_id, str(request.customer_id))),
         (_("Просит"), emails.get(request.maker_id, str(request.maker_id))),
         (_("Причина"), request.reason),

@@ -9,10 +9,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from auditlog import reasons
 from billing import words
 from billing.forms import Facts, FactsForm
 from billing.templatetags.money import money_exact
-from payments.invoices import bank_files, issuing, queries
+from payments.invoices import bank_files, queries
 from payments.invoices.models import BankDecision, BankLine, Invoice
 from payments.invoices.references import numbers_in
 
@@ -20,8 +21,8 @@ from payments.invoices.references import numbers_in
 class ReasonForm(FactsForm):
     reason = forms.CharField(
         label=gettext_lazy("Причина"),
-        min_length=issuing.SHORTEST_REASON,
-        max_length=issuing.REASON_CHARS,
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )

@@ -18,7 +18,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from accounts.models import User
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import ledger, money
 from billing.errors import OperatorRequestClosed, OperatorRequestNotFound, OwnWallet, SecondPersonRequired
@@ -147,7 +147,7 @@ def refuse(*, decision_id: UUID, reason: str, now: datetime, actor: Actor) -> Ba
     _require_second_person(decision, actor)
     decision.checker_id = UUID(actor.id)
     _finish(decision, State.REFUSED, now)
-    why = issuing.required_reason(reason)
+    why = reasons.required(reason)
     _journal(_locked(decision.line_id), "payments.bank_line.refused", actor, decision, refusal_reason=why)
     return decision
 
@@ -229,7 +229,7 @@ def _credit(line: BankLine, invoice: Invoice, source: Account, now: datetime, ac
 def _decide(
     kind: Kind, line_id: UUID, invoice_id: UUID | None, reason: str, now: datetime, actor: Actor
 ) -> BankDecision:
-    reason = issuing.required_reason(reason)
+    reason = reasons.required(reason)
     line = _locked(line_id)
     _require_undecided(line)
     decision = BankDecision(

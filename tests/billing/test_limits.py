@@ -211,7 +211,7 @@ def test_stop_of_spending_is_an_operators_and_nothing_clears_it(customer: User, 
     block = limits.block(customer_id=customer.id, reason=WHY, now=NOON, actor=operator)
 
     with pytest.raises(AlreadyBlocked):
-        limits.block(customer_id=customer.id, reason="Ещё раз", now=NOON, actor=operator)
+        limits.block(customer_id=customer.id, reason="Остановить ещё раз", now=NOON, actor=operator)
     with pytest.raises(SpendingBlocked):
         policy_of(customer, now=NOON + timedelta(days=400)).require_allowed(0)
     limits.unblock(customer_id=customer.id, reason="Разобрались", now=NOON, actor=operator)

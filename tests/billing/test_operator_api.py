@@ -33,7 +33,7 @@ def finance() -> User:
 def body(customer: UUID, **facts: Any) -> dict[str, Any]:
     return {
         "user_id": str(customer),
-        "reason": "Жалоба",
+        "reason": "Жалоба клиента",
         "idempotency_key": str(uuid7()),
         "amount_rub": 5,
         **facts,
@@ -218,7 +218,12 @@ def test_key_of_a_refused_request_stays_refused(
     settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = 4
     data = body(customer)
     asked = told(post(client, finance, data), 202)["request"]
-    acts.refuse(request_id=UUID(asked["id"]), reason="Нет", now=clock.now(), actor=Actor.operator(uuid7()))
+    acts.refuse(
+        request_id=UUID(asked["id"]),
+        reason="Не подтвердилось",
+        now=clock.now(),
+        actor=Actor.operator(uuid7()),
+    )
 
     problem = told(post(client, finance, data), 409)
 

@@ -25,7 +25,9 @@ ABOVE = 100_001 * RUB
 
 
 def asking(key: str) -> Asking:
-    return Asking(reason="Гонка", ticket="", key=key, now=clock.now(), actor=Actor.operator(uuid7()))
+    return Asking(
+        reason="Гонка операторов", ticket="", key=key, now=clock.now(), actor=Actor.operator(uuid7())
+    )
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_approval_and_refusal_at_once_leave_one_decision(customer: UUID, request
 
     def refuse() -> OperatorRequest:
         return acts.refuse(
-            request_id=request_.id, reason="Нет", now=clock.now(), actor=Actor.operator(uuid7())
+            request_id=request_.id, reason="Не подтвердилось", now=clock.now(), actor=Actor.operator(uuid7())
         )
 
     found = at_once([approve, refuse] * 4)

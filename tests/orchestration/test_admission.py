@@ -226,7 +226,7 @@ def test_operator_changes_the_rate_of_a_tier() -> None:
     before = RequestRate.objects.get(pk="plan")
     actor = Actor.operator(factories.operator().id)
 
-    def change(minute: int, hour: int, reason: str = "Растём", tier: str = "plan") -> None:
+    def change(minute: int, hour: int, reason: str = "Растём вместе", tier: str = "plan") -> None:
         request_rates.change(tier=tier, per_minute=minute, per_hour=hour, reason=reason, actor=actor)
 
     try:
