@@ -138,6 +138,9 @@ class LimitsOut(Schema):
     own: OwnLimits
     limits: list[LimitOut]
     spending_blocked: bool
+    debt_micro_rub: Annotated[
+        int, Field(description="What a payment taken back by its bank left; above 0 nothing is spent.")
+    ]
     requests: RequestRateOut
 
 
@@ -157,6 +160,7 @@ def limits_out(own: dict[str, int], policy: Policy, meters: list[Meter]) -> Limi
             for meter in meters
         ],
         spending_blocked=policy.is_blocked,
+        debt_micro_rub=policy.debt_micro_rub,
         requests=RequestRateOut(
             tier=RequestRate.Tier(policy.tier), per_minute=minute.count, per_hour=hour.count
         ),

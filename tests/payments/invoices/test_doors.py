@@ -141,8 +141,8 @@ def test_closing_documents_and_reconciliation_are_read(caller: Caller, client: C
 
     path = f"{ORGANISATION}/closing-documents"
     (shown,) = caller.get(path).json()["items"]
-    act = caller.get(f"{ORGANISATION}/reconciliation?first_day={today()}&last_day={today()}")
-    wrong = caller.get(f"{ORGANISATION}/reconciliation?first_day={today()}&last_day=2020-01-01")
+    act = caller.get(f"{ORGANISATION}/reconciliation?from={today()}&to={today()}")
+    wrong = caller.get(f"{ORGANISATION}/reconciliation?from={today()}&to=2020-01-01")
 
     assert (shown["amount_micro_rub"], shown["net_micro_rub"], shown["upd_status"]) == (
         122 * RUB,
@@ -153,11 +153,12 @@ def test_closing_documents_and_reconciliation_are_read(caller: Caller, client: C
     assert caller.get(shown["pdf_url"]).content[:5] == b"%PDF-"
     assert act.json()["closing_micro_rub"] == 4_878 * RUB
     assert (wrong.status_code, wrong.json()["code"]) == (422, "validation_failed")
+    assert wrong.json()["errors"][0]["loc"] == ["query", "to"]
     stranger = Caller(client, factories.stranger())
     assert stranger.get(f"{path}/{document.id}").status_code == 404
     assert stranger.get(shown["pdf_url"]).status_code == 404
     assert (
-        stranger.get(f"{ORGANISATION}/reconciliation?first_day={today()}&last_day={today()}").status_code
+        stranger.get(f"{ORGANISATION}/reconciliation?from={today()}&to={today()}").status_code
         == 409
     )
     client.force_login(caller.user)
