@@ -1,6 +1,5 @@
 """The customer API of organisations and invoices. Printed documents are the same rows as PDF."""
 
-
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from ninja import Query, Router, Status

@@ -1,5 +1,6 @@
 """The doors of invoices: API, site, back office; each with its stranger, bad input and empty state."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -157,10 +158,7 @@ def test_closing_documents_and_reconciliation_are_read(caller: Caller, client: C
     stranger = Caller(client, factories.stranger())
     assert stranger.get(f"{path}/{document.id}").status_code == 404
     assert stranger.get(shown["pdf_url"]).status_code == 404
-    assert (
-        stranger.get(f"{ORGANISATION}/reconciliation?from={today()}&to={today()}").status_code
-        == 409
-    )
+    assert stranger.get(f"{ORGANISATION}/reconciliation?from={today()}&to={today()}").status_code == 409
     client.force_login(caller.user)
     for name, start in (("pdf", b"%PDF-"), ("json", b"{\n")):
         assert client.get(f"{DOCUMENTS}/closing/{document.id}.{name}").content.startswith(start)
@@ -281,7 +279,10 @@ def test_the_back_office_imports_and_resolves(client: Client, settings: Settings
     assert act(client, f"bankline/{big.id}/attach", invoice=large.title, reason=REASON) == 302
     client.force_login(first)
     waiting = BankDecision.objects.get(line=big, state="waiting")
-    assert act(client, f"bankdecision/{waiting.id}/approve") == 302
+    assert act(client, f"bankdecision/{waiting.id}/approve") == 200  # the hash of what was shown is missing
+    form = client.get(f"{ADMIN}bankdecision/{waiting.id}/approve/").content.decode()
+    (shown,) = re.findall(r'name="sha256" value="([0-9a-f]{64})"', form)
+    assert act(client, f"bankdecision/{waiting.id}/approve", sha256=shown) == 302
     big.refresh_from_db()
     assert big.status == "credited"
     voided = invoice(large.customer_id)
