@@ -7,10 +7,13 @@ the doors of Django. Reads only: `billing/limits.py` and `billing/request_rates.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
+from django.utils.module_loading import import_string
 
 from accounts.throttling import Limit
 from billing import windows
@@ -29,7 +32,8 @@ SHARED_SUBJECTS = ("gift:all",)
 
 # Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money in the
 # wallet spends gifts: only then the gift limits apply. Source: docs/decisions/0025-limits-of-spending.md.
-POLICY_SQL = """
+# `<subjects>` is the query that LIMIT_SUBJECTS_SQL names: plans and organisations are not known here.
+_POLICY_SQL = """
 WITH money AS (
     SELECT EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND NOT l.is_spent AND l.kind <> 'bonus') AS has_own_money,
@@ -41,6 +45,8 @@ WITH money AS (
     SELECT m.has_own_money,
            CASE WHEN m.has_plan THEN 'plan' WHEN m.has_paid THEN 'paid' ELSE 'free' END AS tier
       FROM money m
+), belonging (subject) AS (
+<subjects>
 ), applying AS (
     SELECT s.id, s.limit_micro_rub, s."window",
            CASE WHEN s."window" = 'request' THEN 0
@@ -48,11 +54,12 @@ WITH money AS (
                      = date_trunc(s."window", %(now)s::timestamptz, 'Europe/Moscow')
                 THEN s.spent_before_micro_rub ELSE 0 END AS before,
            CASE WHEN s.subject = 'gift:each' THEN 'gift:' || %(customer_id)s::text
-                WHEN s.subject LIKE 'tier:%%' THEN 'user:' || %(customer_id)s::text
+                WHEN s.subject LIKE ANY ('{tier:%%,plan:%%}') THEN 'user:' || %(customer_id)s::text
                 ELSE s.subject END AS subject
       FROM billing_spendlimit s, facts f
      WHERE s.subject IN ('user:' || %(customer_id)s::text, 'tier:' || f.tier,
                          'key:' || %(api_key_id)s::uuid::text)
+        OR s.subject IN (SELECT b.subject FROM belonging b)
         OR (s.subject IN ('gift:each', 'gift:all') AND NOT f.has_own_money)
 )
 SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
@@ -86,7 +93,7 @@ class AppliedLimit:
 
     @property
     def kind(self) -> str:
-        """user, key or gift."""
+        """user, key, organisation or gift."""
         return self.subject.partition(":")[0]
 
     @property
@@ -142,15 +149,22 @@ class Policy:
                 )
 
 
+@cache
+def policy_sql() -> str:
+    """The query of everything that applies, with `parameters`; its row is for `from_row`."""
+    subjects: str = import_string(settings.LIMIT_SUBJECTS_SQL)
+    return _POLICY_SQL.replace("<subjects>", subjects)
+
+
 def of(customer_id: UUID, *, api_key_id: UUID | None = None, now: datetime) -> Policy:
     with connection.cursor() as cursor:
-        cursor.execute(POLICY_SQL, parameters(customer_id, api_key_id, now))
+        cursor.execute(policy_sql(), parameters(customer_id, api_key_id, now))
         names = [column.name for column in cursor.description]
         return from_row(dict(zip(names, cursor.fetchone(), strict=True)))
 
 
 def by_window(customer_id: UUID, *, now: datetime) -> dict[str, int]:
-    """The customer's limits as `{"day_micro_rub": 300000000}`; those of keys and gifts are not among them."""
+    """The customer's own meters as `{"day_micro_rub": 300000000}`, without keys, organisations and gifts."""
     limits = of(customer_id, now=now).limits
     return {
         f"{limit.window.value}_micro_rub": limit.limit_micro_rub for limit in limits if limit.kind == "user"
@@ -162,7 +176,7 @@ def parameters(customer_id: UUID, api_key_id: UUID | None, now: datetime) -> dic
 
 
 def from_row(row: Mapping[str, Any]) -> Policy:
-    """A row of POLICY_SQL by name of column."""
+    """A row of `policy_sql` by name of column."""
     lowest: dict[tuple[str, str], AppliedLimit] = {}
     names = ("subjects", "windows", "limits", "before", "lifted")
     for subject, window, limit, before, is_lifted in zip(*(row[name] for name in names), strict=True):

@@ -120,7 +120,10 @@ class OwnLimits(Schema):
 class LimitOut(Schema):
     """A limit that applies now, the lowest of its window."""
 
-    subject_kind: Annotated[str, Field(description="user, key, or gift: money that was never paid in.")]
+    subject_kind: Annotated[
+        str,
+        Field(description="user, key, organisation (its members share it), or gift: money never paid in."),
+    ]
     window: Window
     limit_micro_rub: int
     used_micro_rub: Annotated[int, Field(description="Spent and reserved in this window.")]

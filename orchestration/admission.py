@@ -104,7 +104,7 @@ class Admission:
             self._portions[customer_id].refused = None
 
     async def _ask(self, key: Key) -> Policy:
-        row = await self._reads.one(policies.POLICY_SQL, policies.parameters(*key, clock.now()))
+        row = await self._reads.one(policies.policy_sql(), policies.parameters(*key, clock.now()))
         assert row is not None  # noqa: S101 - the query has always one row
         return policies.from_row(row)
 
