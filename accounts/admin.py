@@ -4,15 +4,44 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import action
+from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts import blocking
 from accounts.models import Notice, RefreshFamily, User
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
+
+# Folders of templates/emails that the outbox sends, as operators call them.
+LETTERS: dict[str, Promise | str] = {
+    "balance_low": _("осталось мало денег"),
+    "closing_document_ready": _("готов закрывающий документ"),
+    "invoice_issued": _("счёт выставлен"),
+    "invoice_paid": _("счёт оплачен"),
+    "limit_reached": _("достигнут лимит"),
+    "plan_ended": _("тариф закончился"),
+    "plan_ending": _("тариф скоро закончится"),
+    "plan_past_due": _("на продление не хватило"),
+    "plan_renewed": _("тариф продлён"),
+}
+
+
+class LetterFilter(admin.SimpleListFilter):
+    title = _("письмо")
+    parameter_name = "letter"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(letter, str(words)) for letter, words in LETTERS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Notice]) -> QuerySet[Notice]:
+        return queryset.filter(letter=self.value()) if self.value() else queryset
 
 
 class ReasonForm(BaseDialogForm):  # type: ignore[misc]
@@ -109,14 +138,14 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
 class NoticeAdmin(ReadOnlyAdmin):
     """What a letter says stays out of sight."""
 
-    list_display = ["id", "user_id", "letter", "outcome", "attempts", "created_at", "finished_at"]
-    list_filter = ["outcome", "letter", "created_at"]
+    list_display = ["created_at", "told", "customer", "state", "attempts", "finished_at"]
+    list_filter = ["outcome", LetterFilter, "created_at"]
     search_fields = ["id__exact", "user_id__exact", "key"]
     ordering = ["-id"]
     fields = [
         "id",
-        "user_id",
-        "letter",
+        "customer",
+        "told",
         "key",
         "outcome",
         "attempts",
@@ -125,3 +154,22 @@ class NoticeAdmin(ReadOnlyAdmin):
         "created_at",
     ]
     readonly_fields = [*fields, "finished_at"]
+
+    @display(description=_("Письмо"), ordering="letter")  # type: ignore[untyped-decorator]
+    def told(self, notice: Notice) -> str:
+        return str(LETTERS.get(notice.letter, notice.letter))
+
+    @display(description=_("Клиент"), ordering="user_id")  # type: ignore[untyped-decorator]
+    def customer(self, notice: Notice) -> SafeString:
+        address = reverse("admin:accounts_user_change", args=[notice.user_id])
+        return format_html(
+            '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', address, notice.user_id
+        )
+
+    @display(  # type: ignore[untyped-decorator]
+        description=_("Исход"),
+        ordering="outcome",
+        label={"": "info", "sent": "success", "dropped": "warning", "parked": "danger"},
+    )
+    def state(self, notice: Notice) -> tuple[str, str]:
+        return notice.outcome, notice.get_outcome_display()

@@ -203,4 +203,4 @@ class Notice(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.letter} {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"

@@ -62,4 +62,4 @@ class CustomerRisk(models.Model):
         indexes = [models.Index(fields=["level", "customer_id"], name="billing_risk_by_level")]
 
     def __str__(self) -> str:
-        return f"risk {self.customer_id}"
+        return f"{self._meta.verbose_name} {self.customer_id}"

@@ -43,6 +43,12 @@ KINDS = {
 }
 
 
+def whose(subject: str) -> str:
+    """The subject of a limit in words; a customer or key by its id."""
+    kind, _colon, key = subject.partition(":")
+    return str(dict(SHARED).get(subject) or f"{KINDS[kind]} {key}")
+
+
 def reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
@@ -129,7 +135,7 @@ class LimitRowForm(FactsForm):
 
     def facts(self) -> Facts:
         row = SpendLimit.objects.get(pk=self.row_id)
-        return [(f"{row.subject}, {row.get_window_display()}", money_exact(row.limit_micro_rub))]
+        return [(f"{whose(row.subject)}, {row.get_window_display()}", money_exact(row.limit_micro_rub))]
 
 
 class SharedLimitForm(BaseDialogForm):  # type: ignore[misc]

@@ -62,7 +62,7 @@ class SpendLimit(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"limit {self.subject} {self.window}"
+        return f"{self._meta.verbose_name}: {self.get_window_display()}"
 
 
 class LimitLift(models.Model):
@@ -86,7 +86,7 @@ class LimitLift(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"lift {self.subject} {self.window}"
+        return f"{self._meta.verbose_name}: {self.get_window_display()}"
 
 
 class SpendingBlock(models.Model):
@@ -113,7 +113,7 @@ class SpendingBlock(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"block {self.customer_id}"
+        return f"{self._meta.verbose_name} {self.customer_id}"
 
 
 class RequestRate(models.Model):
@@ -139,4 +139,4 @@ class RequestRate(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"rate {self.tier}"
+        return f"{self._meta.verbose_name}: {self.get_tier_display()}"

@@ -48,7 +48,7 @@ class Wallet(models.Model):
         verbose_name_plural = "кошельки"
 
     def __str__(self) -> str:
-        return f"wallet {self.customer_id}"
+        return f"{self._meta.verbose_name} {self.customer_id}"
 
 
 class EntryType(models.TextChoices):
@@ -184,7 +184,7 @@ class CreditLot(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"lot {self.pk}"
+        return f"{self._meta.verbose_name} {self.pk}"
 
 
 class Hold(models.Model):
@@ -217,7 +217,7 @@ class Hold(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"hold {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class LimitCounter(models.Model):
@@ -304,7 +304,7 @@ class OperatorRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"request {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
     @property
     def amount_micro_rub(self) -> int:
@@ -457,7 +457,7 @@ class UsageEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"usage {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class DailyRoot(models.Model):

@@ -120,10 +120,15 @@ def _page(
     except InvalidRequest:  # a cut or foreign cursor
         return redirect(_address(type=entry_type))
     balance = queries.balance(customer_id, now=clock.now(), unlimited=is_superaccount(customer_id))
+    below = alerts.threshold(customer_id)
     context = {
         "balance": balance,
         "days_left": _days_left(customer_id, balance.balance_micro_rub),
-        "alert": {"below_rub": _below(customer_id) if typed is None else typed, "error": alert_error},
+        "alert": {
+            "below_rub": _in_rub(below) if typed is None else typed,
+            "below_micro_rub": below,
+            "error": alert_error,
+        },
         "lots": [_lot(lot) for lot in balance.lots],
         "form": form or OwnLimitsForm(initial=OwnLimitsForm.typed(limits.own(customer_id))),
         **_limits(customer_id),
@@ -192,9 +197,8 @@ def _limits(customer_id: UUID) -> dict[str, Any]:
     }
 
 
-def _below(customer_id: UUID) -> str:
+def _in_rub(below: int | None) -> str:
     """The customer's sum for a letter in whole roubles, rounded up."""
-    below = alerts.threshold(customer_id)
     return str(-(-below // from_rub(1))) if below else ""
 
 
@@ -250,7 +254,7 @@ def _lot(lot: LotView) -> dict[str, Any]:
     words = {
         LotKind.PURCHASED: _("Пополнение"),
         LotKind.BONUS: _("Бонус"),
-        LotKind.MONTHLY: _("Месячные по тарифу"),
+        LotKind.MONTHLY: _("Начисление по тарифу"),
         LotKind.ROLLOVER: _("Перенос с прошлого месяца"),
     }
     return {

@@ -22,7 +22,7 @@ class CatalogueVersion(models.Model):
         verbose_name_plural = "версии каталога"
 
     def __str__(self) -> str:
-        return f"catalogue {self.number}"
+        return f"{self._meta.verbose_name} {self.number}"
 
 
 class Provider(models.Model):
@@ -141,7 +141,7 @@ class Run(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"run {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class Attempt(models.Model):
@@ -171,7 +171,7 @@ class Attempt(models.Model):
         indexes = [models.Index(fields=["run_id"], name="orchestration_attempt_of_run")]
 
     def __str__(self) -> str:
-        return f"attempt {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class RunFrames(models.Model):

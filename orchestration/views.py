@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -142,7 +143,11 @@ def _summary(days: list[dict[str, Any]]) -> str:
         return ""
     total = sum(day["cost_micro_rub"] for day in days)
     most = max(days, key=lambda day: int(day["cost_micro_rub"]))
-    facts = {"sum": money(total), "most": money(most["cost_micro_rub"]), "day": f"{most['date']:%d.%m.%Y}"}
+    facts = {
+        "sum": money(total),
+        "most": money(most["cost_micro_rub"]),
+        "day": date_format(most["date"], "j E Y"),
+    }
     return _("За эти дни %(sum)s, больше всего %(day)s: %(most)s") % facts
 
 

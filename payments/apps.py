@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 class PaymentsConfig(AppConfig):
     name = "payments"
-    verbose_name = _("Пополнения")
+    verbose_name = _("Платежи и счета")
 
     def ready(self) -> None:
         import_module("payments.checks")

@@ -81,7 +81,7 @@ class OrganisationMember(models.Model):
         indexes = [models.Index(fields=["organisation_id"], name="plans_member_of_organisation")]
 
     def __str__(self) -> str:
-        return f"member {self.customer_id}"
+        return f"{self._meta.verbose_name} {self.customer_id}"
 
 
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
@@ -157,7 +157,7 @@ class Subscription(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"subscription {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class SubscriptionPeriod(models.Model):
@@ -198,7 +198,7 @@ class SubscriptionPeriod(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"period {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class Purchase(models.Model):
@@ -229,7 +229,7 @@ class Purchase(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"purchase {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"
 
 
 class SubscriptionMove(models.Model):
@@ -310,7 +310,7 @@ class Pack(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"pack {self.pk}"
+        return f"{self._meta.verbose_name} {self.pk}"
 
 
 class Campaign(models.Model):
@@ -367,4 +367,4 @@ class Redemption(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"redemption {self.id}"
+        return f"{self._meta.verbose_name} {self.id}"

@@ -9,7 +9,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.functional import Promise
@@ -18,7 +17,7 @@ from unfold.decorators import display
 
 from auditlog.admin import ReadOnlyAdmin
 from billing import costs
-from billing.admin.base import MoneyAdmin, link
+from billing.admin.base import MoneyAdmin, link, shown
 from billing.cost_models import CostDay, CustomerRisk
 from billing.costs import Line
 from billing.limit_buttons import SpendingActs
@@ -33,13 +32,6 @@ BY: dict[str, Promise | str] = {
     "model": _("по моделям"),
     "customer_id": _("по клиентам"),
 }
-PAGES: tuple[tuple[str, Promise | str], ...] = (
-    ("customerrisk", _("Риск клиентов")),
-    ("spendlimit", _("Лимиты трат")),
-    ("limitlift", _("Снятые лимиты")),
-    ("spendingblock", _("Запреты трат")),
-    ("requestrate", _("Частота запросов")),
-)
 
 
 @admin.register(CostDay)
@@ -75,7 +67,6 @@ def _report(request: HttpRequest) -> dict[str, Any]:
         "models": models,
         "model": model,
         "customer": str(customer or ""),
-        "pages": [(reverse(f"admin:billing_{name}_changelist"), words) for name, words in PAGES],
         "lines": [(_name(line, by), line) for line in costs.report(rows, by)],
         "total": Line(
             "",
@@ -111,7 +102,9 @@ def _uuid(text: str) -> UUID | None:
 
 
 def _name(line: Line, by: str) -> str:
-    return link("billing_customerrisk", line.key) if by == "customer_id" else line.key
+    if by == "customer_id":
+        return link("billing_customerrisk", line.key)
+    return shown(date.fromisoformat(line.key)) if by == "day" else line.key
 
 
 def _bars(days: list[Line], first: date, last: date, name: str) -> list[dict[str, Any]]:
@@ -123,7 +116,7 @@ def _bars(days: list[Line], first: date, last: date, name: str) -> list[dict[str
 
 @admin.register(CustomerRisk)
 class CustomerRiskAdmin(SpendingActs, MoneyAdmin):
-    list_display = ["customer_id", "customer", "level", "why", "revenue", "cost", "margin", "requests"]
+    list_display = ["danger", "why", "customer", "revenue", "cost", "margin", "requests"]
     list_filter = ["level", "computed_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["level", "-cost_micro_rub", "customer_id"]  # high, low, medium: the filter is what is used
@@ -139,6 +132,14 @@ class CustomerRiskAdmin(SpendingActs, MoneyAdmin):
         "refunded",
         "computed_at",
     ]
+
+    @display(  # type: ignore[untyped-decorator]
+        description=_("Риск"),
+        ordering="level",
+        label={"high": "danger", "medium": "warning", "low": "success"},
+    )
+    def danger(self, row: CustomerRisk) -> tuple[str, str]:
+        return row.level, row.get_level_display()
 
     @display(description=_("Почему"))  # type: ignore[untyped-decorator]
     def why(self, row: CustomerRisk) -> str:

@@ -60,7 +60,14 @@ class OlderThan(admin.SimpleListFilter):
 
 @admin.register(Wallet)
 class WalletAdmin(WalletActs, SpendingActs, MoneyAdmin):
-    actions_detail = [*WalletActs.actions_detail, *SpendingActs.actions_detail]
+    actions_detail = [
+        *WalletActs.actions_detail,
+        {  # type: ignore[list-item] # a button that opens a list, as unfold writes it
+            "title": _("Лимиты и траты"),
+            "icon": "speed",
+            "items": SpendingActs.actions_detail,
+        },
+    ]
     list_display = ["customer_id", "customer", "balance", "held", "seq", "created_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["-customer_id"]

@@ -8,8 +8,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +16,7 @@ from unfold.decorators import action, display
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from auditlog.requests import operator_of
 from billing import words
+from billing.admin.base import link
 from billing.templatetags.money import money_exact
 from payments.invoices import bank, in_words, issuing, paper
 from payments.invoices.api import pdf
@@ -60,8 +59,7 @@ class FirmAdmin(OperatorActs, ReadOnlyAdmin):
     @display(description=_("Клиент"))  # type: ignore[untyped-decorator]
     def customer(self, row: Any) -> SafeString:
         customer_id = getattr(row, "customer_id", None) or row.owner_id
-        address = reverse("admin:accounts_user_change", args=[customer_id])
-        return format_html('<a href="{}">{}</a>', address, customer_id)
+        return link("accounts_user", customer_id)
 
     @display(description=_("Номер"), ordering=["year", "number"])  # type: ignore[untyped-decorator]
     def document(self, row: Any) -> str:
@@ -192,7 +190,7 @@ class ClosingDocumentAdmin(FirmAdmin):
 
 @admin.register(BankStatement)
 class BankStatementAdmin(FirmAdmin):
-    list_display = ["imported_at", "format", "incoming", "fresh", "outgoing", "foreign", "sha256"]
+    list_display = ["imported_at", "format", "incoming", "fresh", "outgoing", "foreign"]
     ordering = ["-id"]
     actions_list = ["import_file"]
 
@@ -221,7 +219,7 @@ class BankStatementAdmin(FirmAdmin):
 
 @admin.register(BankLine)
 class BankLineAdmin(FirmAdmin):
-    list_display = ["booked_on", "amount", "state", "reason", "payer_name", "payer_inn", "purpose", "invoice"]
+    list_display = ["booked_on", "amount", "state", "reason", "payer_name", "purpose", "invoice"]
     list_filter = ["status", "reason", "booked_on"]
     list_select_related = ["invoice"]
     search_fields = ["id__exact", "number__exact", "payer_inn__exact", "purpose"]

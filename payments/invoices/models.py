@@ -301,4 +301,4 @@ class BankDecision(models.Model):
         indexes = [models.Index(fields=["maker_id", "decided_at"], name="payments_decision_of_maker")]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.line_id}"
+        return f"{self.get_kind_display()} {self.line_id}"

@@ -7,12 +7,15 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
+from billing.admin.base import link
 from billing.templatetags.money import money_exact
 from plans import offers, words
 from plans.admin.forms import CampaignForm, MemberForm, PackForm, ReasonForm, TermsForm
@@ -25,6 +28,7 @@ class ReadOnlyRows(TabularInline):  # type: ignore[misc]
     extra = 0
     can_delete = False
     show_change_link = False
+    hide_title = True  # the row says it all
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -201,10 +205,18 @@ class RedemptionRows(ReadOnlyRows):
     """The newest: a large campaign has more than a page can show."""
 
     model = Redemption
-    fields = ["customer_id", "amount", "entry_id", "expires_at", "created_at"]
+    fields = ["created_at", "customer", "amount", "entry", "expires_at"]
     readonly_fields = fields
     ordering = ["-created_at", "-id"]
     per_page = 20
+
+    @display(description=_("Клиент"))  # type: ignore[untyped-decorator]
+    def customer(self, redemption: Redemption) -> SafeString:
+        return link("accounts_user", redemption.customer_id)
+
+    @display(description=_("Проводка"))  # type: ignore[untyped-decorator]
+    def entry(self, redemption: Redemption) -> SafeString:
+        return link("billing_ledgerentry", redemption.entry_id, gettext("Открыть"))
 
     @display(description=_("Бонус"))  # type: ignore[untyped-decorator]
     def amount(self, redemption: Redemption) -> str:
@@ -279,12 +291,17 @@ class CampaignAdmin(OfferActs, ReadOnlyAdmin):
 
 @admin.register(OrganisationMember)
 class OrganisationMemberAdmin(OfferActs, ReadOnlyAdmin):
-    list_display = ["customer_id", "organisation_id", "created_at"]
+    list_display = ["created_at", "customer", "organisation_id"]
     search_fields = ["customer_id__exact", "organisation_id__exact"]
     ordering = ["-created_at", "-customer_id"]
     fields = list_display
+    readonly_fields = fields
     actions_list = ["add_member"]
     actions_detail = ["remove_member"]
+
+    @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
+    def customer(self, member: OrganisationMember) -> SafeString:
+        return link("accounts_user", member.customer_id)
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Добавить участника"),

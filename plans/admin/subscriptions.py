@@ -213,7 +213,7 @@ class SubscriptionPeriodAdmin(ReadOnlyAdmin):
     list_display = [
         "starts_at",
         "ends_at",
-        "customer_id",
+        "customer",
         "version",
         "images_used",
         "image_quota",
@@ -226,6 +226,10 @@ class SubscriptionPeriodAdmin(ReadOnlyAdmin):
     fields = ["id", "subscription", *list_display, "carried"]
     readonly_fields = fields
     inlines: ClassVar[list[type[TabularInline]]] = [PurchaseRows]
+
+    @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
+    def customer(self, period: SubscriptionPeriod) -> SafeString:
+        return link("accounts_user", period.customer_id)
 
     @display(description=_("Перенесено"))  # type: ignore[untyped-decorator]
     def carried(self, period: SubscriptionPeriod) -> str:

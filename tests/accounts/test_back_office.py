@@ -1,10 +1,15 @@
 import pytest
+from django.conf import settings
 from django.contrib import admin
+from django.db import transaction
 from django.test import Client, RequestFactory
 
+from accounts import notices
+from accounts.admin import LETTERS
 from accounts.models import RefreshFamily, User
 from accounts.operator_login import OperatorLoginForm
 from auditlog.models import AuditEvent
+from plyrum import clock
 from plyrum.ids import uuid7
 from tests import factories
 from tests.accounts.test_refresh import is_alive, signed_in
@@ -216,3 +221,29 @@ def test_sixth_attempt_must_wait_even_with_the_right_password(address: str) -> N
 
     assert not refused.is_valid()
     assert "Слишком много попыток" in str(refused.errors)
+
+
+@pytest.mark.usefixtures("owner")
+def test_letters_are_told_in_words_and_found_by_kind(client: Client) -> None:
+    user = factories.customer()
+    with transaction.atomic():
+        notices.write(
+            user_id=user.id, letter="invoice_paid", key=f"test:{uuid7()}", facts={}, now=clock.now()
+        )
+
+    found, others = (
+        client.get("/admin/accounts/notice/", {"q": str(user.id), "letter": letter}).content.decode()
+        for letter in ("invoice_paid", "plan_ended")
+    )
+
+    assert found.count("счёт оплачен") == others.count("счёт оплачен") + 1  # the filter names it in both
+    assert f"/admin/accounts/user/{user.id}/change/" in found
+    assert f"/admin/accounts/user/{user.id}/change/" not in others
+
+
+def test_every_letter_of_the_outbox_has_words_for_operators() -> None:
+    """Letters of the entrance go out at once and are no rows."""
+    at_once = ("account_", "email_", "password_", "unknown_", "session_")
+    folders = {path.name for path in (settings.BASE_DIR / "templates/emails").iterdir() if path.is_dir()}
+
+    assert {name for name in folders if not name.startswith(at_once)} == set(LETTERS)

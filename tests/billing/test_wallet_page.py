@@ -76,7 +76,7 @@ def test_wallet_shows_balance_reserve_lots_and_entries(client: Client, customer:
     [
         (LotKind.PURCHASED, "Пополнение"),
         (LotKind.BONUS, "Бонус"),
-        (LotKind.MONTHLY, "Месячные по тарифу"),
+        (LotKind.MONTHLY, "Начисление по тарифу"),
         (LotKind.ROLLOVER, "Перенос с прошлого месяца"),
     ],
 )

@@ -115,7 +115,7 @@ def test_owner_that_lost_its_lease_cannot_settle_any_more(
 ) -> None:
     """A process that hung and woke up again is shut out by the fence: the sweep's settlement stands."""
     client = make_client(url=server.url)
-    body = {"idempotency_key": str(uuid4()), "prompt": "Медленно", "model": "fault/slow"}
+    body = {"idempotency_key": str(uuid4()), "prompt": "Медленно", "model": "bench/20-100"}
     with client.http.stream("POST", "/api/stream/run", json=body) as response:
         lines = response.iter_lines()
         run_id = httpx.Response(200, content=next(lines)).json()["run_id"]

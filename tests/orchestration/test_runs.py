@@ -195,7 +195,7 @@ def test_stop_closes_upstream_and_charges_for_what_was_delivered(
 
 
 def test_reader_may_leave_and_the_run_goes_on(client: Client) -> None:
-    body = {"idempotency_key": str(uuid4()), "prompt": "Я скоро уйду", "model": "fault/slow"}
+    body = {"idempotency_key": str(uuid4()), "prompt": "Я скоро уйду", "model": "bench/20-100"}
     with client.http.stream("POST", "/api/stream/run", json=body) as response:
         run_id = httpx.Response(200, content=next(response.iter_lines())).json()["run_id"]
 

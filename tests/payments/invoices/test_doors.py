@@ -271,7 +271,7 @@ def test_the_back_office_imports_and_resolves(client: Client, settings: Settings
     assert (small.status, small.invoice_id) == ("credited", row.id)
     decision = BankDecision.objects.get(line=big)
     assert decision.state == "waiting"
-    assert str(decision) == f"return {big.id}"
+    assert str(decision) == f"вернуть плательщику {big.id}"
     assert act(client, f"bankdecision/{decision.id}/approve") == 403
     client.force_login(second)
     assert REASON in client.get(f"{ADMIN}bankdecision/{decision.id}/refuse/").content.decode()
