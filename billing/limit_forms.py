@@ -38,6 +38,7 @@ NAMED = ("plan", "organisation")
 KINDS = {
     "user": gettext_lazy("клиент"),
     "key": gettext_lazy("ключ"),
+    "plan": gettext_lazy("каждый с тарифом"),
     "organisation": gettext_lazy("организация"),
     "gift": gettext_lazy("подарки"),
 }

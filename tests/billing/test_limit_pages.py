@@ -170,7 +170,9 @@ def test_common_budget_and_rates_are_set_on_their_lists(client: Client) -> None:
     organisation = uuid7()
     for subject, name in (("plan", "solo_1"), ("organisation", str(organisation))):
         given = {"subject": subject, "name": name, "window": "month", "amount": "5"}
-        assert "Лимит поставлен" in send(client, "/admin/billing/spendlimit/set-shared/", **given)
+        send(client, "/admin/billing/spendlimit/set-shared/", **given)
+        words = {"plan": "каждый с тарифом", "organisation": "организация"}[subject]
+        assert f"{words} {name}" in page(client, "/admin/billing/spendlimit/", q=name)
         told = send(client, "/admin/billing/spendlimit/set-shared/", **given | {"name": "a b"})
         assert "не бывает" in told
         assert SpendLimit.objects.filter(subject=f"{subject}:{name}").delete()[0] == 1

@@ -3,6 +3,8 @@
 from datetime import timedelta
 from uuid import UUID
 
+from django.test import Client
+
 from accounts.models import User
 from auditlog.actors import Actor
 from billing import limits, policies
@@ -66,6 +68,9 @@ def test_members_share_the_limit_of_their_organisation() -> None:
     assert (meter.limit.kind, meter.used_micro_rub, meter.limit.limit_micro_rub) == (
         "organisation", 10 * RUB, 10 * RUB,
     )  # fmt: skip
+    client = Client()
+    client.force_login(second)
+    assert "Организация за месяц" in client.get("/app/wallet").content.decode()
     limits.lift(
         subject=f"organisation:{organisation_id}",
         window=Window.MONTH,
