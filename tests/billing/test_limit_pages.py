@@ -306,6 +306,13 @@ def test_owners_are_told_of_the_common_budget() -> None:
         ),
         (
             "spend_limit_reached",
+            {"subject_kind": "organisation", "window": "day", "limit_micro_rub": RUB, "used_micro_rub": RUB},
+            "Не помещается в лимит на день: 1,00 ₽, занято 1,00 ₽. Новый день начнётся в 00:00 по Москве."
+            " Это лимит вашей организации, его делят все участники.",
+            False,
+        ),
+        (
+            "spend_limit_reached",
             {"subject_kind": "gift", "window": "hour"},
             "Подаренные деньги на это время потрачены. Счёт начнётся сначала с новым часом."
             " Или пополните баланс.",
