@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django import Settings
 
 from accounts.models import Notice
@@ -20,7 +21,7 @@ from billing.errors import (
     SecondPersonRequired,
 )
 from billing.models import LedgerEntry
-from payments.invoices import bank, bank_files, issuing, queries
+from payments.invoices import bank, bank_files, issuing, queries, seller
 from payments.invoices.errors import (
     BankLineClosed,
     BankLineNotFound,
@@ -50,6 +51,7 @@ from tests.payments.invoices.firm import (
     pays,
 )
 from tests.payments.shop import RUB
+from tests.threads import at_once
 
 ABOVE = 100_001
 
@@ -307,3 +309,39 @@ def test_a_large_sum_in_small_parts_needs_the_second_person_too(settings: Settin
     )
     (late,) = import_(Paid("0.01", "x"))
     assert give_back(late, other.actor).state == "waiting"
+
+
+def test_a_line_that_fails_does_not_keep_the_others_waiting(
+    monkeypatch: pytest.MonkeyPatch, owner: BaseDatabaseWrapper
+) -> None:
+    monkeypatch.setattr(bank, "SETTLED_AT_ONCE", 0)
+    lines = import_(*(Paid("1.00", "x") for _ in range(2)))
+    refuse = f"""
+        CREATE FUNCTION refuse_a_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id = '{lines[0].pk}' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse_a_line BEFORE UPDATE ON payments_bankline
+            FOR EACH ROW EXECUTE FUNCTION refuse_a_line()"""
+    with owner.cursor() as cursor:
+        cursor.execute(refuse)
+        try:
+            settle_bank_lines()
+        finally:
+            cursor.execute("DROP FUNCTION refuse_a_line() CASCADE")
+
+    assert [BankLine.objects.get(pk=line.pk).status for line in lines] == ["new", "suspense"]
+    settle_bank_lines()
+    assert BankLine.objects.get(pk=lines[0].pk).status == "suspense"
+
+
+def test_one_file_in_two_orders_at_once_is_stored_once() -> None:
+    paid = [Paid("3.00", "x", number=uuid7().hex[-15:]) for _ in range(1500)]
+    account = seller.party().account
+    turns = [
+        bank_files.parse(exchange(*order), own_account=account) for order in (paid, paid[::-1]) for _ in "ab"
+    ]
+    actor = operator()
+
+    found = at_once(4, lambda: len(bank._store(turns.pop(), "0" * 64, clock.now(), actor)[1]))
+
+    assert sorted(found) == [0, 0, 0, 1500]
+    BankLine.objects.filter(number__in=[each.number for each in paid]).delete()
