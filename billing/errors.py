@@ -90,6 +90,12 @@ class OperatorRequestChanged(Conflict):
     code, title = "operator_request_changed", "This is not the request that was shown"
 
 
+class OperatorLimitExceeded(Forbidden):
+    """Extra: `role`, `limit_micro_rub`: the most that one act of this role moves."""
+
+    code, title = "operator_limit_exceeded", "More than one act of this role may move"
+
+
 class SpendLimitReached(PaymentRequired):
     """True of this request and this window only: nothing stays set.
 

@@ -8,7 +8,6 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.formats import localize
@@ -24,7 +23,7 @@ from unfold.widgets import (
 from auditlog import reasons
 from auditlog.admin import OperatorActs
 from auditlog.requests import operator_of
-from billing import acts, money, queries, words
+from billing import acts, allowances, money, queries, words
 from billing.acts import Asking
 from billing.models import Hold, OperatorRequest
 from billing.templatetags.money import money as shown_money
@@ -66,6 +65,10 @@ class FactsForm(BaseDialogForm):  # type: ignore[misc]
         self, request: HttpRequest, object_id: int | str | None = None
     ) -> dict[str, Any]:
         return {"facts": self.facts()}
+
+    @property
+    def role(self) -> str:
+        return str(self.request.user.operator_role)
 
     @abstractmethod
     def facts(self) -> Facts:
@@ -109,7 +112,7 @@ class AmountForm(ActForm):
         return [
             (_("Можно потратить"), money_exact(balance.balance_micro_rub)),
             (_("В резерве"), money_exact(balance.reserved_micro_rub)),
-            *words.limits(),
+            *words.limits(self.role),
         ]
 
     def clean_amount(self) -> int:
@@ -117,7 +120,7 @@ class AmountForm(ActForm):
             micro_rub = money.from_person(self.cleaned_data["amount"])
         except ValueError as error:
             raise ValidationError(_("Введите сумму в рублях, например 1500 или 1500,50.")) from error
-        most = money.from_rub(settings.PLYRUM_ADMIN_CREDIT_MAX_RUB)
+        most = allowances.most(self.role)
         if not 0 < micro_rub <= most:
             raise ValidationError(
                 _("Сумма должна быть больше нуля и не больше %(most)s.") % {"most": shown_money(most)}
@@ -179,7 +182,7 @@ class ReversalForm(ActForm):
     def facts(self) -> Facts:
         charge = queries.charge_of_run(self.row_id)
         amount = charge.amount_micro_rub if charge is not None else 0
-        return [(_("Вернётся клиенту"), money_exact(amount)), *words.limits()[1:]]
+        return [(_("Вернётся клиенту"), money_exact(amount)), *words.limits(self.role)[1:]]
 
 
 class ReleaseForm(ActForm):

@@ -25,6 +25,7 @@ class SpendLimit(models.Model):
     """At most so much in a window for a subject; of several rows the lowest counts.
 
     Subjects: `user:<id>` and `key:<id>`; `tier:free`, `tier:paid`, `tier:plan` (every customer of that tier);
+    `plan:<code>` (every subscriber of that plan); `organisation:<id>` (its members together);
     `gift:each` (every customer without money of their own) and `gift:all` (all of them together);
     `anonymous:each` and `anonymous:all`, which nothing spends from yet.
     """

@@ -31,12 +31,19 @@ log = structlog.get_logger(__name__)
 
 SetBy: TypeAlias = SpendLimit.SetBy
 _ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_SUBJECT = re.compile(rf"(?:user|key):{_ID}|(?:gift|anonymous):(?:each|all)|tier:(?:free|paid|plan)")
-_COUNTED_SUBJECT = re.compile(rf"(?:user|key|gift):{_ID}|gift:all")
+_SUBJECT = re.compile(
+    rf"(?:user|key|organisation):{_ID}|(?:gift|anonymous):(?:each|all)|tier:(?:free|paid|plan)|plan:[-a-zA-Z0-9_]{{1,40}}"
+)
+_COUNTED_SUBJECT = re.compile(rf"(?:user|key|gift|organisation):{_ID}|gift:all")
 
 
 def user_subject(customer_id: UUID) -> str:
     return f"user:{customer_id}"
+
+
+def is_subject(subject: str) -> bool:
+    """Whether a limit may be set for it; not whether there is such a customer, plan or organisation."""
+    return _SUBJECT.fullmatch(subject) is not None
 
 
 def own(customer_id: UUID) -> dict[str, int]:
@@ -84,8 +91,11 @@ def set_limit(
 
     Raises InvalidRequest (subject, amount, reason), UserNotFound, OwnWallet.
     """
-    if not _SUBJECT.fullmatch(subject):
-        raise _wrong("subject", "A limit is for user:<id>, key:<id>, tier:<name>, gift:<each or all>.")
+    if not is_subject(subject):
+        raise _wrong(
+            "subject",
+            "A limit is for user:, key:, organisation:<id>, plan:<code>, tier:<name>, gift:<each or all>.",
+        )
     _require_amount(limit_micro_rub)
     _require_customer(subject, actor)
     row, _ = SpendLimit.objects.update_or_create(
@@ -124,11 +134,14 @@ def remove_limit(*, limit_id: UUID, reason: str, actor: Actor) -> None:
 def lift(*, subject: str, window: Window, reason: str, now: datetime, actor: Actor) -> LimitLift:
     """Allow what the limits of this subject and window forbid until the window ends; twice is once.
 
-    `subject` is the counter's: `user:<id>`, `key:<id>`, `gift:<customer>`, `gift:all`. Raises InvalidRequest,
-    UserNotFound, OwnWallet.
+    `subject` is the counter's: `user:<id>`, `key:<id>`, `organisation:<id>`, `gift:<customer>`, `gift:all`.
+    Raises InvalidRequest, UserNotFound, OwnWallet.
     """
     if not _COUNTED_SUBJECT.fullmatch(subject) or window not in windows.COUNTED:
-        raise _wrong("subject", "Lifted is a limit by hour, day or month of a customer, a key or gifts.")
+        raise _wrong(
+            "subject",
+            "Lifted is a limit by hour, day or month of a customer, a key, an organisation or gifts.",
+        )
     _require_customer(subject, actor)
     row, is_new = LimitLift.objects.get_or_create(
         subject=subject,
@@ -178,7 +191,8 @@ def unblock(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> N
 def _spent_before(subject: str, window: str, now: datetime) -> int:
     """What was charged in the running window and is not counted: counters begin with a limit.
 
-    What runs at this moment without a limit is in neither. Gifts are counted from their limit on.
+    What runs at this moment without a limit is in neither. Only customers and keys have it: gifts,
+    organisations, tiers and plans are counted from their limit on.
     """
     kind, _, name = subject.partition(":")
     if window == Window.REQUEST or kind not in ("user", "key"):

@@ -121,7 +121,10 @@ class OwnLimits(Schema):
 class LimitOut(Schema):
     """A limit that applies now, the lowest of its window."""
 
-    subject_kind: Annotated[str, Field(description="user, key, or gift: money that was never paid in.")]
+    subject_kind: Annotated[
+        str,
+        Field(description="user, key, organisation (its members share it), or gift: money never paid in."),
+    ]
     window: Window
     limit_micro_rub: int
     used_micro_rub: Annotated[int, Field(description="Spent and reserved in this window.")]
@@ -139,6 +142,9 @@ class LimitsOut(Schema):
     own: OwnLimits
     limits: list[LimitOut]
     spending_blocked: bool
+    debt_micro_rub: Annotated[
+        int, Field(description="What a payment taken back by its bank left; above 0 nothing is spent.")
+    ]
     requests: RequestRateOut
 
 
@@ -158,6 +164,7 @@ def limits_out(own: dict[str, int], policy: Policy, meters: list[Meter]) -> Limi
             for meter in meters
         ],
         spending_blocked=policy.is_blocked,
+        debt_micro_rub=policy.debt_micro_rub,
         requests=RequestRateOut(
             tier=RequestRate.Tier(policy.tier), per_minute=minute.count, per_hour=hour.count
         ),

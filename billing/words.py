@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from django.conf import settings
 from django.utils.formats import localize
 from django.utils.functional import Promise
 from django.utils.timezone import localtime
@@ -10,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import User
-from billing import money
+from billing import allowances
 from billing.acts import Asked
 from billing.models import OperatorRequest
 from billing.templatetags.money import money as shown_money
@@ -30,16 +29,16 @@ REFUSALS: dict[str, Promise | str] = {
     "hold_in_use": gettext_lazy("Запуск ещё идёт: резерв снимется сам, когда он закончится."),
     "operator_request_closed": gettext_lazy("Запрос уже решён, или его срок истёк."),
     "operator_request_changed": gettext_lazy("Запрос не тот, что был показан. Откройте его заново."),
+    "operator_limit_exceeded": gettext_lazy("Это больше, чем вашей роли можно за раз."),
     "idempotency_mismatch": gettext_lazy("Эта форма уже отправлена с другими данными. Откройте её заново."),
 }
 
 
-def limits() -> list[tuple[str, str]]:
-    """The most of one act, and above what a second person decides."""
-    most, alone = settings.PLYRUM_ADMIN_CREDIT_MAX_RUB, settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB
+def limits(role: str) -> list[tuple[str, str]]:
+    """The most of one act of this role, and above what a second person decides."""
     return [
-        (_("Не больше за раз"), shown_money(money.from_rub(most))),
-        (_("Без второго человека за сутки до"), shown_money(money.from_rub(alone))),
+        (_("Не больше за раз"), shown_money(allowances.most(role))),
+        (_("Без второго человека за сутки до"), shown_money(allowances.alone(role))),
     ]
 
 

@@ -2,26 +2,31 @@
 
 A line credits a wallet by itself only when invoice number, payer's INN and amount all agree. Everything else
 waits in suspense until an operator attaches it to an invoice of that amount or returns it; above
-PLYRUM_ADMIN_APPROVAL_ABOVE_RUB a day a second operator approves. Source: payments guide 5.2,
+what their role may move alone a second operator approves. Source: payments guide 5.2,
 docs/decisions/0028-bank-lines.md.
 """
 
 from dataclasses import asdict
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from hashlib import sha256
 from typing import TypeAlias
 from uuid import UUID
 
+import orjson
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from accounts.models import User
 from auditlog import journal, reasons
 from auditlog.actors import Actor
-from billing import ledger, money
-from billing.errors import OperatorRequestClosed, OperatorRequestNotFound, OwnWallet, SecondPersonRequired
+from billing import allowances, ledger
+from billing.errors import (
+    OperatorRequestChanged,
+    OperatorRequestClosed,
+    OperatorRequestNotFound,
+    OwnWallet,
+    SecondPersonRequired,
+)
 from billing.models import Account, SystemEntryType
 from billing.vat import LAW_ZONE
 from payments.invoices import bank_files, issuing, seller
@@ -40,7 +45,6 @@ from plyrum.nudges import nudge
 
 log = structlog.get_logger(__name__)
 
-ALONE_FOR = timedelta(days=1)
 SOURCE_TYPE = "bank_line"  # of entries in the ledger; `verify_invoices.sql` and `closing` know it too
 SETTLED_AT_ONCE = 200  # lines within the request that brings the file
 LEFT_OVER_AT_ONCE = 500  # lines in one round of the worker
@@ -126,15 +130,18 @@ def give_back(*, line_id: UUID, reason: str, now: datetime, actor: Actor) -> Ban
 
 
 @transaction.atomic(durable=True)
-def approve(*, decision_id: UUID, now: datetime, actor: Actor) -> BankDecision:
-    """Carry out what another operator decided. A second click of the same person changes nothing.
+def approve(*, decision_id: UUID, shown_sha256: str, now: datetime, actor: Actor) -> BankDecision:
+    """Carry out what another operator decided; `shown_sha256` is `fingerprint` of what was shown.
 
-    Raises OperatorRequestNotFound, OperatorRequestClosed, SecondPersonRequired, and as `attach`.
+    A second click of the same person changes nothing. Raises OperatorRequestNotFound, OperatorRequestClosed,
+    SecondPersonRequired, OperatorRequestChanged, and as `attach`.
     """
     decision = _decision(decision_id)
     if decision.state == State.DONE and str(decision.checker_id) == actor.id:
         return decision
     _require_second_person(decision, actor)
+    if shown_sha256 != fingerprint(decision):
+        raise OperatorRequestChanged
     decision.checker_id = UUID(actor.id)
     _carry_out(decision, _locked(decision.line_id), now, actor)
     return decision
@@ -242,7 +249,7 @@ def _decide(
         created_at=now,
     )
     decision.save(force_insert=True)
-    if _needs_second_person(decision, now):
+    if allowances.needs_second_person(decision.amount_micro_rub, operator_id=decision.maker_id, now=now):
         _journal(line, "payments.bank_line.asked", actor, decision)
     else:
         _carry_out(decision, line, now, actor)
@@ -286,14 +293,25 @@ def _invoice_for(line: BankLine, invoice_id: UUID, actor: Actor) -> Invoice:
     return invoice
 
 
-def _needs_second_person(decision: BankDecision, now: datetime) -> bool:
-    """As `billing.acts`: what its maker decides alone within a day is limited; a sum in parts is that sum."""
-    User.objects.select_for_update(no_key=True).filter(pk=decision.maker_id).first()
+def moved_alone(operator_id: UUID, *, since: datetime) -> int:
+    """Micro-RUB of lines that this operator decided without a second person."""
     alone = BankDecision.objects.filter(
-        maker_id=decision.maker_id, checker_id=None, state=State.DONE, decided_at__gt=now - ALONE_FOR
+        maker_id=operator_id, checker_id=None, state=State.DONE, decided_at__gt=since
     )
-    decided = sum(alone.values_list("amount_micro_rub", flat=True)) + decision.amount_micro_rub
-    return decided > money.from_rub(settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB)
+    return sum(alone.values_list("amount_micro_rub", flat=True))
+
+
+def fingerprint(decision: BankDecision) -> str:
+    """SHA-256 of everything that the form of approval shows, in one canonical form."""
+    line, invoice = decision.line, decision.invoice
+    facts = {
+        "kind": str(decision.kind),
+        "amount_micro_rub": decision.amount_micro_rub,
+        "reason": decision.reason,
+        "line": [str(line.id), line.payer_name, line.payer_inn, line.purpose],
+        "invoice": [str(invoice.id), str(invoice.customer_id), invoice.title] if invoice else None,
+    }
+    return sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _require_undecided(line: BankLine) -> None:

@@ -26,6 +26,7 @@ from billing.errors import (
     IdempotencyMismatch,
     InsufficientBalance,
     LedgerConflict,
+    OperatorLimitExceeded,
     OperatorRequestChanged,
     OperatorRequestClosed,
     OperatorRequestNotFound,
@@ -42,7 +43,7 @@ from tests.billing import books
 from tests.billing.books import RUB
 from tests.playground.runs import make_run
 
-MAKER, CHECKER = Actor.operator(uuid7()), Actor.operator(uuid7())
+MAKER, CHECKER = Actor.operator(uuid7()), Actor.operator(uuid7())  # owners: see `_people`
 ABOVE = 100_001 * RUB
 
 
@@ -68,6 +69,14 @@ def journal(request: OperatorRequest) -> list[tuple[str, str]]:
     """(action, who) of what was written down about a request."""
     rows = AuditEvent.objects.filter(subject=f"request:{request.id}").order_by("seq")
     return list(rows.values_list("action", "actor_id"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _people(_database_for_all: None) -> None:
+    for actor in (MAKER, CHECKER):
+        User.objects.create(
+            pk=actor.id, email=factories.unique_email("owner"), is_staff=True, role=User.Role.OWNER
+        )
 
 
 @pytest.fixture
@@ -139,11 +148,14 @@ def test_bonus_that_is_over_is_refused(customer: UUID) -> None:
     assert books.entries(customer) == []
 
 
-@pytest.mark.parametrize("amount", [0, -RUB, 1_000_000 * RUB + 1])
-def test_amounts_outside_the_limits_are_refused(customer: UUID, amount: int) -> None:
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize(
+    ("amount", "error"),
+    [(0, InvalidRequest), (-RUB, InvalidRequest), (1_000_000 * RUB + 1, OperatorLimitExceeded)],
+)
+def test_amounts_outside_the_limits_are_refused(customer: UUID, amount: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
         give(customer, amount)
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(error):
         acts.give_bonus(customer_id=customer, amount_micro_rub=amount, expires_at=None, asking=asking())
 
     assert not OperatorRequest.objects.filter(customer_id=customer).exists()
@@ -153,11 +165,26 @@ def test_taking_has_the_same_limit(customer: UUID, settings: Settings) -> None:
     settings.PLYRUM_ADMIN_CREDIT_MAX_RUB = 10
     books.credit(customer, 100 * RUB)
 
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(OperatorLimitExceeded) as refused:
         acts.adjust(customer_id=customer, amount_micro_rub=-11 * RUB, asking=asking())
 
-    assert refused.value.extra["max_rub"] == 10
+    assert refused.value.extra == {"role": "owner", "limit_micro_rub": 10 * RUB}
     acts.adjust(customer_id=customer, amount_micro_rub=-10 * RUB, asking=asking())
+
+
+def test_roles_move_what_their_role_may(customer: UUID, settings: Settings) -> None:
+    settings.PLYRUM_ADMIN_CREDIT_MAX_RUB, settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = 200, 100
+    for role, most, alone in (("support", 2, 1), ("finance", 100, 50), ("owner", 200, 100)):
+        actor = Actor.operator(factories.operator(role).id)
+        with pytest.raises(OperatorLimitExceeded) as refused:
+            give(customer, most * RUB + 1, actor=actor)
+        assert refused.value.extra == {"role": role, "limit_micro_rub": most * RUB}
+        states = [give(customer, rub, actor=actor).request.state for rub in (alone * RUB, 1, most * RUB)]
+        assert states == ["done", "waiting", "waiting"]
+    for role in ("catalogue", "security", ""):
+        with pytest.raises(OperatorLimitExceeded):
+            give(customer, 1, actor=Actor.operator(factories.operator(role).id))
+    assert books.wallet(customer).balance_micro_rub == 151 * RUB
 
 
 @pytest.mark.parametrize("reason", ["", " \n\t ", " девять зн ", "я" * 301])
@@ -378,7 +405,9 @@ def test_above_the_limit_nothing_moves_before_a_second_person_agrees(customer: U
 
 
 def test_at_the_limit_one_person_is_enough(customer: UUID) -> None:
-    assert give(customer, 100_000 * RUB, actor=Actor.operator(uuid7())).request.state == "done"
+    assert (
+        give(customer, 100_000 * RUB, actor=Actor.operator(factories.operator().id)).request.state == "done"
+    )
 
 
 def test_large_reversal_needs_a_second_person_too(customer: UUID, settings: Settings) -> None:

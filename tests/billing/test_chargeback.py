@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 
-from billing import ledger, queries, tasks
+from billing import ledger, policies, queries, tasks
 from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import LedgerEntry, LotKind
+from billing.schemas import limits_out
 from billing.shapes import ChargedBack, Credited, Debited
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -186,6 +187,8 @@ def test_what_is_not_covered_is_owed_and_repaid_by_whatever_comes_in() -> None:
 
     assert (first, again) == (ChargedBack(True, 40, 60), ChargedBack(False, 40, 60))
     assert (queries.debt(customer), books.wallet(customer).balance_micro_rub) == (60, 0)
+    policy = policies.of(customer, now=NOON)
+    assert limits_out({}, policy, []).debt_micro_rub == 60
     topped_up(customer, 25)
     assert (queries.debt(customer), books.wallet(customer).balance_micro_rub) == (35, 0)
     with transaction.atomic():

@@ -1,5 +1,6 @@
 """Bank lines: what agrees is credited once, the rest waits in suspense for people. Never a guessed wallet."""
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,8 +10,16 @@ from pytest_django import Settings
 
 from accounts.models import Notice
 from auditlog.actors import Actor
+from billing import acts
 from billing import queries as money_queries
-from billing.errors import OperatorRequestClosed, OperatorRequestNotFound, OwnWallet, SecondPersonRequired
+from billing.acts import Asking
+from billing.errors import (
+    OperatorRequestChanged,
+    OperatorRequestClosed,
+    OperatorRequestNotFound,
+    OwnWallet,
+    SecondPersonRequired,
+)
 from billing.models import LedgerEntry
 from payments.invoices import bank, bank_files, issuing, queries, seller
 from payments.invoices.errors import (
@@ -21,7 +30,7 @@ from payments.invoices.errors import (
     InvoiceNotFound,
     WrongBankFile,
 )
-from payments.invoices.models import BankLine, BankStatement
+from payments.invoices.models import BankDecision, BankLine, BankStatement
 from payments.tasks import settle_bank_lines
 from plyrum import clock
 from plyrum.errors import InvalidRequest
@@ -202,6 +211,11 @@ def test_a_returned_line_leaves_suspense_and_no_wallet_moves() -> None:
     assert balance(row.customer_id) == 0
 
 
+def approve(decision: BankDecision, actor: Actor) -> BankDecision:
+    shown = bank.fingerprint(decision)
+    return bank.approve(decision_id=decision.id, shown_sha256=shown, now=clock.now(), actor=actor)
+
+
 def test_a_large_sum_waits_for_a_second_person() -> None:
     row = invoice(firm().owner_id, ABOVE)
     (line,) = import_(pays(row, purpose="за услуги"))
@@ -213,17 +227,36 @@ def test_a_large_sum_waits_for_a_second_person() -> None:
         give_back(line)
     for wrong, error in ((maker, SecondPersonRequired), (Actor.operator(row.customer_id), OwnWallet)):
         with pytest.raises(error):
-            bank.approve(decision_id=decision.id, now=clock.now(), actor=wrong)
+            approve(decision, wrong)
 
-    done = bank.approve(decision_id=decision.id, now=clock.now(), actor=checker)
-    again = bank.approve(decision_id=decision.id, now=clock.now(), actor=checker)
+    done = approve(decision, checker)
+    again = approve(decision, checker)
 
     assert (done.state, again.state, str(again.checker_id)) == ("done", "done", checker.id)
     assert balance(row.customer_id) == ABOVE * RUB
     with pytest.raises(OperatorRequestClosed):
         bank.refuse(decision_id=decision.id, reason=REASON, now=clock.now(), actor=operator())
     with pytest.raises(OperatorRequestNotFound):
-        bank.approve(decision_id=uuid7(), now=clock.now(), actor=checker)
+        bank.approve(decision_id=uuid7(), shown_sha256="", now=clock.now(), actor=checker)
+
+
+def test_only_what_was_shown_can_be_approved() -> None:
+    row = invoice(firm().owner_id, ABOVE)
+    (line,) = import_(pays(row, purpose="за услуги"))
+    decision = attach(line, row)
+    shown = BankDecision.objects.get(pk=decision.id)
+    other = invoice(firm().owner_id, ABOVE)
+    changes: list[dict[str, object]] = [{"reason": "Совсем другая"}, {"invoice": other}, {"kind": "return"}]
+    for change in changes:
+        BankDecision.objects.filter(pk=decision.id).update(**change)
+        with pytest.raises(OperatorRequestChanged):
+            approve(shown, operator())
+        BankDecision.objects.filter(pk=decision.id).update(
+            reason=shown.reason, invoice_id=shown.invoice_id, kind=shown.kind
+        )
+    assert (balance(row.customer_id), balance(other.customer_id)) == (0, 0)
+
+    assert approve(shown, operator()).state == "done"
 
 
 def test_a_refused_decision_leaves_the_line_in_suspense() -> None:
@@ -249,7 +282,7 @@ def test_an_approval_that_comes_too_late_moves_nothing() -> None:
     issuing.void(invoice_id=row.id, reason=REASON, now=clock.now(), actor=operator())
 
     with pytest.raises(InvoiceClosed):
-        bank.approve(decision_id=decision.id, now=clock.now(), actor=operator())
+        approve(decision, operator())
 
     line.refresh_from_db()
     decision.refresh_from_db()
@@ -265,6 +298,17 @@ def test_a_large_sum_in_small_parts_needs_the_second_person_too(settings: Settin
 
     assert states == ["done", "waiting", "done"]
     assert lines[0].payer_inn == INN
+    asking = Asking(reason=REASON, ticket="", key=str(uuid7()), now=clock.now(), actor=maker)
+    assert (
+        acts.credit(customer_id=firm().owner_id, amount_micro_rub=1, asking=asking).request.state == "waiting"
+    )
+    other = replace(asking, key=str(uuid7()), actor=operator())
+    assert (
+        acts.credit(customer_id=firm().owner_id, amount_micro_rub=2 * RUB, asking=other).request.state
+        == "done"
+    )
+    (late,) = import_(Paid("0.01", "x"))
+    assert give_back(late, other.actor).state == "waiting"
 
 
 def test_a_line_that_fails_does_not_keep_the_others_waiting(
