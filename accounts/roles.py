@@ -1,4 +1,4 @@
-"""Roles of operators and what each may see and change in the back office. Pure, the only such table.
+"""Roles of operators and what each may see, change and move of money. Pure, the only such table.
 
 Used by `User.has_perm` (admin) and by the operator API. Nobody may delete: money, audit and legal rows stay.
 """
@@ -38,6 +38,8 @@ MAY_CHANGE: dict[str, frozenset[str]] = {
     Role.SECURITY: frozenset({"accounts"}),
     Role.OWNER: EVERYTHING,
 }
+# Part of what the settings allow an owner to move; a role that is not here moves nothing.
+MONEY_PERCENT: dict[str, int] = {Role.SUPPORT: 1, Role.FINANCE: 50, Role.OWNER: 100}
 
 
 def working_role(*, user_id: UUID, is_staff: bool, role: str) -> str:

@@ -17,6 +17,7 @@ from billing.forms import (
     AmountForm,
     ApprovalForm,
     BonusForm,
+    DisputeForm,
     RefusalForm,
     ReleaseForm,
     ReversalForm,
@@ -37,7 +38,7 @@ class MoneyActs(OperatorActs):
 
 
 class WalletActs(MoneyActs):
-    actions_detail = ["give_money", "take_money", "give_bonus"]
+    actions_detail = ["give_money", "take_money", "give_bonus", "charge_back"]
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Начислить"),
@@ -100,6 +101,32 @@ class WalletActs(MoneyActs):
                 customer_id=customer_id,
                 amount_micro_rub=amount,
                 expires_at=form.expires_at(),
+                asking=form.asking(),
+            ),
+        )
+
+    @action(  # type: ignore[untyped-decorator]
+        description=_("Опротестование"),
+        url_path="dispute",
+        icon="gavel",
+        permissions=["act"],
+        dialog={
+            "title": _("Провести опротестование"),
+            "description": _("Банк забрал платёж. Чего не хватит на балансе, станет долгом клиента."),
+            "form_class": DisputeForm,
+            "form_submit_text": _("Провести"),
+        },
+    )
+    def charge_back(self, request: HttpRequest, form: DisputeForm, object_id: str) -> HttpResponse:
+        customer_id, given = self.id_from_path(object_id), form.cleaned_data
+        return self.ask(
+            form,
+            object_id,
+            lambda: acts.charge_back(
+                customer_id=customer_id,
+                payment_id=given["payment_id"],
+                dispute_id=given["dispute_id"],
+                amount_micro_rub=given["amount"],
                 asking=form.asking(),
             ),
         )

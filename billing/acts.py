@@ -1,8 +1,8 @@
 """What an operator may do with money: each act a row of OperatorRequest, the ledger's step, a journal entry.
 
 Called by the operator API and the back office, which check the role; never by the product itself. Up to
-PLYRUM_ADMIN_APPROVAL_ABOVE_RUB a day an operator's acts are done at once, above it when a second operator
-approves exactly what the first asked for. Source: docs/decisions/0016-operators-acts.md.
+the amount of their role (`billing/allowances.py`) an operator's acts are done at once, above it when a second
+operator approves exactly what the first asked for. Source: docs/decisions/0016-operators-acts.md.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,11 @@ from django.utils.module_loading import import_string
 
 from accounts.errors import UserNotFound
 from accounts.models import User
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
-from billing import ledger, money, queries
+from billing import allowances, ledger, queries
 from billing.errors import (
+    AlreadyDisputed,
     AlreadyReversed,
     ChargeNotFound,
     HoldClosed,
@@ -34,15 +35,15 @@ from billing.errors import (
     OperatorRequestNotFound,
     OwnWallet,
     SecondPersonRequired,
+    TopUpNotFound,
 )
 from billing.models import Hold, OperatorRequest
 from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
 
 REQUEST_LIFETIME = timedelta(days=7)  # a yes must rest on what is still so
-ALONE_FOR = timedelta(days=1)
-REASON_CHARS = 300
 TICKET_CHARS = 100
+DISPUTE_CHARS = 100
 EXPIRED_AT_ONCE = 100  # requests in one transaction of the sweep
 
 Kind: TypeAlias = OperatorRequest.Kind
@@ -72,7 +73,8 @@ class Asked:
 def credit(*, customer_id: UUID, amount_micro_rub: int, asking: Asking) -> Asked:
     """Give money as a correction; makes the wallet when it is missing.
 
-    Raises InvalidRequest (amount, reason), OwnWallet, UserNotFound, IdempotencyMismatch.
+    Raises InvalidRequest (amount, reason), OperatorLimitExceeded, OwnWallet, UserNotFound,
+    IdempotencyMismatch.
     """
     if amount_micro_rub <= 0:
         raise _wrong("amount_micro_rub", "A credit is a positive amount.")
@@ -95,7 +97,7 @@ def give_bonus(
     """Give bonus money, perhaps with an end. Raises as `credit`; InvalidRequest also when the end is past."""
     if amount_micro_rub <= 0:
         raise _wrong("amount_micro_rub", "A bonus is a positive amount.")
-    _require_amount(amount_micro_rub)
+    _require_amount(amount_micro_rub, asking.actor)
     _require_user(customer_id)
     _require_future(expires_at, asking.now)
     parameters = {
@@ -138,6 +140,32 @@ def release_hold(*, hold_id: UUID, asking: Asking) -> Asked:
 
 
 @transaction.atomic(durable=True)
+def charge_back(
+    *, customer_id: UUID, payment_id: UUID, dispute_id: str, amount_micro_rub: int, asking: Asking
+) -> Asked:
+    """Book that the bank took a payment of the customer back, or a part of it.
+
+    Raises TopUpNotFound (no paid payment of this customer), AlreadyDisputed, LedgerConflict (the dispute is
+    known with other content), InvalidRequest, OwnWallet, IdempotencyMismatch.
+    """
+    _require_amount(amount_micro_rub, asking.actor)
+    dispute = dispute_id.strip()
+    if not 0 < len(dispute) <= DISPUTE_CHARS or not dispute.isprintable():
+        raise _wrong("dispute_id", f"The dispute's number has 1 to {DISPUTE_CHARS} printable characters.")
+    topup = queries.topup_of(payment_id)
+    if topup is None or topup.customer_id != customer_id:
+        raise TopUpNotFound
+    if not 0 < amount_micro_rub <= topup.amount_micro_rub:
+        raise _wrong("amount_micro_rub", "A dispute is about at most what was paid.")
+    parameters = {
+        "payment_id": str(payment_id),
+        "dispute_id": dispute,
+        "amount_micro_rub": -amount_micro_rub,
+    }
+    return _ask(Kind.CHARGEBACK, customer_id, parameters, asking)
+
+
+@transaction.atomic(durable=True)
 def approve(*, request_id: UUID, sha256: str, now: datetime, actor: Actor) -> OperatorRequest:
     """Carry out what another operator asked for; `sha256` is the hash of what was shown to who approves.
 
@@ -161,7 +189,7 @@ def refuse(*, request_id: UUID, reason: str, now: datetime, actor: Actor) -> Ope
     """Say no to what another operator asked for, with a reason. Raises as `approve`."""
     request = _locked(request_id)
     _require_decidable(request, now, actor)
-    request.refusal_reason = _required_reason(reason)
+    request.refusal_reason = reasons.required(reason)
     request.checker_id = UUID(actor.id)
     _close(request, State.REFUSED, now)
     _journal(request, "billing.request.refused", actor, refusal_reason=request.refusal_reason)
@@ -179,21 +207,16 @@ def expire_requests(*, now: datetime, actor: Actor) -> int:
     return len(rows)
 
 
-def _needs_second_person(request: OperatorRequest, now: datetime) -> bool:
-    """Whether its maker would move more than the limit alone within a day: a sum in parts is that sum.
-
-    Acts of one maker count one after another, behind the lock of their own row.
-    """
-    User.objects.select_for_update(no_key=True).filter(pk=request.maker_id).first()
+def moved_alone(operator_id: UUID, *, since: datetime) -> int:
+    """Micro-RUB that this operator moved by acts of this module without a second person."""
     alone = OperatorRequest.objects.filter(
-        maker_id=request.maker_id, checker_id=None, state=State.DONE, decided_at__gt=now - ALONE_FOR
+        maker_id=operator_id, checker_id=None, state=State.DONE, decided_at__gt=since
     )
-    moved = sum(abs(each.amount_micro_rub) for each in alone) + abs(request.amount_micro_rub)
-    return moved > money.from_rub(settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB)
+    return sum(abs(each.amount_micro_rub) for each in alone)
 
 
 def _adjust(customer_id: UUID, amount_micro_rub: int, asking: Asking) -> Asked:
-    _require_amount(amount_micro_rub)
+    _require_amount(amount_micro_rub, asking.actor)
     _require_user(customer_id)
     return _ask(Kind.ADJUSTMENT, customer_id, {"amount_micro_rub": amount_micro_rub}, asking)
 
@@ -206,7 +229,7 @@ def _ask(kind: Kind, customer_id: UUID, parameters: dict[str, Any], asking: Aski
         kind=kind,
         customer_id=customer_id,
         parameters=parameters,
-        reason=_required_reason(asking.reason),
+        reason=reasons.required(asking.reason),
         ticket=asking.ticket.strip()[:TICKET_CHARS],
     )
     wanted.sha256 = _fingerprint(wanted)
@@ -225,7 +248,9 @@ def _ask(kind: Kind, customer_id: UUID, parameters: dict[str, Any], asking: Aski
     )
     if request.sha256 != wanted.sha256:
         raise IdempotencyMismatch
-    if is_new and _needs_second_person(request, asking.now):
+    if is_new and allowances.needs_second_person(
+        request.amount_micro_rub, operator_id=request.maker_id, now=asking.now
+    ):
         _journal(request, "billing.request.made", asking.actor)
     elif is_new:
         _carry_out(request, asking.now, asking.actor)
@@ -284,12 +309,26 @@ def _step_release(request: OperatorRequest, _: datetime) -> None:
         raise HoldClosed
 
 
-# What each kind asks of the ledger; answers the entry, None for a release, which writes none.
+def _step_chargeback(request: OperatorRequest, now: datetime) -> None:
+    done = ledger.charge_back(
+        customer_id=request.customer_id,
+        payment_id=UUID(request.parameters["payment_id"]),
+        dispute_id=request.parameters["dispute_id"],
+        amount_micro_rub=-request.amount_micro_rub,
+        effective_at=now,
+    )
+    if not done.is_new:
+        raise AlreadyDisputed
+
+
+# What each kind asks of the ledger; answers the entry, None for a release, which writes none,
+# and for a chargeback, which writes several.
 STEPS: dict[Kind, Callable[[OperatorRequest, datetime], UUID | None]] = {
     Kind.ADJUSTMENT: _step_adjustment,
     Kind.BONUS: _step_bonus,
     Kind.REVERSAL: _step_reversal,
     Kind.RELEASE: _step_release,
+    Kind.CHARGEBACK: _step_chargeback,
 }
 
 
@@ -333,17 +372,10 @@ def _refuse_own(customer_id: UUID, actor: Actor) -> None:
         raise OwnWallet
 
 
-def _required_reason(reason: str) -> str:
-    if not reason.strip():
-        raise _wrong("reason", "Say why.")
-    return reason.strip()[:REASON_CHARS]
-
-
-def _require_amount(amount_micro_rub: int) -> None:
-    most = settings.PLYRUM_ADMIN_CREDIT_MAX_RUB
-    if not 0 < abs(amount_micro_rub) <= money.from_rub(most):
-        text = f"One act moves more than nothing and at most {most} roubles."
-        raise _wrong("amount_micro_rub", text, max_rub=most)
+def _require_amount(amount_micro_rub: int, actor: Actor) -> None:
+    if amount_micro_rub == 0:
+        raise _wrong("amount_micro_rub", "An act moves something.")
+    allowances.require_within(amount_micro_rub, operator_id=UUID(actor.id))
 
 
 def _require_user(customer_id: UUID) -> None:
@@ -356,8 +388,8 @@ def _require_future(expires_at: datetime | None, now: datetime) -> None:
         raise _wrong("expires_at", "A bonus that is over cannot be given.")
 
 
-def _wrong(name: str, text: str, **facts: Any) -> InvalidRequest:
-    return InvalidRequest(text, errors=[{"loc": ["body", name], "msg": text, "type": "value_error"}], **facts)
+def _wrong(name: str, text: str) -> InvalidRequest:
+    return InvalidRequest(text, errors=[{"loc": ["body", name], "msg": text, "type": "value_error"}])
 
 
 def _journal(request: OperatorRequest, action: str, actor: Actor, **facts: Any) -> None:

@@ -56,6 +56,14 @@ class AlreadyReversed(Conflict):
     code, title = "already_reversed", "This charge was taken back before"
 
 
+class TopUpNotFound(NotFound):
+    code, title = "topup_not_found", "There is no such paid payment of this customer"
+
+
+class AlreadyDisputed(Conflict):
+    code, title = "already_disputed", "This dispute was booked before"
+
+
 class HoldNotFound(NotFound):
     title = "There is no such hold"
 
@@ -80,6 +88,12 @@ class OperatorRequestClosed(Conflict):
 
 class OperatorRequestChanged(Conflict):
     code, title = "operator_request_changed", "This is not the request that was shown"
+
+
+class OperatorLimitExceeded(Forbidden):
+    """Extra: `role`, `limit_micro_rub`: the most that one act of this role moves."""
+
+    code, title = "operator_limit_exceeded", "More than one act of this role may move"
 
 
 class SpendLimitReached(PaymentRequired):

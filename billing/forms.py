@@ -8,7 +8,6 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.formats import localize
@@ -21,9 +20,10 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from auditlog import reasons
 from auditlog.admin import OperatorActs
 from auditlog.requests import operator_of
-from billing import acts, money, queries, words
+from billing import acts, allowances, money, queries, words
 from billing.acts import Asking
 from billing.models import Hold, OperatorRequest
 from billing.templatetags.money import money as shown_money
@@ -43,7 +43,8 @@ def _new_key() -> str:
 def _reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
-        max_length=acts.REASON_CHARS,
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )
@@ -64,6 +65,10 @@ class FactsForm(BaseDialogForm):  # type: ignore[misc]
         self, request: HttpRequest, object_id: int | str | None = None
     ) -> dict[str, Any]:
         return {"facts": self.facts()}
+
+    @property
+    def role(self) -> str:
+        return str(self.request.user.operator_role)
 
     @abstractmethod
     def facts(self) -> Facts:
@@ -107,7 +112,7 @@ class AmountForm(ActForm):
         return [
             (_("Можно потратить"), money_exact(balance.balance_micro_rub)),
             (_("В резерве"), money_exact(balance.reserved_micro_rub)),
-            *words.limits(),
+            *words.limits(self.role),
         ]
 
     def clean_amount(self) -> int:
@@ -115,7 +120,7 @@ class AmountForm(ActForm):
             micro_rub = money.from_person(self.cleaned_data["amount"])
         except ValueError as error:
             raise ValidationError(_("Введите сумму в рублях, например 1500 или 1500,50.")) from error
-        most = money.from_rub(settings.PLYRUM_ADMIN_CREDIT_MAX_RUB)
+        most = allowances.most(self.role)
         if not 0 < micro_rub <= most:
             raise ValidationError(
                 _("Сумма должна быть больше нуля и не больше %(most)s.") % {"most": shown_money(most)}
@@ -148,11 +153,36 @@ class BonusForm(AmountForm):
         return make_aware(datetime.combine(day + timedelta(days=1), time())) if day is not None else None
 
 
+class DisputeForm(AmountForm):
+    payment_id = forms.UUIDField(
+        label=gettext_lazy("Пополнение"),
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("Номер зачисленного платежа этого клиента."),
+    )
+    dispute_id = forms.CharField(
+        label=gettext_lazy("Номер спора"),
+        max_length=acts.DISPUTE_CHARS,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("Как его называет банк: один спор проводится один раз."),
+    )
+    field_order = ["payment_id", "dispute_id", "amount"]
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean()
+        topup = queries.topup_of(given["payment_id"]) if "payment_id" in given else None
+        if "payment_id" in given and (topup is None or topup.customer_id != self.row_id):
+            self.add_error("payment_id", _("У этого клиента нет такого зачисленного платежа."))
+        elif topup is not None and given.get("amount", 0) > topup.amount_micro_rub:
+            most = money_exact(topup.amount_micro_rub)
+            self.add_error("amount", _("Платёж был на %(most)s.") % {"most": most})
+        return given
+
+
 class ReversalForm(ActForm):
     def facts(self) -> Facts:
         charge = queries.charge_of_run(self.row_id)
         amount = charge.amount_micro_rub if charge is not None else 0
-        return [(_("Вернётся клиенту"), money_exact(amount)), *words.limits()[1:]]
+        return [(_("Вернётся клиенту"), money_exact(amount)), *words.limits(self.role)[1:]]
 
 
 class ReleaseForm(ActForm):

@@ -25,6 +25,7 @@ from plyrum.ids import uuid7
 from plyrum.transactions import require_transaction
 
 NO_LOT = 0  # the number of no lot: a payment that was never credited has no money to give
+LEDGER_NOW = Func(function="ledger_clock", output_field=DateTimeField())
 
 
 def open_wallet(*, customer_id: UUID) -> None:
@@ -148,7 +149,8 @@ def refund(
         lot_id=_lot_of(payment_id) or NO_LOT,
     )
     if refunded.is_new:
-        _take_bonus_back(customer_id, payment_id, refund_id, effective_at)
+        back = _given_back(customer_id, payment_id)
+        _take_bonus_back(customer_id, payment_id, str(refund_id), back, effective_at)
     return refunded
 
 
@@ -247,21 +249,31 @@ def charge_back(
     """The bank took a payment back: not in our hands, so it always books, once per dispute.
 
     Free money covers it, that of the payment first; the rest is a debt that whatever comes in repays first.
-    Must run inside the caller's transaction. Raises LedgerConflict for a known dispute of another amount.
+    The payment's bonus goes back as with a refund, and covers nothing. Must run inside the caller's
+    transaction. Raises LedgerConflict for a known dispute of another customer, payment or amount.
     """
     require_transaction()
     open_wallet(customer_id=customer_id)  # its lock is what makes a dispute told twice one
     lock([customer_id])
-    own, others, owed = (f"chargeback:{dispute_id}:{part}" for part in ("own", "rest", "debt"))
-    known = {
-        entry.key: entry.amount_micro_rub for entry in LedgerEntry.objects.filter(key__in=(own, others, owed))
-    }
+    own, others, owed = (f"chargeback:{dispute_id}:{part}" for part in ("own", "rest", f"debt:{payment_id}"))
+    debts = Q(type=SystemEntryType.DEBT, key__startswith=f"chargeback:{dispute_id}:debt:")
+    known = list(LedgerEntry.objects.filter(Q(key__in=(own, others)) | debts))
     if known:
-        if sum(known.values()) != amount_micro_rub:
-            raise LedgerConflict(f"The dispute {dispute_id} was recorded with another amount.")
-        return ChargedBack(False, amount_micro_rub - known.get(owed, 0), known.get(owed, 0))
+        debt = sum(entry.amount_micro_rub for entry in known if entry.key == owed)
+        same = all(
+            entry.source_id == str(customer_id)
+            if entry.key == owed
+            else (entry.customer_id, entry.source_id) == (customer_id, str(payment_id))
+            for entry in known
+        )
+        if not same or sum(entry.amount_micro_rub for entry in known) != amount_micro_rub:
+            raise LedgerConflict(f"The dispute {dispute_id} was recorded with other content.")
+        return ChargedBack(False, amount_micro_rub - debt, debt)
+    back = _given_back(customer_id, payment_id) + amount_micro_rub
     rest = amount_micro_rub
     for key, lot_id in ((own, _lot_of(payment_id) or NO_LOT), (others, None)):
+        if key == others:
+            _take_bonus_back(customer_id, payment_id, dispute_id, back, effective_at)
         if rest:
             rest -= calls.take(
                 customer_id=customer_id,
@@ -289,7 +301,7 @@ def charge_back(
 
 
 def debtors() -> QuerySet[LedgerEntry, UUID]:
-    """Ids of customers who owe something and have something free."""
+    """Ids of customers who owe something and have something free that can still be spent."""
     movements = LedgerEntry.objects.filter(
         Q(debit_account=Account.RECEIVABLE) | Q(credit_account=Account.RECEIVABLE)
     )
@@ -298,7 +310,10 @@ def debtors() -> QuerySet[LedgerEntry, UUID]:
         When(debit_account=Account.RECEIVABLE, then=F("amount_micro_rub")), default=-F("amount_micro_rub")
     )
     free = CreditLot.objects.filter(
-        customer_id=OuterRef("debtor"), is_spent=False, remaining_micro_rub__gt=F("reserved_micro_rub")
+        Q(expires_at=None) | Q(expires_at__gt=LEDGER_NOW),
+        customer_id=OuterRef("debtor"),
+        is_spent=False,
+        remaining_micro_rub__gt=F("reserved_micro_rub"),
     )
     found = movements.annotate(debtor=debtor).filter(Exists(free)).values("debtor")
     return (
@@ -386,7 +401,7 @@ def due_lots() -> QuerySet[CreditLot]:
     """
     due = CreditLot.objects.filter(
         is_spent=False,
-        expires_at__lte=Func(function="ledger_clock", output_field=DateTimeField()),
+        expires_at__lte=LEDGER_NOW,
         remaining_micro_rub__gt=F("reserved_micro_rub"),
     )
     return due.exclude(import_string(settings.LOTS_THAT_WAIT)()).order_by("expires_at", "pk")
@@ -524,27 +539,33 @@ def _lot_of(payment_id: UUID) -> int | None:
     return CreditLot.objects.filter(source_entry_id__in=entry).values_list("pk", flat=True).first()
 
 
-def _take_bonus_back(customer_id: UUID, payment_id: UUID, refund_id: UUID, effective_at: datetime) -> None:
-    """Of each bonus of a top-up as large a part as was refunded of it, from what is free of the bonus.
+def _given_back(customer_id: UUID, payment_id: UUID) -> int:
+    """What went back of a payment to who paid it, by refunds and disputes, in micro-RUB."""
+    returned = Q(type=EntryType.REFUND, lot_ids__contains=[_lot_of(payment_id) or NO_LOT])
+    disputed = Q(type=EntryType.CHARGEBACK, source_type="payment", source_id=str(payment_id))
+    own = LedgerEntry.objects.filter(
+        returned | disputed, customer_id=customer_id, type__in=(EntryType.REFUND, EntryType.CHARGEBACK)
+    )
+    owed = LedgerEntry.objects.filter(
+        source_id=str(customer_id), debit_account=Account.RECEIVABLE, key__endswith=f":debt:{payment_id}"
+    )
+    return sum(int(rows.aggregate(sum=Sum("amount_micro_rub"))["sum"] or 0) for rows in (own, owed))
 
-    Source: docs/decisions/0014-paid-money-before-bonuses.md.
+
+def _take_bonus_back(
+    customer_id: UUID, payment_id: UUID, cause: str, back: int, effective_at: datetime
+) -> None:
+    """Of each bonus of a top-up as large a part as `back` is of it, from what is free of the bonus.
+
+    `cause` is the refund or the dispute. Source: docs/decisions/0014-paid-money-before-bonuses.md.
     """
-    lot = CreditLot.objects.get(pk=_lot_of(payment_id) or NO_LOT)
-    refunds = LedgerEntry.objects.filter(
-        customer_id=customer_id, type=EntryType.REFUND, lot_ids__contains=[lot.pk]
-    )
-    back = int(refunds.aggregate(sum=Sum("amount_micro_rub"))["sum"])
-    given = LedgerEntry.objects.filter(
-        customer_id=customer_id,
-        type=EntryType.BONUS,
-        source_id=str(payment_id),
-        credit_account=Account.WALLET,
-    )
-    for entry in given:
-        taken = LedgerEntry.objects.filter(
-            customer_id=customer_id, source_id=str(entry.pk), debit_account="wallet"
-        )
-        due = entry.amount_micro_rub * back // lot.amount_micro_rub
+    lot = CreditLot.objects.filter(pk=_lot_of(payment_id) or NO_LOT).first()
+    if lot is None:
+        return
+    bonuses = LedgerEntry.objects.filter(customer_id=customer_id, type=EntryType.BONUS)
+    for entry in bonuses.filter(source_id=str(payment_id), credit_account=Account.WALLET):
+        taken = bonuses.filter(source_id=str(entry.pk), debit_account=Account.WALLET)
+        due = entry.amount_micro_rub * min(back, lot.amount_micro_rub) // lot.amount_micro_rub
         due -= int(taken.aggregate(sum=Sum("amount_micro_rub"))["sum"] or 0)
         if due > 0:
             calls.take(
@@ -553,7 +574,7 @@ def _take_bonus_back(customer_id: UUID, payment_id: UUID, refund_id: UUID, effec
                 amount=due,
                 credit_account=Account.PROMO,
                 lot_id=CreditLot.objects.get(source_entry_id=entry.pk).pk,
-                key=f"bonus_back:{refund_id}:{entry.pk}",
+                key=f"bonus_back:{cause}:{entry.pk}",
                 source_type="entry",
                 source_id=str(entry.pk),
                 effective_at=effective_at,

@@ -50,6 +50,7 @@ def take(*, type: EntryType = EntryType.CHARGEBACK, **step: Any) -> int:
     """Take what is free, up to `amount`, for a dispute or a rollover; returns how much that was."""
     step |= {"entry_id": uuid7(), "type": type, "partial": True}
     (answer,) = call("ledger_debit", [step])
+    refuse_mismatch(answer, step["key"])
     return int(answer["taken"])
 
 

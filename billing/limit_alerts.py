@@ -1,59 +1,112 @@
 """Letters about limits: at 50, 75, 90 and 100 % of what is spent, once for each in a window.
 
-Called by the job of each minute. It reads limits and counters as they are, so a late run tells what is true
-then, and only the highest mark that is reached; the letter's key makes a second run silent.
+Called by the job of each minute. It tells what is true then, of the highest mark that is reached, and of the
+lowest limit that applies; the letter's key makes a second run silent. The window that just ended is looked at
+too: its last minute, or a job that came late. Limits of keys and organisations have no reader.
+Source: docs/decisions/0035-amounts-by-role-and-subjects-of-limits.md.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts import notices
 from accounts.models import User
-from billing import windows
+from billing import policies, windows
 from billing.limit_models import LimitLift, SpendLimit
 from billing.models import LimitCounter
 
 MARKS = (100, 90, 75, 50)  # percent
 COMMON = "gift:all"  # told to the owners: it is our budget
-ROWS_READ = 1_000
+ENDED_FOR = timedelta(hours=1)  # how long the window that ended is looked at
+AN_INSTANT = timedelta(microseconds=1)
+
+# Parameters: window, window_start, at. Customers who may have used the lowest mark of a limit by `window`: of
+# their own with what no counter knows, or of any tier or plan; which one applies says their policy. A limit
+# newer than `at` may be in the policy and was not then: nothing is told.
+_CUSTOMERS_SQL = """
+SELECT substr(c.subject, 6)::uuid
+  FROM billing_limitcounter c
+ WHERE c.subject LIKE 'user:%%' AND c."window" = %(window)s AND c.window_start = %(window_start)s
+   AND EXISTS (SELECT 1 FROM billing_spendlimit s
+                WHERE s."window" = c."window" AND s.subject LIKE ANY ('{tier:%%,plan:%%}')
+                  AND c.spent_micro_rub > 0 AND c.spent_micro_rub * 100 >= s.limit_micro_rub * %(lowest)s)
+   AND NOT EXISTS (SELECT 1 FROM billing_spendlimit s WHERE s."window" = c."window" AND s.created_at > %(at)s
+                      AND (s.subject = c.subject OR s.subject LIKE ANY ('{tier:%%,plan:%%}')))
+ UNION
+SELECT substr(s.subject, 6)::uuid
+  FROM billing_spendlimit s
+  LEFT JOIN billing_limitcounter c ON c.subject = s.subject AND c."window" = s."window"
+                                  AND c.window_start = %(window_start)s
+ WHERE s.subject LIKE 'user:%%' AND s."window" = %(window)s
+   AND (coalesce(c.spent_micro_rub, 0)
+        + CASE WHEN s.created_at >= %(window_start)s THEN s.spent_before_micro_rub ELSE 0 END) * 100
+       >= s.limit_micro_rub * %(lowest)s
+   AND NOT EXISTS (SELECT 1 FROM billing_spendlimit n WHERE n."window" = s."window" AND n.created_at > %(at)s
+                      AND (n.subject = s.subject OR n.subject LIKE ANY ('{tier:%%,plan:%%}')))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """What is spent of the limit that counts, in the window that `at` falls into."""
+
+    subject: str
+    window: str
+    limit_micro_rub: int
+    spent_micro_rub: int
+    at: datetime
 
 
 def write(*, now: datetime) -> dict[str, int]:
     """Write the letters that are due; answers how many."""
-    starts = {window.value: windows.start_of(window, now) for window in windows.COUNTED}
-    counters = LimitCounter.objects.filter(window_start__in=starts.values(), spent_micro_rub__gt=0)
-    counted = {
-        (row.subject, row.window): row.spent_micro_rub
-        for row in counters.iterator(ROWS_READ)
-        if row.window_start == starts[row.window]
-    }
     written = 0
-    for limit in _lowest(now):
-        spent = counted.get((limit.subject, limit.window), 0) + _before(limit, starts[limit.window])
-        mark = next((mark for mark in MARKS if spent * 100 >= limit.limit_micro_rub * mark), None)
-        if mark is not None and spent:
-            written += sum(_tell(user_id, limit, spent, mark, now) for user_id in _readers(limit.subject))
+    for window in windows.COUNTED:
+        for at in _moments(window, now):
+            for used in (*_common(window, at), *_of_customers(window, at)):
+                spent, most = used.spent_micro_rub, used.limit_micro_rub
+                mark = next((mark for mark in MARKS if spent * 100 >= most * mark), None)
+                if mark is not None and spent:
+                    written += sum(_tell(user_id, used, mark, now) for user_id in _readers(used.subject))
     return {"letters": written}
 
 
-def _lowest(now: datetime) -> Iterator[SpendLimit]:
-    """The limit that counts of each subject and window, without those that are lifted."""
-    lifted = set(LimitLift.objects.filter(ends_at__gt=now).values_list("subject", "window"))
-    rows = SpendLimit.objects.filter(window__in=windows.COUNTED)
-    rows = rows.filter(subject__startswith="user:") | rows.filter(subject=COMMON)
-    known: tuple[str, str] | None = None
-    for row in rows.order_by("subject", "window", "limit_micro_rub").iterator(ROWS_READ):
-        if (row.subject, row.window) not in {known, *lifted}:
-            yield row
-        known = (row.subject, row.window)
+def _moments(window: str, now: datetime) -> list[datetime]:
+    """Now, and for a while the last instant of the window before."""
+    start = windows.start_of(window, now)
+    return [now] if now - start > ENDED_FOR else [start - AN_INSTANT, now]
 
 
-def _before(limit: SpendLimit, start: datetime) -> int:
-    return limit.spent_before_micro_rub if limit.created_at >= start else 0
+def _of_customers(window: str, at: datetime) -> Iterator[_Used]:
+    facts: dict[str, str | datetime | int] = {
+        "window": window,
+        "window_start": windows.start_of(window, at),
+        "at": at,
+        "lowest": MARKS[-1],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_CUSTOMERS_SQL, facts)
+        customers = [row[0] for row in cursor.fetchall()]
+    for customer_id in customers:
+        for meter in policies.meters(policies.of(customer_id, now=at), now=at):
+            limit = meter.limit
+            if (limit.kind, limit.window.value, limit.is_lifted) == ("user", window, False):
+                yield _Used(limit.subject, window, limit.limit_micro_rub, meter.spent_micro_rub, at)
+
+
+def _common(window: str, at: datetime) -> Iterator[_Used]:
+    limits = SpendLimit.objects.filter(subject=COMMON, window=window, created_at__lte=at)
+    limit = limits.order_by("limit_micro_rub").first()
+    counters = LimitCounter.objects.filter(
+        subject=COMMON, window=window, window_start=windows.start_of(window, at)
+    )
+    lifts = LimitLift.objects.filter(subject=COMMON, window=window, ends_at__gt=at)
+    if limit is not None and (counter := counters.first()) is not None and not lifts.exists():
+        yield _Used(COMMON, window, limit.limit_micro_rub, counter.spent_micro_rub, at)
 
 
 def _readers(subject: str) -> list[UUID]:
@@ -64,19 +117,19 @@ def _readers(subject: str) -> list[UUID]:
 
 
 @transaction.atomic
-def _tell(user_id: UUID, limit: SpendLimit, spent: int, mark: int, now: datetime) -> bool:
-    start, end = windows.start_of(limit.window, now), windows.end_of(limit.window, now)
+def _tell(user_id: UUID, used: _Used, mark: int, now: datetime) -> bool:
+    start, end = windows.start_of(used.window, used.at), windows.end_of(used.window, used.at)
     resets_at = timezone.localtime(end, timezone.get_default_timezone())
     return notices.write(
         user_id=user_id,
         letter="limit_reached",
-        key=f"limit:{limit.subject}:{limit.window}:{start:%Y-%m-%dT%H}:{mark}:{user_id}",
+        key=f"limit:{used.subject}:{used.window}:{start:%Y-%m-%dT%H}:{mark}:{user_id}",
         facts={
             "mark": mark,
-            "window": limit.window,
-            "is_common": limit.subject == COMMON,
-            "limit_micro_rub": limit.limit_micro_rub,
-            "spent_micro_rub": spent,
+            "window": used.window,
+            "is_common": used.subject == COMMON,
+            "limit_micro_rub": used.limit_micro_rub,
+            "spent_micro_rub": used.spent_micro_rub,
             "resets_at": f"{resets_at:%d.%m.%Y %H:%M}",
         },
         now=now,

@@ -156,7 +156,8 @@ class LimitActs(MoneyActs):
     def has_counted_permission(self, request: HttpRequest, object_id: str = "") -> bool:
         """A limit whose own counter can be lifted."""
         rows = SpendLimit.objects.filter(pk=self.id_from_path(object_id)).exclude(window=Window.REQUEST)
-        own = Q(subject__startswith="user:") | Q(subject__startswith="key:") | Q(subject="gift:all")
+        own = Q(subject__startswith="user:") | Q(subject__startswith="key:")
+        own |= Q(subject__startswith="organisation:") | Q(subject="gift:all")
         return rows.filter(own).exists()
 
     def has_operators_permission(self, request: HttpRequest, object_id: str = "") -> bool:

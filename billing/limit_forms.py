@@ -12,27 +12,36 @@ from django.utils.translation import gettext_lazy
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from billing import money, policies, windows
+from auditlog import reasons
+from billing import limits, money, policies, windows
 from billing.forms import Facts, FactsForm
-from billing.limit_models import REASON_CHARS, RequestRate, SpendLimit, Window
+from billing.limit_models import RequestRate, SpendLimit, Window
 from billing.policies import AppliedLimit, Meter, Policy
 from billing.shapes import MICRO_PER_RUB, MOST_MICRO_RUB
 from billing.templatetags.money import money as shown_money
 from billing.templatetags.money import money_exact
 from plyrum import clock
 
-MIN_REASON_CHARS = 10  # shorter says nothing
 AMOUNT_CHARS = 20
 SHARED = (
     ("tier:free", gettext_lazy("каждый, кто не пополнял")),
     ("tier:paid", gettext_lazy("каждый, кто пополнял")),
     ("tier:plan", gettext_lazy("каждый с тарифом")),
+    ("plan", gettext_lazy("каждый с тарифом, код которого ниже")),
+    ("organisation", gettext_lazy("организация, номер которой ниже: все участники вместе")),
     ("gift:each", gettext_lazy("подарки: каждый, у кого нет своих денег")),
     ("gift:all", gettext_lazy("подарки: все вместе")),
     ("anonymous:each", gettext_lazy("без входа: каждый (пока таких запросов нет)")),
     ("anonymous:all", gettext_lazy("без входа: все вместе (пока таких запросов нет)")),
 )
-KINDS = {"user": gettext_lazy("клиент"), "key": gettext_lazy("ключ"), "gift": gettext_lazy("подарки")}
+NAMED = ("plan", "organisation")
+KINDS = {
+    "user": gettext_lazy("клиент"),
+    "key": gettext_lazy("ключ"),
+    "plan": gettext_lazy("каждый с тарифом"),
+    "organisation": gettext_lazy("организация"),
+    "gift": gettext_lazy("подарки"),
+}
 
 
 def whose(subject: str) -> str:
@@ -44,8 +53,8 @@ def whose(subject: str) -> str:
 def reason_field() -> forms.CharField:
     return forms.CharField(
         label=gettext_lazy("Причина"),
-        min_length=MIN_REASON_CHARS,
-        max_length=REASON_CHARS,
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )
@@ -131,10 +140,26 @@ class LimitRowForm(FactsForm):
 
 
 class SharedLimitForm(BaseDialogForm):  # type: ignore[misc]
+    """`cleaned_data["subject"]` is whole: `plan:<code>`, `organisation:<id>` or one of SHARED."""
+
     subject = forms.ChoiceField(label=gettext_lazy("Кому"), choices=SHARED, widget=UnfoldAdminSelectWidget)
+    name = forms.CharField(
+        label=gettext_lazy("Код тарифа или номер организации"),
+        max_length=40,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+    )
     window = window_field()
     amount = amount_field()
     reason = reason_field()
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or self.cleaned_data
+        subject, name = given.get("subject", ""), given.get("name", "")
+        given["subject"] = f"{subject}:{name}" if subject in NAMED else subject
+        if subject in NAMED and not limits.is_subject(given["subject"]):
+            self.add_error("name", _("Таким код тарифа или номер организации не бывает."))
+        return given
 
 
 class RateForm(BaseDialogForm):  # type: ignore[misc]

@@ -8,9 +8,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from auditlog import reasons
 from plyrum.ids import uuid7
-
-REASON_CHARS = 300
 
 
 class Window(models.TextChoices):
@@ -26,6 +25,7 @@ class SpendLimit(models.Model):
     """At most so much in a window for a subject; of several rows the lowest counts.
 
     Subjects: `user:<id>` and `key:<id>`; `tier:free`, `tier:paid`, `tier:plan` (every customer of that tier);
+    `plan:<code>` (every subscriber of that plan); `organisation:<id>` (its members together);
     `gift:each` (every customer without money of their own) and `gift:all` (all of them together);
     `anonymous:each` and `anonymous:all`, which nothing spends from yet.
     """
@@ -42,7 +42,7 @@ class SpendLimit(models.Model):
     spent_before_micro_rub = models.BigIntegerField("потрачено до него, мк₽", default=0)
     set_by = models.CharField("кто поставил", max_length=8, choices=SetBy)
     author_id = models.UUIDField("автор")
-    reason = models.CharField("причина", max_length=REASON_CHARS, blank=True)  # a customer gives none
+    reason = models.CharField("причина", max_length=reasons.LONGEST, blank=True)  # a customer gives none
     created_at = models.DateTimeField("поставлен")
 
     class Meta:
@@ -72,7 +72,7 @@ class LimitLift(models.Model):
     window = models.CharField("окно", max_length=8, choices=Window)
     ends_at = models.DateTimeField("до")
     author_id = models.UUIDField("автор")
-    reason = models.CharField("причина", max_length=REASON_CHARS)
+    reason = models.CharField("причина", max_length=reasons.LONGEST)
     created_at = models.DateTimeField("создано")
 
     class Meta:
@@ -94,10 +94,10 @@ class SpendingBlock(models.Model):
     id = models.UUIDField("номер", primary_key=True, default=uuid7)
     customer_id = models.UUIDField("клиент")
     author_id = models.UUIDField("кто закрыл")
-    reason = models.CharField("причина", max_length=REASON_CHARS)
+    reason = models.CharField("причина", max_length=reasons.LONGEST)
     created_at = models.DateTimeField("закрыто")
     lifted_by_id = models.UUIDField("кто открыл", null=True)
-    lift_reason = models.CharField("почему открыл", max_length=REASON_CHARS, blank=True)
+    lift_reason = models.CharField("почему открыл", max_length=reasons.LONGEST, blank=True)
     lifted_at = models.DateTimeField("открыто", null=True)
 
     class Meta:

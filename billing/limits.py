@@ -18,11 +18,11 @@ from redis.exceptions import RedisError
 
 from accounts.errors import UserNotFound
 from accounts.models import User
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import policies, windows
 from billing.errors import AlreadyBlocked, LimitNotFound, NotBlocked, OwnWallet
-from billing.limit_models import REASON_CHARS, LimitLift, SpendingBlock, SpendLimit, Window
+from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
 from billing.models import LimitCounter, UsageEvent
 from billing.shapes import MOST_MICRO_RUB
 from plyrum.errors import InvalidRequest
@@ -31,12 +31,19 @@ log = structlog.get_logger(__name__)
 
 SetBy: TypeAlias = SpendLimit.SetBy
 _ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_SUBJECT = re.compile(rf"(?:user|key):{_ID}|(?:gift|anonymous):(?:each|all)|tier:(?:free|paid|plan)")
-_COUNTED_SUBJECT = re.compile(rf"(?:user|key|gift):{_ID}|gift:all")
+_SUBJECT = re.compile(
+    rf"(?:user|key|organisation):{_ID}|(?:gift|anonymous):(?:each|all)|tier:(?:free|paid|plan)|plan:[-a-zA-Z0-9_]{{1,40}}"
+)
+_COUNTED_SUBJECT = re.compile(rf"(?:user|key|gift|organisation):{_ID}|gift:all")
 
 
 def user_subject(customer_id: UUID) -> str:
     return f"user:{customer_id}"
+
+
+def is_subject(subject: str) -> bool:
+    """Whether a limit may be set for it; not whether there is such a customer, plan or organisation."""
+    return _SUBJECT.fullmatch(subject) is not None
 
 
 def own(customer_id: UUID) -> dict[str, int]:
@@ -84,8 +91,11 @@ def set_limit(
 
     Raises InvalidRequest (subject, amount, reason), UserNotFound, OwnWallet.
     """
-    if not _SUBJECT.fullmatch(subject):
-        raise _wrong("subject", "A limit is for user:<id>, key:<id>, tier:<name>, gift:<each or all>.")
+    if not is_subject(subject):
+        raise _wrong(
+            "subject",
+            "A limit is for user:, key:, organisation:<id>, plan:<code>, tier:<name>, gift:<each or all>.",
+        )
     _require_amount(limit_micro_rub)
     _require_customer(subject, actor)
     row, _ = SpendLimit.objects.update_or_create(
@@ -96,7 +106,7 @@ def set_limit(
             "limit_micro_rub": limit_micro_rub,
             "spent_before_micro_rub": _spent_before(subject, window, now),
             "author_id": UUID(actor.id),
-            "reason": _required_reason(reason),
+            "reason": reasons.required(reason),
             "created_at": now,
         },
     )
@@ -115,7 +125,7 @@ def remove_limit(*, limit_id: UUID, reason: str, actor: Actor) -> None:
     if row is None:
         raise LimitNotFound
     _require_customer(row.subject, actor)
-    facts = {"window": row.window, "limit_micro_rub": row.limit_micro_rub, "reason": _required_reason(reason)}
+    facts = {"window": row.window, "limit_micro_rub": row.limit_micro_rub, "reason": reasons.required(reason)}
     row.delete()
     _journal("billing.limit.removed", row.subject, actor, **facts)
 
@@ -124,17 +134,20 @@ def remove_limit(*, limit_id: UUID, reason: str, actor: Actor) -> None:
 def lift(*, subject: str, window: Window, reason: str, now: datetime, actor: Actor) -> LimitLift:
     """Allow what the limits of this subject and window forbid until the window ends; twice is once.
 
-    `subject` is the counter's: `user:<id>`, `key:<id>`, `gift:<customer>`, `gift:all`. Raises InvalidRequest,
-    UserNotFound, OwnWallet.
+    `subject` is the counter's: `user:<id>`, `key:<id>`, `organisation:<id>`, `gift:<customer>`, `gift:all`.
+    Raises InvalidRequest, UserNotFound, OwnWallet.
     """
     if not _COUNTED_SUBJECT.fullmatch(subject) or window not in windows.COUNTED:
-        raise _wrong("subject", "Lifted is a limit by hour, day or month of a customer, a key or gifts.")
+        raise _wrong(
+            "subject",
+            "Lifted is a limit by hour, day or month of a customer, a key, an organisation or gifts.",
+        )
     _require_customer(subject, actor)
     row, is_new = LimitLift.objects.get_or_create(
         subject=subject,
         window=window,
         ends_at=windows.end_of(window, now),
-        defaults={"author_id": UUID(actor.id), "reason": _required_reason(reason), "created_at": now},
+        defaults={"author_id": UUID(actor.id), "reason": reasons.required(reason), "created_at": now},
     )
     if is_new:
         facts = {"window": str(window), "ends_at": row.ends_at.isoformat(), "reason": row.reason}
@@ -152,7 +165,7 @@ def block(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> Spe
     row = SpendingBlock(
         customer_id=customer_id,
         author_id=UUID(actor.id),
-        reason=_required_reason(reason),
+        reason=reasons.required(reason),
         created_at=now,
     )
     SpendingBlock.objects.bulk_create([row], ignore_conflicts=True)  # two operators at once: one row
@@ -166,7 +179,7 @@ def block(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> Spe
 def unblock(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> None:
     """Allow spending again. Raises NotBlocked, InvalidRequest, UserNotFound, OwnWallet."""
     _require_customer(user_subject(customer_id), actor)
-    said = _required_reason(reason)
+    said = reasons.required(reason)
     opened = SpendingBlock.objects.filter(customer_id=customer_id, lifted_at=None).update(
         lifted_at=now, lifted_by_id=UUID(actor.id), lift_reason=said
     )
@@ -178,7 +191,8 @@ def unblock(*, customer_id: UUID, reason: str, now: datetime, actor: Actor) -> N
 def _spent_before(subject: str, window: str, now: datetime) -> int:
     """What was charged in the running window and is not counted: counters begin with a limit.
 
-    What runs at this moment without a limit is in neither. Gifts are counted from their limit on.
+    What runs at this moment without a limit is in neither. Only customers and keys have it: gifts,
+    organisations, tiers and plans are counted from their limit on.
     """
     kind, _, name = subject.partition(":")
     if window == Window.REQUEST or kind not in ("user", "key"):
@@ -209,12 +223,6 @@ def _require_customer(subject: str, actor: Actor) -> None:
 def _require_amount(limit_micro_rub: int) -> None:
     if not 0 <= limit_micro_rub <= MOST_MICRO_RUB:
         raise _wrong("limit_micro_rub", "A limit is from nothing to a hundred million roubles.")
-
-
-def _required_reason(reason: str) -> str:
-    if not reason.strip():
-        raise _wrong("reason", "Say why.")
-    return reason.strip()[:REASON_CHARS]
 
 
 def _wrong(name: str, text: str) -> InvalidRequest:

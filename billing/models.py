@@ -127,6 +127,11 @@ class LedgerEntry(models.Model):
                 name="billing_entry_debts",
                 condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
             ),
+            models.Index(  # what a refund or a dispute asks of a wallet, which may have very many charges
+                fields=["customer_id"],
+                name="billing_entry_given_back",
+                condition=Q(type__in=("refund", "chargeback", "bonus")),
+            ),
             BrinIndex(fields=["created_at"], name="billing_entry_by_time", autosummarize=True),
         ]
 
@@ -258,6 +263,7 @@ class OperatorRequest(models.Model):
         BONUS = "bonus", _("бонус")
         REVERSAL = "reversal", _("отмена списания")
         RELEASE = "release", _("снятие резерва")
+        CHARGEBACK = "chargeback", _("опротестование платежа")
 
     class State(models.TextChoices):
         # waiting -> done | refused | expired; up to the approval limit it is done in the act that makes it
@@ -271,7 +277,8 @@ class OperatorRequest(models.Model):
     kind = models.CharField("вид", max_length=12, choices=Kind)
     customer_id = models.UUIDField("клиент")
     # What the ledger gets: {amount_micro_rub, expires_at} (bonus), {amount_micro_rub} (adjustment, signed),
-    # {charge_id, run_id, amount_micro_rub} (reversal), {hold_id, held_micro_rub} (release).
+    # {charge_id, run_id, amount_micro_rub} (reversal), {hold_id, held_micro_rub} (release). A chargeback has
+    # {payment_id, dispute_id} and the amount below zero.
     parameters = models.JSONField("параметры")
     reason = models.CharField("причина", max_length=300)
     ticket = models.CharField("обращение", max_length=100, default="", blank=True)
@@ -282,7 +289,7 @@ class OperatorRequest(models.Model):
     checker_id = models.UUIDField("кто решил", null=True)  # null: nobody had to
     refusal_reason = models.CharField("почему отклонён", max_length=300, default="", blank=True)
     decided_at = models.DateTimeField("решено", null=True)
-    ledger_entry_id = models.UUIDField("проводка", null=True)  # a release has none
+    ledger_entry_id = models.UUIDField("проводка", null=True)  # a release has none, a chargeback several
 
     class Meta:
         verbose_name = _("запрос оператора")

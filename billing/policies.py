@@ -32,12 +32,14 @@ SHARED_SUBJECTS = ("gift:all",)
 
 # Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money in the
 # wallet spends gifts: only then the gift limits apply. Source: docs/decisions/0025-limits-of-spending.md.
-# `<has_plan>` is the condition that HAS_PLAN_SQL names: plans are not known here.
+# `<subjects>` is the query that LIMIT_SUBJECTS_SQL names: plans and organisations are not known here.
 _POLICY_SQL = """
-WITH money AS (
+WITH belonging (subject) AS (
+<subjects>
+), money AS (
     SELECT EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND NOT l.is_spent AND l.kind <> 'bonus') AS has_own_money,
-           <has_plan> AS has_plan,
+           EXISTS (SELECT 1 FROM belonging b WHERE b.subject LIKE 'plan:%%') AS has_plan,
            EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND l.kind <> 'bonus') AS has_paid  -- also what is spent by now
 ), facts AS (
@@ -51,11 +53,12 @@ WITH money AS (
                      = date_trunc(s."window", %(now)s::timestamptz, 'Europe/Moscow')
                 THEN s.spent_before_micro_rub ELSE 0 END AS before,
            CASE WHEN s.subject = 'gift:each' THEN 'gift:' || %(customer_id)s::text
-                WHEN s.subject LIKE 'tier:%%' THEN 'user:' || %(customer_id)s::text
+                WHEN s.subject LIKE ANY ('{tier:%%,plan:%%}') THEN 'user:' || %(customer_id)s::text
                 ELSE s.subject END AS subject
       FROM billing_spendlimit s, facts f
      WHERE s.subject IN ('user:' || %(customer_id)s::text, 'tier:' || f.tier,
                          'key:' || %(api_key_id)s::uuid::text)
+        OR s.subject IN (SELECT b.subject FROM belonging b)
         OR (s.subject IN ('gift:each', 'gift:all') AND NOT f.has_own_money)
 )
 SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
@@ -89,7 +92,7 @@ class AppliedLimit:
 
     @property
     def kind(self) -> str:
-        """user, key or gift."""
+        """user, key, organisation or gift."""
         return self.subject.partition(":")[0]
 
     @property
@@ -152,8 +155,8 @@ class Policy:
 @cache
 def policy_sql() -> str:
     """The query of everything that applies, with `parameters`; its row is for `from_row`."""
-    has_plan: str = import_string(settings.HAS_PLAN_SQL)
-    return _POLICY_SQL.replace("<has_plan>", has_plan)
+    subjects: str = import_string(settings.LIMIT_SUBJECTS_SQL)
+    return _POLICY_SQL.replace("<subjects>", subjects)
 
 
 def of(customer_id: UUID, *, api_key_id: UUID | None = None, now: datetime) -> Policy:
@@ -164,7 +167,7 @@ def of(customer_id: UUID, *, api_key_id: UUID | None = None, now: datetime) -> P
 
 
 def by_window(customer_id: UUID, *, now: datetime) -> dict[str, int]:
-    """The customer's limits as `{"day_micro_rub": 300000000}`; those of keys and gifts are not among them."""
+    """The customer's own meters as `{"day_micro_rub": 300000000}`, without keys, organisations and gifts."""
     limits = of(customer_id, now=now).limits
     return {
         f"{limit.window.value}_micro_rub": limit.limit_micro_rub for limit in limits if limit.kind == "user"

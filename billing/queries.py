@@ -75,6 +75,11 @@ def refundable(payment_id: UUID) -> int:
     return lot.remaining_micro_rub - lot.reserved_micro_rub if lot is not None else 0
 
 
+def topup_of(payment_id: UUID) -> LedgerEntry | None:
+    """The entry by which a paid payment was credited; bank lines are none."""
+    return LedgerEntry.objects.filter(key=f"topup:{payment_id}", source_type="payment").first()
+
+
 def debt(customer_id: UUID) -> int:
     """What the customer still owes after disputed payments, in micro-RUB."""
     rows = LedgerEntry.objects.filter(source_id=str(customer_id))

@@ -5,8 +5,9 @@ wrong is mended by an act of its own, then the finding goes.
 Source: docs/decisions/0031-findings-are-rows.md.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 import structlog
 from django.db import connection, transaction
 
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import verification
 from billing.errors import FindingClosed
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 SQL = Path(__file__).resolve().parent / "sql" / "reconcile.sql"
 LOOK_BACK = timedelta(days=5)  # source: ledger guide 19, late items
 MOST_LOGGED = 100
+DETAIL_CHARS = 1_000
 State = ReconciliationFinding.State
 
 STORE = """
@@ -74,7 +76,7 @@ def store(found: Sequence[Finding], *, covered: Collection[str], now: datetime) 
     A finding that was closed, or that says something else than what was explained, is open again. Safe twice,
     late (an older run closes nothing that a newer one saw) and in parallel.
     """
-    seen = {(row.check, row.object): row.detail for row in found}
+    seen = _by_object(found)
     ordered = sorted(seen)  # two runs lock rows in one direction
     rows: dict[str, Any] = {
         "now": now,
@@ -118,11 +120,26 @@ def close(*, finding_id: UUID, evidence: str, now: datetime, actor: Actor) -> Re
     return _decide(finding_id, State.CLOSED, evidence, now, actor)
 
 
+def _by_object(found: Iterable[Finding]) -> dict[tuple[str, str], str]:
+    """What each check says of each object; several things in one order, so that the same is the same text."""
+    details: dict[tuple[str, str], set[str]] = {}
+    for row in found:
+        details.setdefault((row.check, row.object), set()).add(row.detail)
+    texts = {key: "; ".join(sorted(said)) for key, said in details.items()}
+    return {key: text if len(text) <= DETAIL_CHARS else _cut(text) for key, text in texts.items()}
+
+
+def _cut(text: str) -> str:
+    """The beginning, and a mark of the whole: what changes behind the cut opens the finding again too."""
+    return f"{text[:DETAIL_CHARS]} ... {sha256(text.encode()).hexdigest()[:8]}"
+
+
 def _decide(
     finding_id: UUID, state: ReconciliationFinding.State, reason: str, now: datetime, actor: Actor
 ) -> ReconciliationFinding:
+    said = reasons.required(reason)
     finding = _standing(finding_id)
-    finding.state, finding.reason, finding.decided_at = state, reason, now
+    finding.state, finding.reason, finding.decided_at = state, said, now
     finding.decided_by_id = UUID(actor.id)
     finding.save(update_fields=["state", "reason", "decided_at", "decided_by_id"])
     _record(finding, state.value, actor)

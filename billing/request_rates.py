@@ -13,7 +13,7 @@ from django.db import transaction
 from accounts import throttling
 from accounts.credentials import is_superaccount
 from accounts.throttling import Taken
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import limits, policies
 from billing.errors import LimitNotFound
@@ -44,8 +44,7 @@ def refusal(taken: Taken) -> TooManyRequests:
 @transaction.atomic(durable=True)
 def change(*, tier: str, per_minute: int, per_hour: int, reason: str, actor: Actor) -> None:
     """Set the rates of a tier. Raises LimitNotFound, InvalidRequest."""
-    if not reason.strip():
-        raise InvalidRequest("Say why.")
+    said = reasons.required(reason)
     if not 0 < per_minute <= per_hour <= MOST_PER_HOUR:
         raise InvalidRequest("An hour allows at least what a minute allows, and a minute at least one.")
     rate = RequestRate.objects.select_for_update().filter(pk=tier).first()
@@ -58,6 +57,6 @@ def change(*, tier: str, per_minute: int, per_hour: int, reason: str, actor: Act
         actor=actor,
         action="billing.rate.changed",
         subject=f"tier:{tier}",
-        data={"per_minute": per_minute, "per_hour": per_hour, "before": before, "reason": reason.strip()},
+        data={"per_minute": per_minute, "per_hour": per_hour, "before": before, "reason": said},
     )
     transaction.on_commit(lambda: limits.tell_engines(policies.EVERYBODY))

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from auditlog import reasons
 from billing.limit_models import RequestRate, Window
 from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
@@ -120,7 +121,10 @@ class OwnLimits(Schema):
 class LimitOut(Schema):
     """A limit that applies now, the lowest of its window."""
 
-    subject_kind: Annotated[str, Field(description="user, key, or gift: money that was never paid in.")]
+    subject_kind: Annotated[
+        str,
+        Field(description="user, key, organisation (its members share it), or gift: money never paid in."),
+    ]
     window: Window
     limit_micro_rub: int
     used_micro_rub: Annotated[int, Field(description="Spent and reserved in this window.")]
@@ -138,6 +142,9 @@ class LimitsOut(Schema):
     own: OwnLimits
     limits: list[LimitOut]
     spending_blocked: bool
+    debt_micro_rub: Annotated[
+        int, Field(description="What a payment taken back by its bank left; above 0 nothing is spent.")
+    ]
     requests: RequestRateOut
 
 
@@ -157,6 +164,7 @@ def limits_out(own: dict[str, int], policy: Policy, meters: list[Meter]) -> Limi
             for meter in meters
         ],
         spending_blocked=policy.is_blocked,
+        debt_micro_rub=policy.debt_micro_rub,
         requests=RequestRateOut(
             tier=RequestRate.Tier(policy.tier), per_minute=minute.count, per_hour=hour.count
         ),
@@ -177,7 +185,9 @@ class CreditIn(Schema):
     model_config = ConfigDict(extra="forbid")
 
     user_id: UUID
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+    reason: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=reasons.SHORTEST, max_length=reasons.LONGEST)
+    ]
     amount_rub: Annotated[int | None, Field(strict=True, ge=1, description="Whole roubles.")] = None
     amount_micro_rub: Annotated[int | None, Field(strict=True, ge=1)] = None
     ticket: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)] = ""

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
 from billing import models
+from plyrum import guards
 
 SQL = Path(__file__).resolve().parent / "sql" / "verify.sql"
 APPEND_ONLY_TABLES = ("billing_ledgerentry", *models.PROTECTED_TABLES)
@@ -209,15 +209,9 @@ def _parameters(wallets: Sequence[UUID] | None, as_of: datetime | None) -> dict[
     return {
         "wallets": list(wallets) if wallets is not None else None,
         "as_of": as_of,
-        "append_only": list(APPEND_ONLY_TABLES),
-        "function_only": list(models.FUNCTION_ONLY_TABLES),
+        "append_only": sorted({*APPEND_ONLY_TABLES, *guards.protected_tables()}),
+        "function_only": guards.function_only_tables(),
         "functions": list(WRITING_FUNCTIONS),
-        "constraints": _constraints(),
+        "constraints": guards.constraints(),
         "role": settings.PLYRUM_DATABASE_ROLE,
     }
-
-
-def _constraints() -> list[str]:
-    """Names of the constraints that the models declare."""
-    tables = apps.get_app_config("billing").get_models()
-    return sorted(constraint.name for table in tables for constraint in table._meta.constraints)

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from django.conf import settings
 from django.utils.formats import localize
 from django.utils.functional import Promise
 from django.utils.timezone import localtime
@@ -10,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import User
-from billing import money
+from billing import allowances
 from billing.acts import Asked
 from billing.models import OperatorRequest
 from billing.templatetags.money import money as shown_money
@@ -24,20 +23,22 @@ REFUSALS: dict[str, Promise | str] = {
     "reserved_in_flight": gettext_lazy("Деньги в резерве идущих ответов. Повторите, когда они закончатся."),
     "already_reversed": gettext_lazy("Это списание уже отменено."),
     "charge_not_found": gettext_lazy("За этот запуск ничего не списано: отменять нечего."),
+    "already_disputed": gettext_lazy("Этот спор уже проведён."),
+    "ledger_conflict": gettext_lazy("Спор с этим номером уже проведён с другими данными."),
     "hold_closed": gettext_lazy("Резерв уже закрыт."),
     "hold_in_use": gettext_lazy("Запуск ещё идёт: резерв снимется сам, когда он закончится."),
     "operator_request_closed": gettext_lazy("Запрос уже решён, или его срок истёк."),
     "operator_request_changed": gettext_lazy("Запрос не тот, что был показан. Откройте его заново."),
+    "operator_limit_exceeded": gettext_lazy("Это больше, чем вашей роли можно за раз."),
     "idempotency_mismatch": gettext_lazy("Эта форма уже отправлена с другими данными. Откройте её заново."),
 }
 
 
-def limits() -> list[tuple[str, str]]:
-    """The most of one act, and above what a second person decides."""
-    most, alone = settings.PLYRUM_ADMIN_CREDIT_MAX_RUB, settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB
+def limits(role: str) -> list[tuple[str, str]]:
+    """The most of one act of this role, and above what a second person decides."""
     return [
-        (_("Не больше за раз"), shown_money(money.from_rub(most))),
-        (_("Без второго человека за сутки до"), shown_money(money.from_rub(alone))),
+        (_("Не больше за раз"), shown_money(allowances.most(role))),
+        (_("Без второго человека за сутки до"), shown_money(allowances.alone(role))),
     ]
 
 
@@ -51,6 +52,8 @@ def said(asked: Asked) -> str:
     amount = request.amount_micro_rub
     if request.kind == OperatorRequest.Kind.REVERSAL:
         return _("Списание отменено, клиенту вернулось %(amount)s.") % {"amount": money_exact(amount)}
+    if request.kind == OperatorRequest.Kind.CHARGEBACK:
+        return _("Опротестование на %(amount)s проведено.") % {"amount": money_exact(-amount)}
     if amount < 0:
         return _("Списано %(amount)s.") % {"amount": money_exact(-amount)}
     return _("Начислено %(amount)s.") % {"amount": money_exact(amount)}
@@ -80,6 +83,8 @@ def facts(request: OperatorRequest) -> list[tuple[str, str]]:
         (_("Сумма"), amount(request)),
         (_("Действует до"), end(request)),
         (_("Запуск"), request.parameters.get("run_id", "")),
+        (_("Пополнение"), request.parameters.get("payment_id", "")),
+        (_("Номер спора"), request.parameters.get("dispute_id", "")),
         (_("Клиент"), emails.get(request.customer_id, str(request.customer_id))),
         (_("Просит"), emails.get(request.maker_id, str(request.maker_id))),
         (_("Причина"), request.reason),

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from accounts.errors import UserNotFound
 from accounts.models import User
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import money
 from plans.campaigns import normalised
@@ -159,6 +159,6 @@ def _journal(
         actor=actor,
         action=action,
         subject=subject,
-        data={**facts, "reason": reason},
+        data={**facts, "reason": reasons.required(reason)},
         target_user_id=target_user_id,
     )

@@ -12,11 +12,17 @@ from plans.shapes import Standing
 
 # A renewal goes by the terms in force this long before it, so that the first warning names its price.
 TERMS_AHEAD = timedelta(days=7)
-# Parameters: customer_id, now. Whether a paid period has begun that nothing has closed yet, whatever is left
-# of its grant. Named in the setting HAS_PLAN_SQL.
-HAS_PLAN = """
-EXISTS (SELECT 1 FROM plans_subscriptionperiod p WHERE p.customer_id = %(customer_id)s::uuid
-           AND p.starts_at <= %(now)s::timestamptz AND p.closed_at IS NULL)
+# Parameters: customer_id, now. The plan of the newest paid period that has begun and is not closed, and the
+# organisation, as subjects of limits. Named in the setting LIMIT_SUBJECTS_SQL.
+LIMIT_SUBJECTS = """
+    (SELECT 'plan:' || v.plan_id
+       FROM plans_subscriptionperiod p JOIN plans_planversion v ON v.id = p.version_id
+      WHERE p.customer_id = %(customer_id)s::uuid AND p.starts_at <= %(now)s::timestamptz
+        AND p.closed_at IS NULL
+      ORDER BY p.starts_at DESC LIMIT 1)
+    UNION ALL
+    SELECT 'organisation:' || m.organisation_id
+      FROM plans_organisationmember m WHERE m.customer_id = %(customer_id)s::uuid
 """
 
 

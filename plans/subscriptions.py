@@ -17,6 +17,7 @@ from django.db import transaction
 
 from accounts.errors import UserNotFound
 from accounts.models import User
+from auditlog import reasons
 from auditlog.actors import Actor
 from billing.errors import IdempotencyMismatch, OwnWallet
 from plans import clockwork, moves, periods, purchasing, queries
@@ -305,7 +306,7 @@ def _done(
         actor=asking.actor,
         client_key=asking.key,
         fingerprint=_fingerprint(body, asking) if asking.key else "",
-        reason=asking.reason,
+        reason=reasons.required(asking.reason) if asking.actor.kind == "operator" else asking.reason,
         **facts,
     )
     return Asked(subscription, is_replay=False)

@@ -97,6 +97,8 @@ def limit_reached(facts: dict[str, Any]) -> tuple[str, str]:
         "month": _("Не помещается в лимит на месяц: %(limit)s, занято %(used)s."),
     }[facts["window"]]
     sums = {"limit": money(facts["limit_micro_rub"]), "used": money(facts["used_micro_rub"])}
+    if facts["subject_kind"] == "organisation":
+        return reached % sums, again + " " + _("Это лимит вашей организации, его делят все участники.")
     return reached % sums, again + " " + _("Лимит можно изменить в кошельке.")
 
 

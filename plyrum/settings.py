@@ -261,8 +261,9 @@ PLYRUM_DEV_SUPERACCOUNT_USER_ID = env.str(
 PLYRUM_BILLING_ENFORCE_BALANCE = env.bool("PLYRUM_BILLING_ENFORCE_BALANCE", default=IS_PRODUCTION)
 # Outside development customers ask as often as their tier may (table billing.RequestRate).
 PLYRUM_ENFORCE_REQUEST_RATES = env.bool("PLYRUM_ENFORCE_REQUEST_RATES", default=IS_PRODUCTION)
-# Roubles that one operator's act may give or take at most, and that one operator may move alone within a day;
-# above it a second one must approve (by default what a customer may top up at once).
+# Roubles that one act of an owner may give or take at most, and that an owner may move alone within a day;
+# above it a second one must approve (by default what a customer may top up at once). Other roles have a part
+# of it: accounts/roles.py.
 PLYRUM_ADMIN_CREDIT_MAX_RUB = env.int("PLYRUM_ADMIN_CREDIT_MAX_RUB", default=1_000_000)
 PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = env.int("PLYRUM_ADMIN_APPROVAL_ABOVE_RUB", default=100_000)
 # What an answer that costs anything costs at least; counts from the next load of the catalogue on.
@@ -394,10 +395,12 @@ API_ROUTERS = [
 WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id in the act that makes them
 ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id and now, in that act
-HAS_PLAN_SQL = "plans.queries.HAS_PLAN"  # when a customer is in the tier `plan`
+LIMIT_SUBJECTS_SQL = "plans.queries.LIMIT_SUBJECTS"  # of which plan and organisation a customer is
 LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
 # What `verify_ledger` asks beside billing's own checks.
 LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]
+# What an operator moved without a second person; called with operator_id and since, answers micro-RUB.
+MOVED_ALONE = ["billing.acts.moved_alone", "payments.invoices.bank.moved_alone"]
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"

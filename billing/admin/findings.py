@@ -10,21 +10,21 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from auditlog import reasons
 from auditlog.admin import OperatorActs
 from billing import reconciliation, verification
 from billing.admin.base import MoneyAdmin, link
 from billing.watch_models import ReconciliationFinding
 
 REFUSALS = {"finding_closed": _("Находка уже закрыта.")}
-REASON_CHARS = (10, 300)
 State = ReconciliationFinding.State
 
 
 class ReasonForm(BaseDialogForm):  # type: ignore[misc]
     reason = forms.CharField(
         label=_("Причина"),
-        min_length=REASON_CHARS[0],
-        max_length=REASON_CHARS[1],
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=_("Останется в журнале вместе с вашим именем."),
     )

@@ -84,7 +84,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    plain boolean[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_hold_plain(steps) END;
+    plain boolean[];
+    together timestamptz;  -- the moment of all steps of a batch
     step jsonb;
     customer uuid;
     amount bigint;
@@ -98,6 +99,9 @@ DECLARE
     total bigint;
     counted record;
 BEGIN
+    IF jsonb_array_length(steps) > 1 THEN
+        SELECT p.done, p.moment INTO plain, together FROM ledger_hold_plain(steps) p;
+    END IF;
     IF true = ALL (plain) THEN
         RETURN QUERY SELECT s.id, 'held', s.amount, NULL::bigint, NULL::int
                        FROM jsonb_to_recordset(steps) AS s (id uuid, amount bigint);
@@ -118,7 +122,8 @@ BEGIN
         customer := step ->> 'customer_id';
         is_soft := step ->> 'soft';
         PERFORM 1 FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
-        moment := ledger_clock();
+        -- One moment for all steps: counters of a window that begins meanwhile would be locked out of their order.
+        moment := coalesce(together, ledger_clock());
         ids := '{}';
         amounts := '{}';
         missing := amount;
@@ -188,27 +193,27 @@ END $$;
 -- Lock all wallets of several steps, in order, and make in one statement the holds about which there is nothing to
 -- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers
 -- which steps are done, by their place; all others ledger_hold() takes one by one.
-CREATE FUNCTION ledger_hold_plain(steps jsonb) RETURNS boolean[]
+CREATE FUNCTION ledger_hold_plain(steps jsonb, OUT done boolean[], OUT moment timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
     ids uuid[];
     customers uuid[];
     amounts bigint[];
-    moment timestamptz;
-    done boolean[];
 BEGIN
     SELECT array_agg(s.id), array_agg(s.customer_id),
            array_agg(CASE WHEN s.soft OR s.limits IS NOT NULL THEN 0 ELSE s.amount END)
       INTO ids, customers, amounts
       FROM jsonb_to_recordset(steps) AS s (id uuid, customer_id uuid, amount bigint, soft boolean, limits jsonb);
     PERFORM ledger_lock(customers);
-    IF jsonb_path_exists(steps, '$[*].limits[0]') THEN
-        PERFORM ledger_lock_counters(steps);
-    END IF;
-    IF cardinality(ids) > (SELECT count(DISTINCT n.id) FROM unnest(ids) AS n (id)) THEN
-        RETURN NULL;
-    END IF;
     moment := ledger_clock();
+    IF jsonb_path_exists(steps, '$[*].limits[0]') THEN
+        PERFORM ledger_lock_counters(steps, moment);
+    END IF;
+    -- A hold that is there already takes no lots, so those behind it may not be laid out as if it did.
+    IF cardinality(ids) > (SELECT count(DISTINCT n.id) FROM unnest(ids) AS n (id))
+       OR EXISTS (SELECT FROM billing_hold h WHERE h.id = ANY (ids)) THEN
+        RETURN;
+    END IF;
     WITH step AS (
         SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (id uuid, ttl_seconds int)) WITH ORDINALITY
                AS s (id, ttl_seconds, place)
@@ -226,7 +231,6 @@ BEGIN
          WHERE l.id = t.lot_id
     )
     SELECT array_agg(m.id IS NOT NULL ORDER BY s.place) INTO done FROM step s LEFT JOIN made m ON m.id = s.id;
-    RETURN done;
 END $$;
 
 -- Which lots several steps take how much from, in spend order: a wallet's steps and its lots are laid side by side,
@@ -236,16 +240,15 @@ CREATE FUNCTION ledger_shares(customers uuid[], amounts bigint[], moment timesta
 RETURNS TABLE (place bigint, lot_ids bigint[], lot_amounts bigint[])
 LANGUAGE sql STABLE AS $$
     SELECT s.place, array_agg(l.id ORDER BY l.upto),
-           array_agg(least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free) ORDER BY l.upto)
+           array_agg((least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free))::bigint ORDER BY l.upto)
       FROM (SELECT n.customer_id, n.amount, n.place, min(n.amount) OVER wallet AS least,
-                   sum(n.amount) OVER wallet AS whole,
-                   (sum(n.amount) OVER (wallet ORDER BY n.place))::bigint AS upto
+                   sum(n.amount) OVER wallet AS whole, sum(n.amount) OVER (wallet ORDER BY n.place) AS upto
               FROM unnest(customers, amounts) WITH ORDINALITY AS n (customer_id, amount, place)
             WINDOW wallet AS (PARTITION BY n.customer_id)) s
       JOIN (SELECT l.id, l.customer_id, l.remaining_micro_rub - l.reserved_micro_rub AS free,
                    sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER wallet AS whole,
-                   (sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
-                       wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id))::bigint AS upto
+                   sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
+                       wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id) AS upto
               FROM billing_creditlot l
              WHERE l.customer_id = ANY (customers) AND NOT l.is_spent
                AND l.remaining_micro_rub > l.reserved_micro_rub
@@ -405,7 +408,8 @@ BEGIN
     SELECT array_agg(s.customer_id), count(DISTINCT s.hold_id) < count(s.hold_id) INTO customers, has_twins
       FROM jsonb_to_recordset(steps) AS s (hold_id uuid, customer_id uuid);
     PERFORM ledger_lock(customers);
-    IF has_twins THEN
+    IF has_twins THEN  -- they leave their counters one after the other
+        PERFORM ledger_lock_counted(ARRAY (SELECT (s ->> 'hold_id')::uuid FROM jsonb_array_elements(steps) s));
         RETURN NULL;
     END IF;
     moment := ledger_clock();

@@ -49,23 +49,30 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Lock the counters of several steps in their order: two calls that share some would else wait in a circle.
-CREATE FUNCTION ledger_lock_counters(steps jsonb) RETURNS void
+CREATE FUNCTION ledger_lock_counters(steps jsonb, moment timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billing_limitcounter AS c (subject, "window", window_start, spent_micro_rub, reserved_micro_rub)
     SELECT DISTINCT w.subject, w."window", w.window_start, 0, 0
-      FROM ledger_windows(jsonb_path_query_array(steps, '$[*].limits[*]'), ledger_clock()) w
+      FROM ledger_windows(jsonb_path_query_array(steps, '$[*].limits[*]'), moment) w
      ORDER BY w.subject, w."window", w.window_start
         ON CONFLICT (subject, "window", window_start) DO UPDATE SET spent_micro_rub = c.spent_micro_rub;
+END $$;
+
+-- Lock the counters of several holds in their order.
+CREATE FUNCTION ledger_lock_counted(holds uuid[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM billing_limitcounter c
+      WHERE c.id IN (SELECT unnest(h.counter_ids) FROM billing_hold h WHERE h.id = ANY (holds))
+      ORDER BY c.subject, c."window", c.window_start FOR NO KEY UPDATE;
 END $$;
 
 -- Resolved holds leave their counters: what was captured was spent. Their wallets are locked.
 CREATE FUNCTION ledger_uncount(holds uuid[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM billing_limitcounter c
-      WHERE c.id IN (SELECT unnest(h.counter_ids) FROM billing_hold h WHERE h.id = ANY (holds))
-      ORDER BY c.subject, c."window", c.window_start FOR NO KEY UPDATE;
+    PERFORM ledger_lock_counted(holds);
     UPDATE billing_limitcounter c SET reserved_micro_rub = c.reserved_micro_rub - t.held,
                                       spent_micro_rub = c.spent_micro_rub + t.captured
       FROM (SELECT u.id, sum(h.amount_micro_rub)::bigint AS held, sum(h.captured_micro_rub)::bigint AS captured

@@ -6,7 +6,9 @@
 -- constraints and functions (those that must exist), role (the application's). Numbers are those of the ledger
 -- guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
 -- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
--- and V07 say them; V16 belongs to payments (setting LEDGER_CHECKS).
+-- and V07 say them; V16 and V35 belong to payments (setting LEDGER_CHECKS), as does the inbox of V31, whose outbox
+-- is here: accounts, below us, have no checks. V24, V25 and V30 wait for rows of refunds, receipts and the like, which
+-- do not exist yet; V32 is what V44 says of the newest root.
 
 WITH wallet AS NOT MATERIALIZED (
     SELECT customer_id, balance_micro_rub::bigint, seq, head_hash FROM billing_wallet
@@ -167,21 +169,25 @@ SELECT r.id, 'reverses ' || r.source_id || ' of ' || coalesce(e.amount_micro_rub
 
 -- check V20: the guards of the append-only tables are in place and hold for everybody
 SELECT t.name, g.name || coalesce(' is in state ' || tg.tgenabled::text, ' is missing or another one')
-  FROM unnest(%(append_only)s::text[]) AS t (name)
- CROSS JOIN (VALUES ('frozen', 27), ('not_truncated', 34)) AS g (name, moments)  -- row: update, delete; truncate
+  FROM (SELECT name, name LIKE 'billing\_%%' AS is_ours FROM unnest(%(append_only)s::text[]) AS a (name)) t
+ CROSS JOIN LATERAL (  -- billing's: row (update, delete) and truncate; others': auditlog/append_only.py, all in one
+       VALUES ('frozen', 27, 'ledger_refuse_change()', true),
+              ('not_truncated', 34, 'ledger_refuse_change()', true),
+              (t.name || '_is_append_only', 58, 'auditlog_refuse_change()', false)) AS g (name, moments, function, is_ours)
   LEFT JOIN pg_trigger tg
     ON tg.tgrelid = t.name::regclass AND tg.tgname = g.name AND tg.tgtype = g.moments AND tg.tgqual IS NULL
    AND tg.tgattr::text = ''
    AND tg.tgfoid = (SELECT oid FROM pg_proc
-                     WHERE oid = to_regprocedure('ledger_refuse_change()')
-                       AND position('RAISE EXCEPTION' IN prosrc) > 0)
- WHERE tg.tgenabled IS DISTINCT FROM 'A'
+                     WHERE oid = to_regprocedure(g.function) AND position('RAISE EXCEPTION' IN prosrc) > 0)
+ WHERE g.is_ours = t.is_ours AND tg.tgenabled IS DISTINCT FROM 'A'
 
--- check V21: the constraints of the money tables exist, are validated, and bind every amount
+-- check V21: the constraints of the apps with guarded tables exist, are validated, and bind every amount
 SELECT n.name, CASE WHEN c.oid IS NULL THEN 'missing' ELSE 'not validated or not enforced' END
   FROM unnest(%(constraints)s::text[]) AS n (name)
   LEFT JOIN pg_constraint c ON c.conname = n.name AND c.connamespace = 'public'::regnamespace
- WHERE c.oid IS NULL OR NOT c.convalidated
+ WHERE c.oid IS NULL AND NOT EXISTS (  -- a rule for some rows only is a unique index
+       SELECT FROM pg_index i WHERE i.indexrelid = to_regclass(n.name) AND i.indisunique AND i.indisvalid)
+    OR NOT c.convalidated
     OR NOT coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)  -- the column came with PostgreSQL 18
  UNION ALL
 SELECT a.place, 'is not of the type ' || a.domain || ' with its check'
@@ -290,10 +296,36 @@ SELECT coalesce(c.id, t.id),
  WHERE (c.spent_micro_rub::bigint, c.reserved_micro_rub::bigint)
        IS DISTINCT FROM (coalesce(t.captured, 0), coalesce(t.held, 0))
 
+-- check V31: no letter waits long after its time, and none was given up lately
+SELECT id, letter || CASE WHEN outcome = 'parked' THEN ' parked at ' || finished_at ELSE ' due since ' || next_attempt_at END
+  FROM accounts_notice
+ WHERE %(wallets)s::uuid[] IS NULL
+   AND (next_attempt_at < ledger_clock() - interval '10 minutes'
+        OR outcome = 'parked' AND finished_at > ledger_clock() - interval '30 days')
+
 -- check V33: time runs with the numbers
 SELECT customer_id || '/' || seq, created_at || ' after ' || time_before
   FROM chain
  WHERE created_at < time_before - interval '1 second'
+
+-- check V36: nobody owes something for long while free money lies in their wallet
+SELECT d.customer_id, 'owes ' || d.owed || ' beside ' || f.free || ' free'
+  FROM (SELECT source_id::uuid AS customer_id, max(created_at) AS moved_at,
+               sum(CASE WHEN debit_account = 'receivable' THEN amount_micro_rub ELSE -amount_micro_rub END) AS owed
+          FROM billing_ledgerentry
+         WHERE (debit_account = 'receivable' OR credit_account = 'receivable')
+           AND (%(wallets)s::uuid[] IS NULL OR source_id = ANY (%(wallets)s::uuid[]::text[]))
+         GROUP BY source_id) d
+ CROSS JOIN LATERAL (
+       SELECT sum(remaining_micro_rub - reserved_micro_rub) AS free, max(created_at) AS moved_at
+         FROM lot
+        WHERE lot.customer_id = d.customer_id AND NOT is_spent AND usable_until > ledger_clock()) f
+ WHERE d.owed > 0 AND f.free > 0
+   AND greatest(d.moved_at, f.moved_at) < ledger_clock() - interval '10 minutes'
+   AND NOT EXISTS (SELECT FROM entry e WHERE e.customer_id = d.customer_id
+                                         AND e.created_at >= ledger_clock() - interval '10 minutes')
+   AND NOT EXISTS (SELECT FROM hold h WHERE h.customer_id = d.customer_id  -- what a run gave back just now
+                                        AND h.resolved_at >= ledger_clock() - interval '10 minutes')
 
 -- check V37: the functions that write money run as the tables' owner with a fixed search path
 SELECT f.name, coalesce('owner ' || p.proowner::regrole || ', definer ' || p.prosecdef, 'missing')

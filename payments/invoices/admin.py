@@ -21,9 +21,9 @@ from billing.templatetags.money import money_exact
 from payments.invoices import bank, in_words, issuing, paper
 from payments.invoices.api import pdf
 from payments.invoices.back_office_forms import (
+    ApprovalForm,
     AttachForm,
     BankFileForm,
-    DecisionForm,
     LineForm,
     RefusalForm,
     VoidForm,
@@ -338,15 +338,17 @@ class BankDecisionAdmin(FirmAdmin):
         dialog={
             "title": _("Одобрить и выполнить"),
             "description": _("Деньги сдвинутся сразу и ровно так, как здесь написано."),
-            "form_class": DecisionForm,
+            "form_class": ApprovalForm,
             "form_submit_text": _("Одобрить"),
         },
     )
-    def approve_decision(self, request: HttpRequest, form: DecisionForm, object_id: str) -> HttpResponse:
-        decision_id = self.id_from_path(object_id)
+    def approve_decision(self, request: HttpRequest, form: ApprovalForm, object_id: str) -> HttpResponse:
+        decision_id, shown = self.id_from_path(object_id), form.cleaned_data["sha256"]
         return self.perform(
             request,
-            lambda now, actor: bank.approve(decision_id=decision_id, now=now, actor=actor),
+            lambda now, actor: bank.approve(
+                decision_id=decision_id, shown_sha256=shown, now=now, actor=actor
+            ),
             done=_said,
             refusals=REFUSALS,
             object_id=object_id,

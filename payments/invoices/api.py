@@ -1,7 +1,5 @@
 """The customer API of organisations and invoices. Printed documents are the same rows as PDF."""
 
-from datetime import date
-
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from ninja import Query, Router, Status
@@ -21,6 +19,7 @@ from payments.invoices.schemas import (
     InvoicesOut,
     OrganisationIn,
     OrganisationOut,
+    PeriodQuery,
     ReconciliationOut,
     closing_document_out,
     first_answer,
@@ -98,12 +97,12 @@ def show_closing_document(request: HttpRequest, document_id: str) -> ClosingDocu
 
 
 @organisation_router.get("/reconciliation", response=ReconciliationOut, summary="Reconciliation act")
-def show_reconciliation(request: HttpRequest, first_day: date, last_day: date) -> ReconciliationOut:
+def show_reconciliation(request: HttpRequest, period: Query[PeriodQuery]) -> ReconciliationOut:
     """Opening balance, movements by days of Moscow, closing balance, as in the ledger; at most a year."""
     act = closing.reconcile(
         organisation=organisations.required(_caller(request).user_id),
-        first_day=first_day,
-        last_day=last_day,
+        first_day=period.from_,
+        last_day=period.to,
         now=clock.now(),
     )
     return reconciliation_out(act)

@@ -9,10 +9,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from auditlog import reasons
 from billing import words
 from billing.forms import Facts, FactsForm
 from billing.templatetags.money import money_exact
-from payments.invoices import bank_files, issuing, queries
+from payments.invoices import bank, bank_files, queries
 from payments.invoices.models import BankDecision, BankLine, Invoice
 from payments.invoices.references import numbers_in
 
@@ -20,8 +21,8 @@ from payments.invoices.references import numbers_in
 class ReasonForm(FactsForm):
     reason = forms.CharField(
         label=gettext_lazy("Причина"),
-        min_length=issuing.SHORTEST_REASON,
-        max_length=issuing.REASON_CHARS,
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=gettext_lazy("Останется в журнале вместе с вашим именем."),
     )
@@ -49,7 +50,7 @@ class LineForm(ReasonForm):
             (_("Сумма"), money_exact(self.row.amount_micro_rub)),
             (_("Плательщик"), f"{self.row.payer_name} {self.row.payer_inn}".strip()),
             (_("Назначение"), self.row.purpose),
-            *words.limits()[1:],
+            *words.limits(self.role)[1:],
         ]
 
 
@@ -81,8 +82,14 @@ class AttachForm(LineForm):
 
 
 class DecisionForm(FactsForm):
+    def __init__(
+        self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(request, object_id, *args, **kwargs)
+        self.row = BankDecision.objects.select_related("line", "invoice").get(pk=self.row_id)
+
     def facts(self) -> Facts:
-        decision = BankDecision.objects.select_related("line", "invoice").get(pk=self.row_id)
+        decision = self.row
         rows = [
             (_("Что"), str(decision.get_kind_display())),
             (_("Сумма"), money_exact(decision.amount_micro_rub)),
@@ -92,6 +99,18 @@ class DecisionForm(FactsForm):
             (_("Причина"), decision.reason),
         ]
         return [(name, value) for name, value in rows if value]
+
+
+class ApprovalForm(DecisionForm):
+    """Carries the hash of what it shows, so that nothing else can be approved by it."""
+
+    sha256 = forms.CharField(max_length=64, widget=forms.HiddenInput)
+
+    def __init__(
+        self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(request, object_id, *args, **kwargs)
+        self.fields["sha256"].initial = bank.fingerprint(self.row)
 
 
 class RefusalForm(DecisionForm, ReasonForm):

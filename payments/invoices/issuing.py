@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from accounts import notices
 from accounts.shapes import Origin
-from auditlog import journal
+from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import money, vat
 from billing.errors import IdempotencyMismatch
@@ -28,14 +28,11 @@ from payments.invoices import in_words, numbers, organisations, seller
 from payments.invoices.errors import InvoiceAmountOutOfRange, InvoiceClosed, InvoiceNotFound
 from payments.invoices.models import DocumentCounter, Invoice, Organisation
 from payments.invoices.requisites import Party
-from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
 
 VALID_WORKING_DAYS = 5  # Monday to Friday; holidays are not known here and only make it longer than promised
 SERVICE = "Аванс за услуги сервиса Plyrum"
 UNIT = "усл."
-REASON_CHARS = 300
-SHORTEST_REASON = 10
 EXPIRED_AT_ONCE = 100  # invoices in one transaction of the job
 
 Status = Invoice.Status
@@ -118,7 +115,7 @@ def _issue(customer_id: UUID, wish: Wish, key: str, origin: Origin, now: datetim
 @transaction.atomic(durable=True)
 def void(*, invoice_id: UUID, reason: str, now: datetime, actor: Actor) -> Invoice:
     """Take an unpaid invoice back, for good. Raises InvoiceNotFound, InvoiceClosed, InvalidRequest."""
-    reason = required_reason(reason)
+    reason = reasons.required(reason)
     move(invoice_id, Status.VOID, now)
     invoice = Invoice.objects.get(pk=invoice_id)
     _journal(invoice, "payments.invoice.voided", actor, reason=reason)
@@ -213,15 +210,6 @@ def tell(invoice: Invoice, letter: str, now: datetime) -> None:
         },
         now=now,
     )
-
-
-def required_reason(reason: str) -> str:
-    """Raises InvalidRequest when it says too little."""
-    text = reason.strip()
-    if len(text) < SHORTEST_REASON:
-        message = f"Say why, in at least {SHORTEST_REASON} characters."
-        raise InvalidRequest(message, errors=[{"loc": ["reason"], "msg": message, "type": "value_error"}])
-    return text[:REASON_CHARS]
 
 
 def _to_kopecks(micro_rub: int) -> int:

@@ -1,5 +1,6 @@
 """Input and output of the customer API about organisations, invoices and closing documents."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from payments.invoices.requisites import Party
 from payments.invoices.shapes import Reconciliation
 from payments.schemas import PRINTABLE, AcceptTerms, IdempotencyKey, Input, OfferVersion
 from plyrum.clock import rfc3339
+from plyrum.paging import KnownParameters
 
 
 def _tidy(value: object) -> object:
@@ -116,6 +118,11 @@ class ClosingDocumentOut(DocumentOut):
 class ClosingDocumentsOut(Schema):
     items: list[ClosingDocumentOut]
     next_cursor: str | None
+
+
+class PeriodQuery(KnownParameters):
+    from_: Annotated[date, Field(alias="from", description="The first day, of Moscow.")]
+    to: Annotated[date, Field(description="The last day, of Moscow; included.")]
 
 
 class ActRowOut(Schema):

@@ -17,6 +17,7 @@ from unfold.widgets import (
 
 from accounts.errors import UserNotFound
 from accounts.models import User
+from auditlog import reasons
 from billing import money
 from plans import queries
 from plans.models import Subscription
@@ -25,7 +26,6 @@ from plans.subscriptions import LONGEST_EXTENSION
 from plyrum import clock
 from plyrum.ids import uuid7
 
-REASON_CHARS = (10, 300)  # shorter says nothing, longer belongs into a document
 MOST_MONTHS = 12
 MOST_DAYS = 3650
 MOST_IMAGES = 1_000_000
@@ -73,8 +73,8 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
 
     reason = forms.CharField(
         label=_("Причина"),
-        min_length=REASON_CHARS[0],
-        max_length=REASON_CHARS[1],
+        min_length=reasons.SHORTEST,
+        max_length=reasons.LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=_("Останется в журнале вместе с вашим именем."),
     )

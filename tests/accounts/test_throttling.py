@@ -163,7 +163,7 @@ def test_without_redis_guessing_a_password_stays_limited(post: Post) -> None:
 
 
 @pytest.mark.usefixtures("_no_redis")
-def test_regression_limiter_open_when_its_store_is_down(key: str) -> None:
+def test_limiter_does_not_open_when_its_store_is_down(key: str) -> None:
     """Several buckets without Redis: the smaller local ones decide, and none is never the answer."""
     day = Limit("tests-day", 10, 3600)
 

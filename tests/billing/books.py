@@ -18,6 +18,7 @@ from billing import ledger, verification
 from billing.ledger_calls import SPEND_CLASS
 from billing.models import CreditLot, EntryType, Hold, LedgerEntry, LotKind, PriceVersion, Wallet
 from billing.pricing import Price, Usage
+from payments.models import Payment
 from plyrum.ids import uuid7
 
 RUB = 1_000_000
@@ -44,14 +45,14 @@ def credit_step(
     expires_at: datetime | None = None,
     key: str = "",
 ) -> Step:
-    """A step of `ledger_credit`; without a key it is a new fact."""
+    """A step of `ledger_credit`; without a key it is a new fact. A top-up needs its payment: `topped_up`."""
     fact = key or f"test:{uuid7()}"
     return {
         "entry_id": uuid7(),
         "customer_id": customer,
         "amount": amount,
-        "type": EntryType.TOPUP if kind == LotKind.PURCHASED else EntryType.BONUS,
-        "debit_account": "provider_clearing" if kind == LotKind.PURCHASED else "promo",
+        "type": EntryType.ADMIN_ADJUSTMENT if kind == LotKind.PURCHASED else EntryType.BONUS,
+        "debit_account": "adjustments" if kind == LotKind.PURCHASED else "promo",
         "lot_kind": kind,
         "spend_class": SPEND_CLASS[kind],
         "expires_at": expires_at,
@@ -66,6 +67,32 @@ def credit(customer: UUID, amount: int, **facts: Any) -> Row:
     """Put money on a wallet; the answer of `ledger_credit`."""
     (answer,) = call("ledger_credit", [credit_step(customer, amount, **facts)])
     return answer
+
+
+def topped_up(customer: UUID, amount: int, *, at: datetime | None = None) -> UUID:
+    """A payment that was paid and credited; its id."""
+    moment = at or datetime.now(UTC)
+    payment = Payment.objects.create(
+        customer_id=customer,
+        provider="mock",
+        provider_payment_id=str(uuid7()),
+        status="succeeded",
+        amount_micro_rub=amount,
+        receipt_email="a@example.test",
+        acceptance_id=uuid7(),
+        created_at=moment,
+        updated_at=moment,
+        succeeded_at=moment,
+    )
+    with transaction.atomic():
+        ledger.topup(
+            entry_id=uuid7(),
+            customer_id=customer,
+            amount_micro_rub=amount,
+            payment_id=payment.pk,
+            effective_at=moment,
+        )
+    return payment.pk
 
 
 def debit_step(

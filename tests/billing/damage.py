@@ -16,7 +16,7 @@ NEW_ENTRY = """
 INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
             balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at,
             created_at, hash)
-VALUES (%(stranger)s, %(stranger)s, 1, 'topup', 'promo', 'wallet', 5, 5, %(stranger)s, 'x', 'x', '{}', '{}',
+VALUES (%(stranger)s, %(stranger)s, 1, 'bonus', 'promo', 'wallet', 5, 5, %(stranger)s, 'x', 'x', '{}', '{}',
         now(), now(),
         ledger_hash('', %(stranger)s, 1, %(stranger)s, 'promo', 'wallet', 5, 5, %(stranger)s::text));
 """
@@ -153,6 +153,19 @@ DAMAGE = {
         " '{}', '{}', now(), now())",
         {"V45"},
     ),
+    "debt beside free money that nobody collected": (
+        "INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key,"
+        " source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)"
+        " VALUES (%(stranger)s, 'debt', 'receivable', 'provider_clearing', 5, %(stranger)s, 'debt',"
+        " %(customer)s, '{}', '{}', now(), now() - interval '11 minutes');"
+        "UPDATE billing_ledgerentry SET created_at = created_at - interval '11 minutes'"
+        " WHERE customer_id = %(customer)s;"
+        "UPDATE billing_creditlot SET created_at = created_at - interval '11 minutes'"
+        " WHERE customer_id = %(customer)s;"
+        "UPDATE billing_hold SET resolved_at = resolved_at - interval '11 minutes'"
+        " WHERE customer_id = %(customer)s",
+        {"V36"},
+    ),
     "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),
     "better lot passed over": (
         LOT.format("spend_class = 1, created_at = now() - interval '1 hour'", "untouched"),
@@ -192,6 +205,21 @@ DAMAGE = {
 GUARD_DAMAGE = {
     "trigger off": ("ALTER TABLE billing_ledgerentry DISABLE TRIGGER frozen", "V20"),
     "trigger sleeps in replica mode": ("ALTER TABLE billing_usageevent ENABLE TRIGGER frozen", "V20"),
+    "trigger of another app off": (
+        "ALTER TABLE plans_purchase DISABLE TRIGGER plans_purchase_is_append_only",
+        "V20",
+    ),
+    "trigger of another app sleeps in replica mode": (
+        "ALTER TABLE legal_acceptance ENABLE TRIGGER legal_acceptance_is_append_only",
+        "V20",
+    ),
+    "rule of another app dropped": (
+        "ALTER TABLE payments_payment DROP CONSTRAINT payments_payment_amount_is_positive",
+        "V21",
+    ),
+    "rule for some rows of another app dropped": ("DROP INDEX payments_payment_one_per_client_key", "V21"),
+    "role may rewrite a document": (f"GRANT UPDATE ON payments_closingdocument TO {ROLE}", "V22"),
+    "role may empty the journal": (f"GRANT TRUNCATE ON auditlog_auditevent TO {ROLE}", "V22"),
     "trigger dropped": ("DROP TRIGGER not_truncated ON billing_priceversion", "V20"),
     "trigger for some rows only": (
         "DROP TRIGGER frozen ON billing_fxrate;"

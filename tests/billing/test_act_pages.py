@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from auditlog.actors import Actor
-from billing import acts
+from billing import acts, queries
 from billing.acts import Asking
 from billing.models import EntryType, Hold, LotKind, OperatorRequest
 from plyrum import clock
@@ -51,7 +51,13 @@ def page(client: Client, address: str) -> str:
 
 def send(client: Client, address: str, **fields: Any) -> str:
     """What the operator reads after the button."""
-    form = {"_form_submitted": "True", "reason": "Жалоба", "ticket": "T-1", "key": str(uuid7()), **fields}
+    form = {
+        "_form_submitted": "True",
+        "reason": "Жалоба клиента",
+        "ticket": "T-1",
+        "key": str(uuid7()),
+        **fields,
+    }
     answer = client.post(address, form, follow=True)
     assert answer.status_code == 200, answer.status_code
     return str(answer.content.decode().replace(NBSP, " "))
@@ -68,7 +74,7 @@ def charged_run(user: User) -> UUID:
 
 def asked(customer: UUID, maker: User, amount: int = ABOVE) -> OperatorRequest:
     """A request that waits for a second person."""
-    asking = Asking("Сбой", "T-9", str(uuid7()), clock.now(), Actor.operator(maker.id))
+    asking = Asking("Сбой у провайдера", "T-9", str(uuid7()), clock.now(), Actor.operator(maker.id))
     return acts.credit(customer_id=customer, amount_micro_rub=amount, asking=asking).request
 
 
@@ -85,7 +91,7 @@ def test_form_says_what_there_is_and_what_the_limits_are(client: Client, custome
 
     shown = page(client, wallet_page(customer) + "give/")
 
-    for words in ("7,00 ₽", "1 000 000,00 ₽", "100 000,00 ₽", "Начислить деньги", 'name="key" value="'):
+    for words in ("7,00 ₽", "500 000,00 ₽", "50 000,00 ₽", "Начислить деньги", 'name="key" value="'):
         assert words in shown
 
 
@@ -96,7 +102,7 @@ def test_money_is_given_to_the_kopeck(client: Client, operator: User, customer: 
     (entry,) = books.entries(customer)
     assert entry.signed_micro_rub == 1_500_500_000
     row = OperatorRequest.objects.get(ledger_entry_id=entry.id)
-    assert (row.maker_id, row.reason, row.ticket) == (operator.id, "Жалоба", "T-1")
+    assert (row.maker_id, row.reason, row.ticket) == (operator.id, "Жалоба клиента", "T-1")
     assert f"/admin/billing/operatorrequest/{row.id}/change/" in page(
         client, f"/admin/billing/ledgerentry/{entry.id}/change/"
     )
@@ -159,7 +165,7 @@ def test_bonus_has_a_last_day_or_none(client: Client, customer: UUID) -> None:
         ("give", {"amount": "1e3"}, "Введите сумму в рублях"),
         ("give", {"amount": "1000000,01"}, "не больше"),
         ("take", {"amount": "1000001"}, "не больше"),
-        ("give", {"amount": "5", "reason": "   "}, 'name="reason"'),
+        ("give", {"amount": "5", "reason": "девять зн "}, 'name="reason"'),
         ("give", {"amount": "5", "reason": "я" * 301}, 'name="reason"'),
         ("give", {"amount": "5", "key": ""}, 'name="key"'),
         ("give", {"amount": "5", "ticket": "a\x00b"}, 'name="ticket"'),
@@ -176,6 +182,25 @@ def test_wrong_forms_are_shown_again(
 
     assert words in told
     assert books.entries(customer) == []
+
+
+@pytest.mark.usefixtures("operator")
+def test_dispute_of_a_payment_is_booked_once(client: Client, customer: UUID) -> None:
+    payment_id = books.topped_up(customer, 10 * RUB)
+    books.spend(customer, 4 * RUB)
+    address = wallet_page(customer) + "dispute/"
+    form = {"payment_id": payment_id, "dispute_id": f"D-{payment_id}", "amount": "10"}
+
+    assert "Платёж был на 10,00 ₽." in send(client, address, **form | {"amount": "10,01"})
+    assert "нет такого зачисленного платежа" in send(client, address, **form | {"payment_id": uuid7()})
+    stranger = wallet_page(factories.customer().id) + "dispute/"
+    assert "нет такого зачисленного платежа" in send(client, stranger, **form)
+    assert "Опротестование на 10,00 ₽ проведено." in send(client, address, **form)
+    assert "Этот спор уже проведён." in send(client, address, **form)
+    assert "проведён с другими данными" in send(client, address, **form | {"amount": "9"})
+
+    assert (books.wallet(customer).balance_micro_rub, queries.debt(customer)) == (0, 4 * RUB)
+    books.assert_right(customer)
 
 
 def test_own_wallet_is_refused_in_words(client: Client, operator: User) -> None:
@@ -197,7 +222,7 @@ def test_role_decides_about_every_button(client: Client, role: str, may: bool) -
     client.force_login(factories.operator(role))
 
     for address in (
-        *(wallet_page(user.id) + act for act in ("give/", "take/", "bonus/")),
+        *(wallet_page(user.id) + act for act in ("give/", "take/", "bonus/", "dispute/")),
         f"/admin/orchestration/run/{run_id}/reverse/",
         f"/admin/billing/hold/{hold_id}/release/",
         *(request_page(request) + act for act in ("approve/", "refuse/")),
@@ -211,7 +236,7 @@ def test_role_decides_about_every_button(client: Client, role: str, may: bool) -
 def test_forms_of_other_sites_are_refused(operator: User, customer: UUID) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(operator)
-    form = {"_form_submitted": "True", "reason": "Жалоба", "key": str(uuid7()), "amount": "5"}
+    form = {"_form_submitted": "True", "reason": "Жалоба клиента", "key": str(uuid7()), "amount": "5"}
 
     assert client.post(wallet_page(customer) + "give/", form).status_code == 403
     assert books.entries(customer) == []
@@ -305,7 +330,7 @@ def test_above_the_limit_two_people_are_needed(client: Client, operator: User, c
     client.force_login(second)
     assert request_page(request) + "approve/" in page(client, request_page(request) + "change/")
     dialog = page(client, request_page(request) + "approve/")
-    for words in ("+100 001,00 ₽", "Жалоба", "T-1", operator.email, request.sha256):
+    for words in ("+100 001,00 ₽", "Жалоба клиента", "T-1", operator.email, request.sha256):
         assert words in dialog
     told = send(client, request_page(request) + "approve/", sha256=request.sha256)
 
@@ -330,10 +355,10 @@ def test_request_is_refused_with_a_reason(client: Client, customer: UUID) -> Non
 
     send(client, request_page(request) + "refuse/", sha256=request.sha256, reason="")
     assert OperatorRequest.objects.get(pk=request.pk).state == "waiting"
-    told = send(client, request_page(request) + "refuse/", sha256=request.sha256, reason="Нет чека")
+    told = send(client, request_page(request) + "refuse/", sha256=request.sha256, reason="Чека так и нет")
 
     assert "Запрос отклонён." in told
-    assert "Нет чека" in told
+    assert "Чека так и нет" in told
     assert books.entries(customer) == []
 
 

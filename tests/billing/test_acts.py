@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,9 +14,10 @@ from accounts.errors import UserNotFound
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from billing import acts, tasks
+from billing import acts, queries, tasks
 from billing.acts import Asked, Asking
 from billing.errors import (
+    AlreadyDisputed,
     AlreadyReversed,
     ChargeNotFound,
     HoldClosed,
@@ -23,11 +25,14 @@ from billing.errors import (
     HoldNotFound,
     IdempotencyMismatch,
     InsufficientBalance,
+    LedgerConflict,
+    OperatorLimitExceeded,
     OperatorRequestChanged,
     OperatorRequestClosed,
     OperatorRequestNotFound,
     OwnWallet,
     SecondPersonRequired,
+    TopUpNotFound,
 )
 from billing.models import EntryType, Hold, LotKind, OperatorRequest, Wallet
 from plyrum import clock
@@ -38,11 +43,11 @@ from tests.billing import books
 from tests.billing.books import RUB
 from tests.playground.runs import make_run
 
-MAKER, CHECKER = Actor.operator(uuid7()), Actor.operator(uuid7())
+MAKER, CHECKER = Actor.operator(uuid7()), Actor.operator(uuid7())  # owners: see `_people`
 ABOVE = 100_001 * RUB
 
 
-def asking(*, reason: str = "Жалоба", key: str = "", actor: Actor = MAKER) -> Asking:
+def asking(*, reason: str = "Жалоба клиента", key: str = "", actor: Actor = MAKER) -> Asking:
     return Asking(reason=reason, ticket="T-1", key=key or str(uuid7()), now=clock.now(), actor=actor)
 
 
@@ -66,6 +71,14 @@ def journal(request: OperatorRequest) -> list[tuple[str, str]]:
     return list(rows.values_list("action", "actor_id"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _people(_database_for_all: None) -> None:
+    for actor in (MAKER, CHECKER):
+        User.objects.create(
+            pk=actor.id, email=factories.unique_email("owner"), is_staff=True, role=User.Role.OWNER
+        )
+
+
 @pytest.fixture
 def customer() -> UUID:
     return factories.customer().id
@@ -87,7 +100,7 @@ def test_credit_gives_money_that_never_expires_and_is_journalled(customer: UUID)
     event = AuditEvent.objects.get(subject=f"request:{asked.request.id}")
     assert (event.action, event.actor_id) == ("billing.adjustment.done", MAKER.id)
     assert event.target_user_id == customer
-    assert (event.data["reason"], event.data["ticket"]) == ("Жалоба", "T-1")
+    assert (event.data["reason"], event.data["ticket"]) == ("Жалоба клиента", "T-1")
     assert event.data["amount_micro_rub"] == 5 * RUB
     books.assert_right(customer)
 
@@ -135,11 +148,14 @@ def test_bonus_that_is_over_is_refused(customer: UUID) -> None:
     assert books.entries(customer) == []
 
 
-@pytest.mark.parametrize("amount", [0, -RUB, 1_000_000 * RUB + 1])
-def test_amounts_outside_the_limits_are_refused(customer: UUID, amount: int) -> None:
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize(
+    ("amount", "error"),
+    [(0, InvalidRequest), (-RUB, InvalidRequest), (1_000_000 * RUB + 1, OperatorLimitExceeded)],
+)
+def test_amounts_outside_the_limits_are_refused(customer: UUID, amount: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
         give(customer, amount)
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(error):
         acts.give_bonus(customer_id=customer, amount_micro_rub=amount, expires_at=None, asking=asking())
 
     assert not OperatorRequest.objects.filter(customer_id=customer).exists()
@@ -149,19 +165,38 @@ def test_taking_has_the_same_limit(customer: UUID, settings: Settings) -> None:
     settings.PLYRUM_ADMIN_CREDIT_MAX_RUB = 10
     books.credit(customer, 100 * RUB)
 
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(OperatorLimitExceeded) as refused:
         acts.adjust(customer_id=customer, amount_micro_rub=-11 * RUB, asking=asking())
 
-    assert refused.value.extra["max_rub"] == 10
+    assert refused.value.extra == {"role": "owner", "limit_micro_rub": 10 * RUB}
     acts.adjust(customer_id=customer, amount_micro_rub=-10 * RUB, asking=asking())
 
 
-@pytest.mark.parametrize("reason", ["", " \n\t "])
-def test_reason_is_required(customer: UUID, reason: str) -> None:
-    with pytest.raises(InvalidRequest):
+def test_roles_move_what_their_role_may(customer: UUID, settings: Settings) -> None:
+    settings.PLYRUM_ADMIN_CREDIT_MAX_RUB, settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = 200, 100
+    for role, most, alone in (("support", 2, 1), ("finance", 100, 50), ("owner", 200, 100)):
+        actor = Actor.operator(factories.operator(role).id)
+        with pytest.raises(OperatorLimitExceeded) as refused:
+            give(customer, most * RUB + 1, actor=actor)
+        assert refused.value.extra == {"role": role, "limit_micro_rub": most * RUB}
+        states = [give(customer, rub, actor=actor).request.state for rub in (alone * RUB, 1, most * RUB)]
+        assert states == ["done", "waiting", "waiting"]
+    for role in ("catalogue", "security", ""):
+        with pytest.raises(OperatorLimitExceeded):
+            give(customer, 1, actor=Actor.operator(factories.operator(role).id))
+    assert books.wallet(customer).balance_micro_rub == 151 * RUB
+
+
+@pytest.mark.parametrize("reason", ["", " \n\t ", " девять зн ", "я" * 301])
+def test_reason_says_something_and_is_never_cut(customer: UUID, reason: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
         give(customer, reason=reason)
 
+    assert refused.value.extra["errors"] == [
+        {"loc": ["body", "reason"], "msg": "Say why, in 10 to 300 characters.", "type": "value_error"}
+    ]
     assert books.entries(customer) == []
+    assert give(customer, reason=f" {'я' * 300} ").request.reason == "я" * 300
 
 
 def test_nobody_acts_on_their_own_wallet() -> None:
@@ -198,7 +233,7 @@ def test_same_key_for_something_else_is_a_mismatch(customer: UUID) -> None:
 
     others: list[Callable[[], object]] = [
         lambda: give(customer, 6 * RUB, key=key),
-        lambda: give(customer, key=key, reason="Другая"),
+        lambda: give(customer, key=key, reason="Другая причина"),
         lambda: give(factories.stranger().id, key=key),
         lambda: acts.give_bonus(
             customer_id=customer, amount_micro_rub=5 * RUB, expires_at=None, asking=asking(key=key)
@@ -277,6 +312,79 @@ def test_missing_hold_is_not_found() -> None:
         acts.release_hold(hold_id=uuid7(), asking=asking())
 
 
+def charge_back(
+    customer: UUID, payment_id: UUID, amount: int = 10 * RUB, dispute: str = "", **facts: Any
+) -> Asked:
+    return acts.charge_back(
+        customer_id=customer,
+        payment_id=payment_id,
+        dispute_id=dispute or f"D-{payment_id}",
+        amount_micro_rub=amount,
+        asking=asking(**facts),
+    )
+
+
+def test_dispute_takes_the_payment_back_once(customer: UUID) -> None:
+    payment_id, key = books.topped_up(customer, 10 * RUB), str(uuid7())
+    books.spend(customer, 3 * RUB)
+
+    asked = charge_back(customer, payment_id, key=key)
+    assert charge_back(customer, payment_id, key=key).is_replay
+    with pytest.raises(AlreadyDisputed):
+        charge_back(customer, payment_id)
+    with pytest.raises(LedgerConflict):
+        charge_back(customer, payment_id, 9 * RUB)
+
+    assert (asked.request.state, asked.request.amount_micro_rub) == ("done", -10 * RUB)
+    assert (books.wallet(customer).balance_micro_rub, queries.debt(customer)) == (0, 3 * RUB)
+    assert OperatorRequest.objects.filter(customer_id=customer).count() == 1
+    event = AuditEvent.objects.get(subject=f"request:{asked.request.id}")
+    assert (event.action, event.data["payment_id"]) == ("billing.chargeback.done", str(payment_id))
+    assert event.data["dispute_id"] == f"D-{payment_id}"
+    books.assert_right(customer)
+
+
+def test_dispute_is_of_a_paid_payment_of_this_customer_and_no_larger(
+    customer: UUID, settings: Settings
+) -> None:
+    payment_id = books.topped_up(customer, 10 * RUB)
+    for stranger in (factories.customer().id, uuid7()):
+        with pytest.raises(TopUpNotFound):
+            charge_back(stranger, payment_id)
+    with pytest.raises(TopUpNotFound):
+        charge_back(customer, uuid7())
+    wrongs: list[dict[str, Any]] = [
+        {"amount": 10 * RUB + 1},
+        {"amount": 0},
+        {"amount": -RUB},
+        {"dispute": " "},
+        {"dispute": "d" * 101},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(InvalidRequest):
+            charge_back(customer, payment_id, **wrong)
+    settings.PLYRUM_ADMIN_CREDIT_MAX_RUB = 9
+    with pytest.raises(InvalidRequest):
+        charge_back(customer, payment_id)
+
+    assert books.wallet(customer).balance_micro_rub == 10 * RUB
+    assert not OperatorRequest.objects.filter(customer_id=customer).exists()
+
+
+def test_large_dispute_needs_a_second_person_and_nobody_books_their_own(settings: Settings) -> None:
+    settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB = 1
+    operator = factories.operator()
+    payment_id = books.topped_up(operator.id, 10 * RUB)
+    with pytest.raises(OwnWallet):
+        charge_back(operator.id, payment_id, actor=Actor.operator(operator.id))
+
+    request = charge_back(operator.id, payment_id).request
+    assert (request.state, books.wallet(operator.id).balance_micro_rub) == ("waiting", 10 * RUB)
+
+    assert approve(request).state == "done"
+    assert (books.wallet(operator.id).balance_micro_rub, queries.debt(operator.id)) == (0, 0)
+
+
 # --- the second person -------------------------------------------------------------------------------------
 
 
@@ -297,7 +405,9 @@ def test_above_the_limit_nothing_moves_before_a_second_person_agrees(customer: U
 
 
 def test_at_the_limit_one_person_is_enough(customer: UUID) -> None:
-    assert give(customer, 100_000 * RUB, actor=Actor.operator(uuid7())).request.state == "done"
+    assert (
+        give(customer, 100_000 * RUB, actor=Actor.operator(factories.operator().id)).request.state == "done"
+    )
 
 
 def test_large_reversal_needs_a_second_person_too(customer: UUID, settings: Settings) -> None:
@@ -332,7 +442,7 @@ def test_who_asked_does_not_decide(customer: UUID) -> None:
     with pytest.raises(SecondPersonRequired):
         approve(request, MAKER)
     with pytest.raises(SecondPersonRequired):
-        acts.refuse(request_id=request.id, reason="Нет", now=clock.now(), actor=MAKER)
+        acts.refuse(request_id=request.id, reason="Не подтвердилось", now=clock.now(), actor=MAKER)
 
     assert books.entries(customer) == []
 
@@ -374,9 +484,9 @@ def test_only_what_was_shown_can_be_approved(customer: UUID) -> None:
 def test_refused_request_is_over(customer: UUID) -> None:
     request = waiting(customer)
 
-    refused = acts.refuse(request_id=request.id, reason=" Нет чека ", now=clock.now(), actor=CHECKER)
+    refused = acts.refuse(request_id=request.id, reason=" Чека так и нет ", now=clock.now(), actor=CHECKER)
 
-    assert (refused.state, refused.refusal_reason) == ("refused", "Нет чека")
+    assert (refused.state, refused.refusal_reason) == ("refused", "Чека так и нет")
     assert journal(request)[-1] == ("billing.request.refused", CHECKER.id)
     with pytest.raises(OperatorRequestClosed) as closed:
         approve(request)
@@ -423,7 +533,7 @@ def test_missing_request_is_not_found() -> None:
     with pytest.raises(OperatorRequestNotFound):
         acts.approve(request_id=missing, sha256="", now=now, actor=CHECKER)
     with pytest.raises(OperatorRequestNotFound):
-        acts.refuse(request_id=missing, reason="x", now=now, actor=CHECKER)
+        acts.refuse(request_id=missing, reason="Не подтвердилось", now=now, actor=CHECKER)
 
 
 def test_request_is_over_after_a_week(customer: UUID) -> None:

@@ -111,7 +111,7 @@ def test_superaccount_is_unlimited(api: Api, customer: User, settings: Settings)
 
 
 def test_entries_tell_both_directions_with_the_balance_after(api: Api, customer: User) -> None:
-    payment = books.credit(customer.id, 500 * RUB)
+    payment_id = books.topped_up(customer.id, 500 * RUB)
     hold_id = books.held(customer.id, 2 * RUB)
     usage = [books.usage_row(RUB, run_id=hold_id, model="openai/gpt-x")]
     debit = books.settle(customer.id, hold_id, RUB, usage=usage)
@@ -132,8 +132,8 @@ def test_entries_tell_both_directions_with_the_balance_after(api: Api, customer:
         "description": "Ответ модели: openai/gpt-x",
         "created_at": spent["created_at"],
     }
-    assert (paid["id"], paid["amount_micro_rub"], paid["description"]) == (
-        str(payment["entry_id"]),
+    assert (paid["source_id"], paid["amount_micro_rub"], paid["description"]) == (
+        str(payment_id),
         500 * RUB,
         "Пополнение",
     )
@@ -216,7 +216,7 @@ def test_filter_by_time_is_half_open(api: Api, customer: User, clock: LedgerCloc
     assert amounts(to=second) == [1]
     assert amounts(**{"from": first, "to": third}) == [2, 1]
     assert amounts(**{"from": first, "to": first}) == []
-    assert amounts(**{"from": "2032-05-01T16:00:00+03:00", "type": "topup"}) == [3, 2]
+    assert amounts(**{"from": "2032-05-01T16:00:00+03:00", "type": "admin_adjustment"}) == [3, 2]
     assert amounts(**{"from": "2032-05-01T13:00:00.000001Z"}) == [3]
 
 

@@ -123,7 +123,7 @@ def test_models_cannot_change_usage() -> None:
     "call",
     [
         "ledger_post_all(ARRAY (SELECT e FROM billing_ledgerentry e LIMIT 1))",
-        "ledger_hold_plain(%(holds)s)",
+        "ledger_hold_plain(%(holds)s::jsonb)",
         "ledger_uncount(ARRAY (SELECT h.id FROM billing_hold h LIMIT 1))",
         'ledger_count(\'[{"subject": "x", "window": "day", "limit": 9}]\', 1, now())',
     ],

@@ -138,3 +138,26 @@ def test_settlements(plan: list[tuple[int, int]]) -> None:
 
 def release(steps: list[Row]) -> None:
     ledger.settle([books.settle_step(step["customer_id"], step["id"], 0) for step in steps])
+
+
+def test_hold_that_is_there_leaves_no_gap_in_the_order_of_lots() -> None:
+    found = []
+    for serve in (all_at_once, one_by_one):
+        customer, soon = uuid7(), books.in_seconds(3600)
+        books.credit(customer, 100, kind=LotKind.MONTHLY, expires_at=soon)
+        known = books.held(customer, 100)
+        books.credit(customer, 100, kind=LotKind.ROLLOVER, expires_at=soon)
+        books.credit(customer, 100)
+        serve(ledger.hold, [books.hold_step(customer, 100, hold_id=known), books.hold_step(customer, 100)])
+        found.append(books.reserved(customer))
+
+    assert found == [[100, 100, 0]] * 2
+
+
+def test_sums_beyond_any_number_are_refused_alone() -> None:
+    huge, small = books.funded(10), books.funded(10)
+    steps = [books.hold_step(huge, 2**62), books.hold_step(huge, 2**62), books.hold_step(small, 1)]
+
+    outcomes = [row["outcome"] for row in ledger.hold(steps)]
+
+    assert outcomes == ["insufficient_balance", "insufficient_balance", "held"]

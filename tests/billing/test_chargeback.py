@@ -1,38 +1,26 @@
 """Refunds out of a top-up's own lot; disputes, covered by what is free, owed for the rest, repaid first."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from django.db import transaction
 
-from billing import ledger, queries, tasks
+from billing import ledger, policies, queries, tasks
 from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import LedgerEntry, LotKind
+from billing.schemas import limits_out
 from billing.shapes import ChargedBack, Credited, Debited
-from payments.models import Payment
 from plyrum.ids import uuid7
 from tests.billing import books
+from tests.billing.fixtures import LedgerClock
 
 NOON = datetime(2033, 6, 1, 12, 0, tzinfo=UTC)
 
 
 def topped_up(customer: UUID, amount: int) -> UUID:
     """A paid payment, credited."""
-    payment = Payment.objects.create(
-        customer_id=customer,
-        provider="mock",
-        provider_payment_id=str(uuid7()),
-        status="succeeded",
-        amount_micro_rub=amount,
-        receipt_email="a@example.test",
-        acceptance_id=uuid7(),
-        created_at=NOON,
-        updated_at=NOON,
-        succeeded_at=NOON,
-    )
-    top_up(customer, amount, payment.pk)
-    return payment.pk
+    return books.topped_up(customer, amount, at=NOON)
 
 
 def top_up(customer: UUID, amount: int, payment_id: UUID) -> Credited:
@@ -85,14 +73,18 @@ def test_refund_takes_from_the_lot_of_its_own_top_up() -> None:
     books.assert_right(customer)
 
 
+def give_bonus(customer: UUID, payment_id: UUID, amount: int) -> None:
+    with transaction.atomic():
+        ledger.bonus(
+            entry_id=uuid7(), customer_id=customer, amount_micro_rub=amount, key=f"pack:{payment_id}",
+            expires_at=None, payment_id=payment_id,
+        )  # fmt: skip
+
+
 def test_refund_takes_its_part_of_the_bonus_back_as_far_as_it_is_left() -> None:
     customer = uuid7()
     payment_id = topped_up(customer, 300)
-    with transaction.atomic():
-        ledger.bonus(
-            entry_id=uuid7(), customer_id=customer, amount_micro_rub=100, key=f"pack:{payment_id}",
-            expires_at=None, payment_id=payment_id,
-        )  # fmt: skip
+    give_bonus(customer, payment_id, 100)
     refund_id = uuid7()
 
     refund(customer, payment_id, 100, refund_id)
@@ -103,6 +95,44 @@ def test_refund_takes_its_part_of_the_bonus_back_as_far_as_it_is_left() -> None:
     books.debit(customer, 47, lot=books.lots(customer)[1].pk)
     refund(customer, payment_id, 150)
     assert books.remaining(customer) == [0, 0]  # spent bonus stops no refund
+    books.assert_right(customer)
+
+
+def test_dispute_takes_its_part_of_the_bonus_back_and_is_not_paid_with_it() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 300)
+    give_bonus(customer, payment_id, 100)
+    other = topped_up(customer, 50)
+    give_bonus(customer, other, 10)  # of another payment: it stays the customer's, and covers like any money
+
+    refund(customer, payment_id, 150)
+    assert books.remaining(customer) == [150, 50, 50, 10]
+    dispute = str(uuid7())
+    first, again = (charge_back(customer, payment_id, 75, dispute) for _ in range(2))
+    assert (first, again) == (ChargedBack(True, 75, 0), ChargedBack(False, 75, 0))
+    assert books.remaining(customer) == [75, 25, 50, 10]  # of both together three quarters of the bonus
+    assert charge_back(customer, payment_id, 300, str(uuid7())) == ChargedBack(True, 135, 165)
+    assert books.remaining(customer) == [0, 0, 0, 0]
+    backs = LedgerEntry.objects.filter(customer_id=customer, key__startswith="bonus_back:")
+    assert sorted(entry.amount_micro_rub for entry in backs) == [25, 25, 50]
+    books.assert_right(customer)
+
+
+def test_debt_of_an_earlier_dispute_counts_for_the_bonus_too() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 100)
+    hold_id = books.held(customer, 100)
+    charge_back(customer, payment_id, 50, str(uuid7()))  # all of it a debt
+    books.settle(customer, hold_id, 100)
+    charge_back(customer, payment_id, 25, str(uuid7()))
+    assert queries.debt(customer) == 75
+    topped_up(customer, 75)
+    give_bonus(customer, payment_id, 40)
+
+    charge_back(customer, payment_id, 25, str(uuid7()))
+
+    (back,) = LedgerEntry.objects.filter(customer_id=customer, key__startswith="bonus_back:")
+    assert (back.amount_micro_rub, queries.debt(customer)) == (40, 25)
     books.assert_right(customer)
 
 
@@ -157,6 +187,8 @@ def test_what_is_not_covered_is_owed_and_repaid_by_whatever_comes_in() -> None:
 
     assert (first, again) == (ChargedBack(True, 40, 60), ChargedBack(False, 40, 60))
     assert (queries.debt(customer), books.wallet(customer).balance_micro_rub) == (60, 0)
+    policy = policies.of(customer, now=NOON)
+    assert limits_out({}, policy, []).debt_micro_rub == 60
     topped_up(customer, 25)
     assert (queries.debt(customer), books.wallet(customer).balance_micro_rub) == (35, 0)
     with transaction.atomic():
@@ -197,6 +229,24 @@ def test_what_a_running_request_gives_back_repays_the_debt() -> None:
     books.assert_right(customer)
 
 
+def test_debtors_whose_money_is_over_do_not_stand_before_others(clock: LedgerClock) -> None:
+    clock.stand_at(NOON)
+    customer = uuid7()
+    payment_id = topped_up(customer, 10)
+    books.spend(customer, 10)
+    books.credit(customer, 5, kind=LotKind.BONUS, expires_at=NOON + timedelta(days=1))
+    hold_id = books.held(customer, 5)
+    charge_back(customer, payment_id, 10, str(uuid7()))
+    books.settle(customer, hold_id, 0)
+    assert customer in ledger.debtors()
+
+    clock.stand_at(NOON + timedelta(days=1))
+
+    assert customer not in ledger.debtors()
+    assert (ledger.collect([customer]), queries.debt(customer)) == (0, 10)
+    books.expire_lots(customer)
+
+
 def test_debtors_with_nothing_free_do_not_stand_before_others() -> None:
     customer = uuid7()
     payment_id = topped_up(customer, 10)
@@ -230,14 +280,19 @@ def test_charge_that_comes_back_repays_the_debt() -> None:
     books.assert_right(customer)
 
 
-def test_dispute_seen_again_with_another_amount_is_a_conflict() -> None:
-    customer = uuid7()
+@pytest.mark.parametrize("spent", [0, 40, 100], ids=["covered", "owed in part", "owed"])
+def test_dispute_seen_again_with_other_content_is_a_conflict(spent: int) -> None:
+    customer, stranger = uuid7(), books.funded(100)
     payment_id, dispute = topped_up(customer, 100), str(uuid7())
+    if spent:
+        books.spend(customer, spent)
     charge_back(customer, payment_id, 100, dispute)
 
-    with pytest.raises(LedgerConflict):
-        charge_back(customer, payment_id, 99, dispute)
-    assert queries.debt(customer) == 0
+    for other in ((customer, payment_id, 99), (customer, uuid7(), 100), (stranger, payment_id, 100)):
+        with pytest.raises(LedgerConflict):
+            charge_back(*other, dispute)
+    assert charge_back(customer, payment_id, 100, dispute) == ChargedBack(False, 100 - spent, spent)
+    assert (queries.debt(customer), queries.debt(stranger)) == (spent, 0)
 
 
 def test_customers_without_a_debt_owe_nothing() -> None:

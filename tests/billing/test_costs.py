@@ -113,7 +113,7 @@ def test_late_run_computes_every_day_it_missed() -> None:
 
 def test_job_brings_days_and_risks_up_to_date_once_a_slot(sold: dict[str, Any]) -> None:
     user = factories.customer()
-    books.credit(user.id, 20_000 * RUB)
+    books.topped_up(user.id, 20_000 * RUB)
     answer(user.id, sold, 40_000_000)
     slot = str(uuid7())
 

@@ -1,17 +1,23 @@
 """Each kind of damage to the books is told by the checks it belongs to, and by no other."""
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from django.db import connection
 from pytest_django import Settings
 
+from accounts.models import Notice
 from billing import verification
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing import damage as damage_kinds
 from tests.billing.damage import CLOSE_A_DAY, COUNTER_DAMAGE, DAMAGE, GUARD_DAMAGE, ROOT_DAMAGE
 from tests.billing.damaging import Books, Damage
+from tests.billing.fixtures import LedgerClock
+
+NOON = datetime(2033, 6, 1, 12, 0, tzinfo=UTC)
+LATE = NOON - timedelta(minutes=11)
 
 
 def found(*customers: UUID) -> set[str]:
@@ -69,6 +75,31 @@ def test_counter_that_is_not_its_holds_is_told(name: str) -> None:
     assert [finding.check for finding in verification.examine(only=["V29"]).findings] == ["V29"]
 
 
+@pytest.mark.parametrize(
+    ("facts", "is_told"),
+    [
+        ({"next_attempt_at": LATE}, True),
+        ({"next_attempt_at": LATE + timedelta(minutes=2)}, False),
+        ({"outcome": "parked", "finished_at": NOON - timedelta(days=29)}, True),
+        ({"outcome": "parked", "finished_at": NOON - timedelta(days=31)}, False),
+        ({"outcome": "sent", "finished_at": LATE}, False),
+    ],
+)
+def test_letter_that_waits_too_long_or_was_given_up_is_told(
+    clock: LedgerClock, facts: dict[str, object], is_told: bool
+) -> None:
+    clock.stand_at(NOON)
+    notice = Notice.objects.create(
+        user_id=uuid7(), letter="balance_low", key=str(uuid7()), created_at=LATE, **facts
+    )
+
+    findings = verification.examine(only=["V31"]).findings
+
+    assert (str(notice.pk) in {finding.object for finding in findings}) is is_told
+    assert verification.examine(wallets=[notice.user_id], only=["V31"]).findings == ()
+    notice.delete()
+
+
 @pytest.mark.usefixtures("damage")
 def test_missing_role_is_told(settings: Settings) -> None:
     settings.PLYRUM_DATABASE_ROLE = "nobody_here"
@@ -79,7 +110,7 @@ def test_missing_role_is_told(settings: Settings) -> None:
 def test_every_check_tells_a_damage_that_no_other_check_tells() -> None:
     """V01 and V08 close a circle (entries, balance, lots, uses), which cannot break in one place only."""
     alone = {check for _, expected in DAMAGE.values() if len(expected) == 1 for check in expected}
-    alone |= {check for _, check in GUARD_DAMAGE.values()} | {"V29", "V44"}
+    alone |= {check for _, check in GUARD_DAMAGE.values()} | {"V29", "V31", "V44"}
     together = {check for _, expected in DAMAGE.values() for check in expected} - alone
 
     assert {check.id for check in verification.checks_in(verification.SQL)} == alone | together

@@ -159,7 +159,7 @@ def test_filters_are_those_of_the_api(client: Client, customer: User) -> None:
     for query in (
         {"type": "usage_debit"},
         {"from": newest["created_at"]},
-        {"to": newest["created_at"], "type": "topup"},
+        {"to": newest["created_at"], "type": "admin_adjustment"},
         {"to": oldest["created_at"]},
     ):
         lines = download(client, customer, "/api/billing/ledger/export", format="jsonl", **query)
@@ -235,11 +235,11 @@ def test_descriptions_are_in_the_language_of_the_customer(client: Client, custom
     User.objects.filter(pk=customer.pk).update(locale="en")
     customer.refresh_from_db()
 
-    lines = download(client, customer, "/api/billing/ledger/export", format="jsonl", type="topup")
+    lines = download(client, customer, "/api/billing/ledger/export", format="jsonl", type="admin_adjustment")
 
     assert (
         json.loads(lines)["description"]
-        == items(client, customer, "/api/billing/ledger", type="topup")[0]["description"]
+        == items(client, customer, "/api/billing/ledger", type="admin_adjustment")[0]["description"]
     )
 
 

@@ -167,6 +167,15 @@ def test_common_budget_and_rates_are_set_on_their_lists(client: Client) -> None:
     SpendLimit.objects.filter(pk=row.pk).delete()
     assert [found.id for found in checks.gifts_have_a_budget(databases=["default"])] == ["billing.W001"]
     assert checks.gifts_have_a_budget() == []
+    organisation = uuid7()
+    for subject, name in (("plan", "solo_1"), ("organisation", str(organisation))):
+        given = {"subject": subject, "name": name, "window": "month", "amount": "5"}
+        send(client, "/admin/billing/spendlimit/set-shared/", **given)
+        words = {"plan": "каждый с тарифом", "organisation": "организация"}[subject]
+        assert f"{words} {name}" in page(client, "/admin/billing/spendlimit/", q=name)
+        told = send(client, "/admin/billing/spendlimit/set-shared/", **given | {"name": "a b"})
+        assert "не бывает" in told
+        assert SpendLimit.objects.filter(subject=f"{subject}:{name}").delete()[0] == 1
     wrong = same | {"per_hour": 1}
     assert "проверьте числа" in send(client, "/admin/billing/requestrate/change-rate/", **wrong)
 
@@ -218,6 +227,55 @@ def test_lifted_limits_and_other_windows_are_not_told_of() -> None:
     assert letters_of(customer) == []
 
 
+def test_window_that_just_ended_is_told_of_once() -> None:
+    customer = factories.customer()
+    books.credit(customer.id, 100 * RUB)
+    own(customer, month=10 * RUB)
+    spend(customer, 9 * RUB)
+    end = windows.end_of(Window.MONTH, real_clock.now())
+
+    for late in (timedelta(hours=1, seconds=1), timedelta(seconds=1), timedelta(minutes=59)):
+        limit_alerts.write(now=end + late)
+        assert letters_of(customer) == ([] if late > timedelta(hours=1) else [90])
+
+    (notice,) = Notice.objects.filter(user_id=customer.id, letter="limit_reached")
+    assert notice.facts["spent_micro_rub"] == 9 * RUB
+    changed = factories.customer()
+    books.credit(changed.id, 100 * RUB)
+    own(changed, month=10 * RUB)
+    spend(changed, 9 * RUB)
+    SpendLimit.objects.filter(subject=f"user:{changed.id}").update(created_at=end)  # was not so then
+    limit_alerts.write(now=end + timedelta(seconds=1))
+    assert letters_of(changed) == []
+
+
+def test_lowest_of_own_and_tiers_limit_is_told_of() -> None:
+    freer, stricter, untouched = (factories.customer() for _ in range(3))
+    for customer in (freer, stricter, untouched):
+        books.credit(customer.id, 100 * RUB)
+    own(stricter, month=8 * RUB)
+    own(freer, month=50 * RUB)
+    row = limits.set_limit(
+        subject="tier:paid",
+        window=Window.MONTH,
+        limit_micro_rub=10 * RUB,
+        reason=WHY,
+        now=real_clock.now(),
+        actor=Actor.operator(factories.operator().id),
+    )
+    try:  # it applies to everybody: other tests must not meet it
+        for customer in (freer, stricter):
+            spend(customer, 8 * RUB)
+        spend(untouched, 4 * RUB)
+        limit_alerts.write(now=real_clock.now())
+    finally:
+        SpendLimit.objects.filter(pk=row.pk).delete()
+
+    assert [letters_of(customer) for customer in (freer, stricter, untouched)] == [[75], [100], []]
+    told = Notice.objects.get(user_id=freer.id, letter="limit_reached")
+    assert (told.facts["limit_micro_rub"], told.facts["spent_micro_rub"]) == (10 * RUB, 8 * RUB)
+
+
 @pytest.mark.usefixtures("_common_budget")
 def test_owners_are_told_of_the_common_budget() -> None:
     owner = factories.operator("owner")
@@ -244,6 +302,13 @@ def test_owners_are_told_of_the_common_budget() -> None:
             {"subject_kind": "user", "window": "day", "limit_micro_rub": 300 * RUB, "used_micro_rub": RUB},
             "Не помещается в лимит на день: 300,00 ₽, занято 1,00 ₽. Новый день начнётся в 00:00 по Москве."
             " Лимит можно изменить в кошельке.",
+            False,
+        ),
+        (
+            "spend_limit_reached",
+            {"subject_kind": "organisation", "window": "day", "limit_micro_rub": RUB, "used_micro_rub": RUB},
+            "Не помещается в лимит на день: 1,00 ₽, занято 1,00 ₽. Новый день начнётся в 00:00 по Москве."
+            " Это лимит вашей организации, его делят все участники.",
             False,
         ),
         (

@@ -211,7 +211,7 @@ def test_stop_of_spending_is_an_operators_and_nothing_clears_it(customer: User, 
     block = limits.block(customer_id=customer.id, reason=WHY, now=NOON, actor=operator)
 
     with pytest.raises(AlreadyBlocked):
-        limits.block(customer_id=customer.id, reason="Ещё раз", now=NOON, actor=operator)
+        limits.block(customer_id=customer.id, reason="Остановить ещё раз", now=NOON, actor=operator)
     with pytest.raises(SpendingBlocked):
         policy_of(customer, now=NOON + timedelta(days=400)).require_allowed(0)
     limits.unblock(customer_id=customer.id, reason="Разобрались", now=NOON, actor=operator)
@@ -238,8 +238,8 @@ def test_two_operators_stop_spending_once(customer: User) -> None:
     assert SpendingBlock.objects.filter(customer_id=customer.id).count() == 1
 
 
-def test_regression_limit_flag_that_nothing_clears(customer: User) -> None:
-    """A limit is judged anew for every request: raised, it is gone, and no mark of the refusal stays."""
+def test_limit_that_refused_leaves_no_flag(customer: User, clock: LedgerClock) -> None:
+    """A limit is judged anew for every request: raised or in its next window it refuses no more."""
     own(customer, request=5 * RUB)
     with pytest.raises(RequestLimitExceeded) as refused:
         policy_of(customer).require_allowed(5 * RUB + 1)
@@ -249,6 +249,16 @@ def test_regression_limit_flag_that_nothing_clears(customer: User) -> None:
     own(customer, request=6 * RUB)
 
     policy_of(customer).require_allowed(5 * RUB + 1)
+    books.credit(customer.id, 100 * RUB)
+    clock.stand_at(NOON)
+    own(customer, hour=5 * RUB, day=7 * RUB)
+    assert [hold(customer, 5 * RUB), hold(customer, 1)] == ["held", "hour"]
+    own(customer, hour=6 * RUB, day=7 * RUB)
+    assert [hold(customer, RUB), hold(customer, 1)] == ["held", "hour"]
+    clock.stand_at(NOON + timedelta(hours=1))
+    assert [hold(customer, RUB), hold(customer, 1)] == ["held", "day"]
+    clock.stand_at(NOON + timedelta(days=1))
+    assert hold(customer, RUB) == "held"
 
 
 def test_acts_refuse_what_makes_no_sense(customer: User, operator: Actor) -> None:
@@ -313,7 +323,7 @@ def test_customer_sets_and_reads_limits_over_the_api(client: Client, customer: U
     assert by_window["day"]["resets_at"] > real_clock.rfc3339(real_clock.now())
     assert (by_window["day"]["used_micro_rub"], by_window["request"]["resets_at"]) == (0, None)
     assert shown["requests"] == {"tier": "free", "per_minute": 30, "per_hour": 600}
-    assert not shown["spending_blocked"]
+    assert (shown["spending_blocked"], shown["debt_micro_rub"]) == (False, 0)
     assert client.get("/api/account", headers=bearer).json()["limits"] == wanted
     for body in ({"day_micro_rub": -1}, {"day_micro_rub": 1.5}, {"day_micro_rub": 10**15}, {"week": 1}):
         refused = client.put("/api/account/limits", body, content_type="application/json", headers=bearer)

@@ -167,6 +167,25 @@ def test_finding_lives_as_long_as_its_damage(spent: Spent) -> None:
     assert [event.action.rpartition(".")[2] for event in actions] == ["taken", "explained", "closed"]
 
 
+def test_two_things_about_one_object_are_one_row_that_says_both() -> None:
+    check, now = f"T{uuid7().hex[-6:]}", real_clock.now()
+
+    def say(*details: str) -> str:
+        found = [Finding(check, "", "thing", detail) for detail in details]
+        reconciliation.store(found, covered=[check], now=now)
+        return ReconciliationFinding.objects.get(check_id=check).detail
+
+    assert say("b is wrong", "a is wrong", "b is wrong") == "a is wrong; b is wrong"
+    ReconciliationFinding.objects.filter(check_id=check).update(state="explained")
+    assert say("b is wrong", "a is wrong") == "a is wrong; b is wrong"
+    assert ReconciliationFinding.objects.get(check_id=check).state == "explained"
+    long = say(*(f"{number:04} is wrong" for number in range(999)))
+    assert len(long) < reconciliation.DETAIL_CHARS + 20
+    assert say(*(f"{number:04} is wrong" for number in range(998))) != long  # seen behind the cut too
+    assert ReconciliationFinding.objects.get(check_id=check).state == "open"
+    ReconciliationFinding.objects.filter(check_id=check).delete()
+
+
 def test_daily_proof_and_hourly_job_leave_findings(spent: Spent) -> None:
     spent.damage("UPDATE billing_usageevent SET charged_micro_rub = 9 WHERE customer_id = %s")
     now = real_clock.now()

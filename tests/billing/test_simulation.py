@@ -101,7 +101,7 @@ class Simulation:
             amount += 1
         # The type is part of the fact: the model keeps to one type for each key.
         (known,) = [e for c in self.customers for e in books.entries(c) if e.key == key]
-        kind = LotKind.PURCHASED if known.type == "topup" else LotKind.BONUS
+        kind = LotKind.PURCHASED if known.type == "admin_adjustment" else LotKind.BONUS
         self._credit(customer, amount, kind, None, key)
 
     def _credit(

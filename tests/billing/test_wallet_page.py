@@ -120,12 +120,12 @@ def test_statement_is_filtered_by_type(client: Client, customer: User) -> None:
 def test_statement_has_pages(client: Client, customer: User) -> None:
     books.call("ledger_credit", [books.credit_step(customer.id, place + 1) for place in range(25)])
 
-    first = client.get("/app/wallet?type=topup").context
+    first = client.get("/app/wallet?type=admin_adjustment").context
     second = client.get(first["next_url"]).context
 
     assert [entry["amount_micro_rub"] for entry in first["entries"]] == list(range(25, 5, -1))
     assert [entry["amount_micro_rub"] for entry in second["entries"]] == [5, 4, 3, 2, 1]
-    assert (first["first_url"], second["first_url"]) == ("", "/app/wallet?type=topup")
+    assert (first["first_url"], second["first_url"]) == ("", "/app/wallet?type=admin_adjustment")
     assert second["next_url"] == ""
 
 

@@ -25,7 +25,13 @@ ABOVE = 100_001 * RUB
 
 
 def asking(key: str) -> Asking:
-    return Asking(reason="Гонка", ticket="", key=key, now=clock.now(), actor=Actor.operator(uuid7()))
+    return Asking(
+        reason="Гонка операторов",
+        ticket="",
+        key=key,
+        now=clock.now(),
+        actor=Actor.operator(factories.operator().id),
+    )
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def test_clicks_at_once_are_one_act(customer: UUID, amount: int) -> None:
 
 def test_approvals_at_once_carry_out_once(customer: UUID, request_: OperatorRequest) -> None:
     def approve() -> OperatorRequest:
-        checker = Actor.operator(uuid7())
+        checker = Actor.operator(factories.operator().id)
         return acts.approve(request_id=request_.id, sha256=request_.sha256, now=clock.now(), actor=checker)
 
     found = at_once([approve] * CALLERS)
@@ -77,12 +83,15 @@ def test_approvals_at_once_carry_out_once(customer: UUID, request_: OperatorRequ
 
 def test_approval_and_refusal_at_once_leave_one_decision(customer: UUID, request_: OperatorRequest) -> None:
     def approve() -> OperatorRequest:
-        checker = Actor.operator(uuid7())
+        checker = Actor.operator(factories.operator().id)
         return acts.approve(request_id=request_.id, sha256=request_.sha256, now=clock.now(), actor=checker)
 
     def refuse() -> OperatorRequest:
         return acts.refuse(
-            request_id=request_.id, reason="Нет", now=clock.now(), actor=Actor.operator(uuid7())
+            request_id=request_.id,
+            reason="Не подтвердилось",
+            now=clock.now(),
+            actor=Actor.operator(factories.operator().id),
         )
 
     found = at_once([approve, refuse] * 4)

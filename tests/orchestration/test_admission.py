@@ -75,7 +75,7 @@ def test_two_processes_let_pass_exactly_what_the_rate_allows(settings: Settings)
     assert with_admissions(work, settings, "", "") == 40
 
 
-def test_regression_rate_counter_read_then_write() -> None:
+def test_rate_is_taken_in_one_step_not_read_and_then_written() -> None:
     """What the atomic script is for: who reads first and writes later lets two pass where one may."""
     redis, key, both = get_redis_connection(), f"control:{uuid7()}", Barrier(2)
     redis.set(key, 1, ex=60)
@@ -226,7 +226,7 @@ def test_operator_changes_the_rate_of_a_tier() -> None:
     before = RequestRate.objects.get(pk="plan")
     actor = Actor.operator(factories.operator().id)
 
-    def change(minute: int, hour: int, reason: str = "Растём", tier: str = "plan") -> None:
+    def change(minute: int, hour: int, reason: str = "Растём вместе", tier: str = "plan") -> None:
         request_rates.change(tier=tier, per_minute=minute, per_hour=hour, reason=reason, actor=actor)
 
     try:

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import pytest
 from pytest_django import Settings
 
+from tests.billing.fixtures import owner
 from tests.payments.shop import Shop
 from tests.sandbox_process import SHOP, SandboxProcess
+
+__all__ = ["owner"]
 
 
 @pytest.fixture(scope="session")

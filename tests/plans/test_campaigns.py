@@ -138,7 +138,9 @@ def test_closed_campaign_gives_no_more_and_keeps_what_it_gave() -> None:
     opened = campaign(code)
     redeem(user.id, code)
     for _ in range(2):
-        offers.close_campaign(campaign_id=opened.id, reason="Хватит", now=NOW + DAY, actor=world.OPERATOR)
+        offers.close_campaign(
+            campaign_id=opened.id, reason="Больше не нужна", now=NOW + DAY, actor=world.OPERATOR
+        )
 
     with pytest.raises(PromoCodeOver):
         redeem(world.customer(0).id, code, NOW + DAY)

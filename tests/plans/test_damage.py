@@ -83,12 +83,14 @@ def found(customer: UUID) -> set[str]:
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damage_is_told_by_its_check(kept: UUID, damage: Damage, name: str) -> None:
     statements, expected = DAMAGE[name]
-    with connection.cursor() as cursor:
-        for table in ("plans_purchase", "plans_redemption"):
-            cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_is_append_only")
     assert found(kept) == set()
 
-    damage(statements, {"customer": kept, "stranger": uuid7()})
+    for state in ("DISABLE", "ENABLE ALWAYS"):
+        with connection.cursor() as cursor:
+            for table in ("plans_purchase", "plans_redemption"):
+                cursor.execute(f"ALTER TABLE {table} {state} TRIGGER {table}_is_append_only")
+        if state == "DISABLE":
+            damage(statements, {"customer": kept, "stranger": uuid7()})
 
     assert found(kept) == set(expected.split())
 

@@ -112,7 +112,9 @@ class Life:
         self.act(subscriptions.change, plan_code=self.chance.choice(self.offered).plan_id)
 
     def extend(self) -> None:
-        asking = subscriptions.Asking(key="", now=self.now, actor=world.OPERATOR, reason="Наш сбой")
+        asking = subscriptions.Asking(
+            key="", now=self.now, actor=world.OPERATOR, reason="Сбой у нас, не у него"
+        )
         subscriptions.extend(customer_id=self.user.id, days=self.chance.randint(1, 9), asking=asking)
 
     def act(self, call: Callable[..., subscriptions.Asked], **facts: Any) -> None:

@@ -511,7 +511,9 @@ def test_operator_extends_a_period_and_later_ones_follow(calendar: Calendar) -> 
     assert world.left(user.id)["rollover"] == 50
     books.expire_lots(user.id)
     books.assert_right(user.id)
-    own = subscriptions.Asking(key="", now=BEGIN, actor=type(world.OPERATOR).operator(user.id), reason="Себе")
+    own = subscriptions.Asking(
+        key="", now=BEGIN, actor=type(world.OPERATOR).operator(user.id), reason="Себе самому"
+    )
     with pytest.raises(OwnWallet):
         subscriptions.cancel(customer_id=user.id, asking=own)
 

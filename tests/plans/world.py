@@ -57,7 +57,7 @@ def withdrawn(_database_for_all: None) -> Iterator[None]:
 def customer(rub: int = 1000) -> User:
     user = factories.customer()
     if rub:
-        books.credit(user.id, rub * RUB)
+        books.topped_up(user.id, rub * RUB)
     return user
 
 

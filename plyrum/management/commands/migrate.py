@@ -4,17 +4,16 @@ Every other process works as the application role (setting PLYRUM_DATABASE_ROLE)
 delete rows of money, of the journal and of acceptances. Source: docs/decisions/0003-two-database-roles.md.
 """
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.core.management.commands.migrate import Command as DjangoMigrate
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
+
+from plyrum import guards
 
 LOWEST_POSTGRES = 150_000
 
@@ -69,14 +68,6 @@ def _grant(connection: BaseDatabaseWrapper, role: str) -> None:
 
 def _protected() -> list[tuple[str, str]]:
     """Tables the role may only add to, and tables that only the database's own functions may write."""
-    found: list[tuple[str, str]] = []
-    for config in apps.get_app_configs():
-        if "." in config.name or find_spec(f"{config.name}.models") is None:
-            continue
-        models = import_module(f"{config.name}.models")
-        found += [(table, "UPDATE, DELETE, TRUNCATE") for table in getattr(models, "PROTECTED_TABLES", ())]
-        found += [
-            (table, "INSERT, UPDATE, DELETE, TRUNCATE")
-            for table in getattr(models, "FUNCTION_ONLY_TABLES", ())
-        ]
-    return found
+    return [(table, "UPDATE, DELETE, TRUNCATE") for table in guards.protected_tables()] + [
+        (table, "INSERT, UPDATE, DELETE, TRUNCATE") for table in guards.function_only_tables()
+    ]

@@ -77,7 +77,7 @@ def exchange(*paid: Paid, encoding: str = "cp1251") -> bytes:
 
 
 def operator() -> Actor:
-    return Actor.operator(uuid7())
+    return Actor.operator(factories.operator().id)
 
 
 def import_(*paid: Paid) -> list[BankLine]:

@@ -1,17 +1,27 @@
 """Bank lines: what agrees is credited once, the rest waits in suspense for people. Never a guessed wallet."""
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django import Settings
 
 from accounts.models import Notice
 from auditlog.actors import Actor
+from billing import acts
 from billing import queries as money_queries
-from billing.errors import OperatorRequestClosed, OperatorRequestNotFound, OwnWallet, SecondPersonRequired
+from billing.acts import Asking
+from billing.errors import (
+    OperatorRequestChanged,
+    OperatorRequestClosed,
+    OperatorRequestNotFound,
+    OwnWallet,
+    SecondPersonRequired,
+)
 from billing.models import LedgerEntry
-from payments.invoices import bank, bank_files, issuing, queries
+from payments.invoices import bank, bank_files, issuing, queries, seller
 from payments.invoices.errors import (
     BankLineClosed,
     BankLineNotFound,
@@ -20,7 +30,7 @@ from payments.invoices.errors import (
     InvoiceNotFound,
     WrongBankFile,
 )
-from payments.invoices.models import BankLine, BankStatement
+from payments.invoices.models import BankDecision, BankLine, BankStatement
 from payments.tasks import settle_bank_lines
 from plyrum import clock
 from plyrum.errors import InvalidRequest
@@ -41,6 +51,7 @@ from tests.payments.invoices.firm import (
     pays,
 )
 from tests.payments.shop import RUB
+from tests.threads import at_once
 
 ABOVE = 100_001
 
@@ -200,6 +211,11 @@ def test_a_returned_line_leaves_suspense_and_no_wallet_moves() -> None:
     assert balance(row.customer_id) == 0
 
 
+def approve(decision: BankDecision, actor: Actor) -> BankDecision:
+    shown = bank.fingerprint(decision)
+    return bank.approve(decision_id=decision.id, shown_sha256=shown, now=clock.now(), actor=actor)
+
+
 def test_a_large_sum_waits_for_a_second_person() -> None:
     row = invoice(firm().owner_id, ABOVE)
     (line,) = import_(pays(row, purpose="за услуги"))
@@ -211,17 +227,36 @@ def test_a_large_sum_waits_for_a_second_person() -> None:
         give_back(line)
     for wrong, error in ((maker, SecondPersonRequired), (Actor.operator(row.customer_id), OwnWallet)):
         with pytest.raises(error):
-            bank.approve(decision_id=decision.id, now=clock.now(), actor=wrong)
+            approve(decision, wrong)
 
-    done = bank.approve(decision_id=decision.id, now=clock.now(), actor=checker)
-    again = bank.approve(decision_id=decision.id, now=clock.now(), actor=checker)
+    done = approve(decision, checker)
+    again = approve(decision, checker)
 
     assert (done.state, again.state, str(again.checker_id)) == ("done", "done", checker.id)
     assert balance(row.customer_id) == ABOVE * RUB
     with pytest.raises(OperatorRequestClosed):
         bank.refuse(decision_id=decision.id, reason=REASON, now=clock.now(), actor=operator())
     with pytest.raises(OperatorRequestNotFound):
-        bank.approve(decision_id=uuid7(), now=clock.now(), actor=checker)
+        bank.approve(decision_id=uuid7(), shown_sha256="", now=clock.now(), actor=checker)
+
+
+def test_only_what_was_shown_can_be_approved() -> None:
+    row = invoice(firm().owner_id, ABOVE)
+    (line,) = import_(pays(row, purpose="за услуги"))
+    decision = attach(line, row)
+    shown = BankDecision.objects.get(pk=decision.id)
+    other = invoice(firm().owner_id, ABOVE)
+    changes: list[dict[str, object]] = [{"reason": "Совсем другая"}, {"invoice": other}, {"kind": "return"}]
+    for change in changes:
+        BankDecision.objects.filter(pk=decision.id).update(**change)
+        with pytest.raises(OperatorRequestChanged):
+            approve(shown, operator())
+        BankDecision.objects.filter(pk=decision.id).update(
+            reason=shown.reason, invoice_id=shown.invoice_id, kind=shown.kind
+        )
+    assert (balance(row.customer_id), balance(other.customer_id)) == (0, 0)
+
+    assert approve(shown, operator()).state == "done"
 
 
 def test_a_refused_decision_leaves_the_line_in_suspense() -> None:
@@ -247,7 +282,7 @@ def test_an_approval_that_comes_too_late_moves_nothing() -> None:
     issuing.void(invoice_id=row.id, reason=REASON, now=clock.now(), actor=operator())
 
     with pytest.raises(InvoiceClosed):
-        bank.approve(decision_id=decision.id, now=clock.now(), actor=operator())
+        approve(decision, operator())
 
     line.refresh_from_db()
     decision.refresh_from_db()
@@ -263,3 +298,50 @@ def test_a_large_sum_in_small_parts_needs_the_second_person_too(settings: Settin
 
     assert states == ["done", "waiting", "done"]
     assert lines[0].payer_inn == INN
+    asking = Asking(reason=REASON, ticket="", key=str(uuid7()), now=clock.now(), actor=maker)
+    assert (
+        acts.credit(customer_id=firm().owner_id, amount_micro_rub=1, asking=asking).request.state == "waiting"
+    )
+    other = replace(asking, key=str(uuid7()), actor=operator())
+    assert (
+        acts.credit(customer_id=firm().owner_id, amount_micro_rub=2 * RUB, asking=other).request.state
+        == "done"
+    )
+    (late,) = import_(Paid("0.01", "x"))
+    assert give_back(late, other.actor).state == "waiting"
+
+
+def test_a_line_that_fails_does_not_keep_the_others_waiting(
+    monkeypatch: pytest.MonkeyPatch, owner: BaseDatabaseWrapper
+) -> None:
+    monkeypatch.setattr(bank, "SETTLED_AT_ONCE", 0)
+    lines = import_(*(Paid("1.00", "x") for _ in range(2)))
+    refuse = f"""
+        CREATE FUNCTION refuse_a_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id = '{lines[0].pk}' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse_a_line BEFORE UPDATE ON payments_bankline
+            FOR EACH ROW EXECUTE FUNCTION refuse_a_line()"""
+    with owner.cursor() as cursor:
+        cursor.execute(refuse)
+        try:
+            settle_bank_lines()
+        finally:
+            cursor.execute("DROP FUNCTION refuse_a_line() CASCADE")
+
+    assert [BankLine.objects.get(pk=line.pk).status for line in lines] == ["new", "suspense"]
+    settle_bank_lines()
+    assert BankLine.objects.get(pk=lines[0].pk).status == "suspense"
+
+
+def test_one_file_in_two_orders_at_once_is_stored_once() -> None:
+    paid = [Paid("3.00", "x", number=uuid7().hex[-15:]) for _ in range(1500)]
+    account = seller.party().account
+    turns = [
+        bank_files.parse(exchange(*order), own_account=account) for order in (paid, paid[::-1]) for _ in "ab"
+    ]
+    actor = operator()
+
+    found = at_once(4, lambda: len(bank._store(turns.pop(), "0" * 64, clock.now(), actor)[1]))
+
+    assert sorted(found) == [0, 0, 0, 1500]
+    BankLine.objects.filter(number__in=[each.number for each in paid]).delete()

@@ -1,5 +1,6 @@
 """The doors of invoices: API, site, back office; each with its stranger, bad input and empty state."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -141,8 +142,8 @@ def test_closing_documents_and_reconciliation_are_read(caller: Caller, client: C
 
     path = f"{ORGANISATION}/closing-documents"
     (shown,) = caller.get(path).json()["items"]
-    act = caller.get(f"{ORGANISATION}/reconciliation?first_day={today()}&last_day={today()}")
-    wrong = caller.get(f"{ORGANISATION}/reconciliation?first_day={today()}&last_day=2020-01-01")
+    act = caller.get(f"{ORGANISATION}/reconciliation?from={today()}&to={today()}")
+    wrong = caller.get(f"{ORGANISATION}/reconciliation?from={today()}&to=2020-01-01")
 
     assert (shown["amount_micro_rub"], shown["net_micro_rub"], shown["upd_status"]) == (
         122 * RUB,
@@ -153,13 +154,11 @@ def test_closing_documents_and_reconciliation_are_read(caller: Caller, client: C
     assert caller.get(shown["pdf_url"]).content[:5] == b"%PDF-"
     assert act.json()["closing_micro_rub"] == 4_878 * RUB
     assert (wrong.status_code, wrong.json()["code"]) == (422, "validation_failed")
+    assert wrong.json()["errors"][0]["loc"] == ["query", "to"]
     stranger = Caller(client, factories.stranger())
     assert stranger.get(f"{path}/{document.id}").status_code == 404
     assert stranger.get(shown["pdf_url"]).status_code == 404
-    assert (
-        stranger.get(f"{ORGANISATION}/reconciliation?first_day={today()}&last_day={today()}").status_code
-        == 409
-    )
+    assert stranger.get(f"{ORGANISATION}/reconciliation?from={today()}&to={today()}").status_code == 409
     client.force_login(caller.user)
     for name, start in (("pdf", b"%PDF-"), ("json", b"{\n")):
         assert client.get(f"{DOCUMENTS}/closing/{document.id}.{name}").content.startswith(start)
@@ -280,7 +279,10 @@ def test_the_back_office_imports_and_resolves(client: Client, settings: Settings
     assert act(client, f"bankline/{big.id}/attach", invoice=large.title, reason=REASON) == 302
     client.force_login(first)
     waiting = BankDecision.objects.get(line=big, state="waiting")
-    assert act(client, f"bankdecision/{waiting.id}/approve") == 302
+    assert act(client, f"bankdecision/{waiting.id}/approve") == 200  # the hash of what was shown is missing
+    form = client.get(f"{ADMIN}bankdecision/{waiting.id}/approve/").content.decode()
+    (shown,) = re.findall(r'name="sha256" value="([0-9a-f]{64})"', form)
+    assert act(client, f"bankdecision/{waiting.id}/approve", sha256=shown) == 302
     big.refresh_from_db()
     assert big.status == "credited"
     voided = invoice(large.customer_id)
