@@ -51,7 +51,13 @@ def _sell_plans(now: datetime) -> None:
         return
     for code, name, terms in DEMO_PLANS:
         offers.publish(
-            code=code, name=name, terms=terms, valid_from=now, reason="Demo plan", now=now, actor=SYSTEM
+            code=code,
+            name=name,
+            terms=terms,
+            valid_from=now,
+            reason="A plan of the demo",
+            now=now,
+            actor=SYSTEM,
         )
 
 

@@ -166,7 +166,7 @@ def test_days_close_late_twice_and_are_rebuilt(clock: LedgerClock) -> None:
     assert rollups.roll(now=START + timedelta(days=3) + HOUR) == 0
     assert rollups.roll(now=START + timedelta(days=2)) == 0
 
-    rows = UsageRollup.objects.filter(customer_id=customer).order_by("day", "requests")
+    rows = UsageRollup.objects.filter(customer_id=customer).order_by("day", "requests", "input_tokens")
     assert [(row.day - FIRST_DAY).days for row in rows] == [0, 0, 1, 2, 2]
     assert [row.charged_micro_rub for row in rows] == [10, 20, 30, 10, 20]
     rows.update(charged_micro_rub=1)
