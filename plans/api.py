@@ -1,5 +1,6 @@
 """The customer API of plans: what is offered, one's own subscription, promo codes, the bucket of images."""
 
+from dataclasses import replace
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse
@@ -76,9 +77,9 @@ def activate(request: HttpRequest, response: HttpResponse, data: ActivateIn) -> 
 @router.post("/subscription/renew", response=SubscriptionOut, summary="Pay the next period")
 def renew(request: HttpRequest, response: HttpResponse, data: RenewIn) -> SubscriptionOut:
     """Ahead while a period runs (once), at once when the price is due. Key and refusals as for buying; 409
-    `not_subscribed`, `period_paid_ahead`.
+    `not_subscribed`, `period_paid_ahead`, `period_changed`.
     """
-    asking = _asking(request, data, data.price_micro_rub)
+    asking = replace(_asking(request, data, data.price_micro_rub), period_start=data.period_start)
     return _answer(response, subscriptions.renew(customer_id=_caller(request).user_id, asking=asking))
 
 

@@ -43,8 +43,12 @@ BEGUN = (
 
 
 def catch_up(subscription: Subscription, *, now: datetime, actor: Actor) -> None:
-    """Do everything that has become due by `now`. The row must be locked."""
+    """Do everything that has become due by `now`. The row must be locked; its open periods are, from here on.
+
+    In one order everywhere: subscription, periods, wallet; an image request takes its period and wallet so.
+    """
     require_transaction()
+    list(subscription.periods.select_for_update(no_key=True).filter(closed_at=None).order_by("starts_at"))
     steps = {
         State.ACTIVE: _end_period,
         State.PAST_DUE: _try_again,
@@ -77,26 +81,13 @@ def renew(subscription: Subscription, *, now: datetime) -> SubscriptionPeriod:
     Raises as `purchasing.buy`.
     """
     over = subscription.periods.filter(ends_at=subscription.period_end, closed_at=None).first()
-    starts, ends = following(subscription, at=now)
+    starts, ends = queries.following(subscription, at=now)
     version = queries.renewal_terms(subscription)
     period = purchasing.buy(subscription, version, starts=starts, ends=ends, now=now)
     begin(subscription, period)
     if over is not None:
         purchasing.close(over, into=period, now=now)
     return period
-
-
-def following(subscription: Subscription, *, at: datetime) -> tuple[datetime, datetime]:
-    """The bounds of the first period after the current one that is not over at `at`.
-
-    What passed unpaid is neither given nor charged; the anchor stays, so the days of the months do.
-    """
-    length = queries.renewal_terms(subscription).period_months
-    months = periods.months_until(subscription.anchor, length, at, first=subscription.anchor_months)
-    return (
-        periods.boundary(subscription.anchor, months),
-        periods.boundary(subscription.anchor, months + length),
-    )
 
 
 def warn(subscription: Subscription, *, now: datetime) -> bool:

@@ -35,6 +35,12 @@ class PriceChanged(Conflict):
     code, title = "price_changed", "The price differs from the one that was shown"
 
 
+class PeriodChanged(Conflict):
+    """Extra: `next_period_start`."""
+
+    code, title = "period_changed", "The period that was shown is paid already, or over"
+
+
 class NoImageQuota(Conflict):
     code, title = "no_image_quota", "The plan includes no images now"
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from billing import ledger, policies
-from billing.errors import InsufficientBalance
-from billing.models import LotKind
+from billing.errors import InsufficientBalance, ReservedInFlight
+from billing.models import CreditLot, LotKind
 from plans import periods, queries
 from plans.models import PlanVersion, Purchase, Subscription, SubscriptionPeriod
 from plyrum.transactions import require_transaction
@@ -93,11 +93,18 @@ def close(period: SubscriptionPeriod, *, into: SubscriptionPeriod | None, now: d
 
 
 def prolong(period: SubscriptionPeriod, *, ends: datetime, now: datetime) -> None:
-    """Give a period a later end; what is free of its grant moves to a lot with that end."""
+    """Give a period a later end; its grant moves to a lot with that end.
+
+    Raises ReservedInFlight while running requests hold a part of it, which would be left behind.
+    """
     require_transaction()
+    ledger.lock([period.customer_id])
+    lot_ids = queries.grant_lots(period)
+    if CreditLot.objects.filter(pk__in=lot_ids, reserved_micro_rub__gt=0).exists():
+        raise ReservedInFlight("Running requests hold a part of the plan's money. Try again in a minute.")
     ledger.carry_over(
         customer_id=period.customer_id,
-        lot_ids=queries.grant_lots(period),
+        lot_ids=lot_ids,
         at_most=sum(purchase.grant_micro_rub for purchase in period.purchases.all()),
         lot_kind=LotKind.MONTHLY,
         key=f"extend:{period.id}:{int(ends.timestamp())}",

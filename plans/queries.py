@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db.models import Exists, F, OuterRef, Q, Sum
 
 from billing.models import CreditLot, LotKind
+from plans import periods
 from plans.errors import PlanNotFound
 from plans.models import OrganisationMember, Pack, Plan, PlanVersion, Subscription, SubscriptionPeriod
 from plans.shapes import Standing
@@ -72,6 +73,19 @@ def going(customer_id: UUID) -> Subscription | None:
     return rows.filter(customer_id=customer_id).first()
 
 
+def following(subscription: Subscription, *, at: datetime) -> tuple[datetime, datetime]:
+    """The bounds of the first period after the current one that is not over at `at`.
+
+    What passed unpaid is neither given nor charged; the anchor stays, so the days of the months do.
+    """
+    length = renewal_terms(subscription).period_months
+    months = periods.months_until(subscription.anchor, length, at, first=subscription.anchor_months)
+    return (
+        periods.boundary(subscription.anchor, months),
+        periods.boundary(subscription.anchor, months + length),
+    )
+
+
 def standing(subscription: Subscription, *, at: datetime) -> Standing:
     """How a subscription stands at `at`, also before beat has moved a period that is over."""
     ahead = paid_ahead(subscription)
@@ -89,6 +103,7 @@ def standing(subscription: Subscription, *, at: datetime) -> Standing:
         paid_until=ahead.ends_at if ahead is not None else subscription.period_end,
         is_paid_ahead=ahead is not None,
         next_price_micro_rub=price_for(renewal_terms(subscription), subscription.customer_id),
+        next_period_start=following(subscription, at=at)[0],
     )
 
 

@@ -3,6 +3,7 @@
 The image quota leaves only as a bucket. Source: docs/decisions/0023-quota-in-buckets.md.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from ninja import Field, Schema
@@ -38,6 +39,10 @@ class ActivateIn(Input):
 
 class RenewIn(Input):
     price_micro_rub: Price = None
+    period_start: Annotated[
+        datetime | None,
+        Field(description="`next_period_start` as you saw it; 409 `period_changed` if another is due."),
+    ] = None
 
 
 class ChangeIn(Input):
@@ -92,6 +97,7 @@ class SubscriptionBody(Schema):
     period_end: str
     paid_until: Annotated[str, Field(description="The end of the last paid period.")]
     next_price_micro_rub: Annotated[int, Field(description="What the next period costs.")]
+    next_period_start: Annotated[str, Field(description="The start of the period that a payment now buys.")]
 
 
 class SubscriptionOut(Schema):
@@ -144,5 +150,6 @@ def subscription_out(standing: Standing) -> SubscriptionOut:
         period_end=rfc3339(found.period_end),
         paid_until=rfc3339(standing.paid_until),
         next_price_micro_rub=standing.next_price_micro_rub,
+        next_period_start=rfc3339(standing.next_period_start),
     )
     return SubscriptionOut(subscription=body)

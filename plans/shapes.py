@@ -15,6 +15,7 @@ class Standing:
     paid_until: datetime
     is_paid_ahead: bool
     next_price_micro_rub: int
+    next_period_start: datetime  # of the period that a payment now would buy
 
 
 @dataclass(frozen=True)

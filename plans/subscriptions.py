@@ -25,11 +25,13 @@ from plans.errors import (
     AlreadySubscribed,
     NotPaidUp,
     NotSubscribed,
+    PeriodChanged,
     PeriodPaidAhead,
     PlanUnchanged,
     PriceChanged,
 )
-from plans.models import PlanVersion, Subscription, SubscriptionMove
+from plans.models import PlanVersion, Subscription, SubscriptionMove, SubscriptionPeriod
+from plyrum.clock import rfc3339
 
 State: TypeAlias = Subscription.State
 Renewal: TypeAlias = Subscription.Renewal
@@ -44,13 +46,15 @@ LONGEST_EXTENSION = timedelta(days=365)
 class Asking:
     """How every act is asked for. A repeated `key` with the same content is the same act; "" is no key.
 
-    `price_micro_rub` is what the customer was shown, None when they named none; `reason` is an operator's.
+    `price_micro_rub` and `period_start` (of the period to be paid) are what the customer was shown, None when
+    they named none; `reason` is an operator's.
     """
 
     key: str
     now: datetime
     actor: Actor
     price_micro_rub: int | None = None
+    period_start: datetime | None = None
     reason: str = ""
 
 
@@ -99,20 +103,27 @@ def renew(*, customer_id: UUID, asking: Asking) -> Asked:
     """Pay the next period: ahead while the current one runs, at once when the price is due.
 
     A cancellation is taken back with it. What is paid while past due or suspended begins the period of the
-    anchor that is running. Raises NotSubscribed, PeriodPaidAhead, PriceChanged, InsufficientBalance,
-    ReservedInFlight, SpendingBlocked, DebtOutstanding, IdempotencyMismatch, OwnWallet.
+    anchor that is running. A renewal that fell due and was paid on entering is what was asked for. Raises
+    NotSubscribed, PeriodPaidAhead, PeriodChanged, PriceChanged, InsufficientBalance, ReservedInFlight,
+    SpendingBlocked, DebtOutstanding, IdempotencyMismatch, OwnWallet.
     """
-    body = {"act": "renew"}
+    body = {"act": "renew", "period_start": asking.period_start}
     known, going = _enter(customer_id, body, asking)
     if known is not None:
         return known
     subscription = _require_going(going)
+    paid = _paid_on_entering(subscription, asking)
+    if paid is not None:
+        _require_price(paid.price_micro_rub, asking)
+        _require_period(paid.starts_at, asking)
+        return _done(subscription, Kind.RENEWED, body, asking, price_micro_rub=paid.price_micro_rub)
+    _require_period(queries.following(subscription, at=asking.now)[0], asking)
     version = queries.renewal_terms(subscription)
     _require_price(queries.price_for(version, customer_id), asking)
     if _is_paid(subscription):
         if queries.paid_ahead(subscription) is not None:
             raise PeriodPaidAhead
-        starts, ends = clockwork.following(subscription, at=asking.now)
+        starts, ends = queries.following(subscription, at=asking.now)
         period = purchasing.buy(subscription, version, starts=starts, ends=ends, now=asking.now)
         subscription.cancel_at_period_end = False
         subscription.save(update_fields=["cancel_at_period_end"])
@@ -201,7 +212,7 @@ def resume(*, customer_id: UUID, asking: Asking) -> Asked:
 def extend(*, customer_id: UUID, days: int, asking: Asking) -> Asked:
     """Let the current period last longer, for free; later ones are counted from its new end.
 
-    Raises NotSubscribed, NotPaidUp, PeriodPaidAhead, IdempotencyMismatch, OwnWallet.
+    Raises NotSubscribed, NotPaidUp, PeriodPaidAhead, ReservedInFlight, IdempotencyMismatch, OwnWallet.
     """
     body = {"act": "extend", "days": days}
     known, going = _enter(customer_id, body, asking)
@@ -285,6 +296,18 @@ def _require_paid(going: Subscription | None) -> Subscription:
 def _is_paid(subscription: Subscription) -> bool:
     """Whether the current period goes on; one that waits for held money is over."""
     return subscription.state == State.ACTIVE and subscription.waits_until is None
+
+
+def _paid_on_entering(subscription: Subscription, asking: Asking) -> SubscriptionPeriod | None:
+    """The current period, if it fell due and was paid in this very act."""
+    period = subscription.periods.filter(starts_at=subscription.period_start).first()
+    is_fresh = period is not None and subscription.created_at < period.created_at == asking.now
+    return period if is_fresh and _is_paid(subscription) else None
+
+
+def _require_period(starts_at: datetime, asking: Asking) -> None:
+    if asking.period_start not in (None, starts_at):
+        raise PeriodChanged(next_period_start=rfc3339(starts_at))
 
 
 def _require_price(price: int, asking: Asking) -> None:

@@ -87,6 +87,7 @@ def act(request: SignedInRequest, name: str) -> HttpResponse:
         now=clock.now(),
         actor=actor_of(request),
         price_micro_rub=data["price_micro_rub"],
+        period_start=data["period_start"],
     )
     try:
         ACTS[name](request.user.id, data, asking)

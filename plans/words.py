@@ -33,6 +33,7 @@ REFUSALS: dict[str, Promise | str] = {
     "period_paid_ahead": gettext_lazy("Следующий период уже оплачен: сменить тариф можно после его начала."),
     "plan_unchanged": gettext_lazy("Этот тариф уже выбран."),
     "price_changed": gettext_lazy("Цена изменилась, пока страница была открыта. Проверьте её и повторите."),
+    "period_changed": gettext_lazy("Этот период уже оплачен или прошёл. Проверьте даты и повторите."),
     "idempotency_mismatch": gettext_lazy("Эта форма уже отправлена с другими данными. Обновите страницу."),
     "promo_code_unknown": gettext_lazy("Такого промокода нет. Проверьте буквы и цифры."),
     "promo_code_over": gettext_lazy("Промокод закончился."),

@@ -364,7 +364,7 @@ def test_dispute_is_of_a_paid_payment_of_this_customer_and_no_larger(
         with pytest.raises(InvalidRequest):
             charge_back(customer, payment_id, **wrong)
     settings.PLYRUM_ADMIN_CREDIT_MAX_RUB = 9
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(OperatorLimitExceeded):
         charge_back(customer, payment_id)
 
     assert books.wallet(customer).balance_micro_rub == 10 * RUB

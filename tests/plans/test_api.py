@@ -102,6 +102,7 @@ def test_whole_life_over_http(caller: Caller, user: User, version: PlanVersion) 
         "period_end": shown["period_end"],
         "paid_until": shown["period_end"],
         "next_price_micro_rub": 300 * RUB,
+        "next_period_start": shown["period_end"],
     }
     assert caller.get("quota").json() == {"bucket": 100, "renews_at": shown["period_end"]}
     assert (
