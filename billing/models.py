@@ -132,7 +132,7 @@ class LedgerEntry(models.Model):
                 name="billing_entry_given_back",
                 condition=Q(type__in=("refund", "chargeback", "bonus")),
             ),
-            BrinIndex(fields=["created_at"], name="billing_entry_by_time", autosummarize=True),
+            models.Index(fields=["created_at"], name="billing_entry_reversals", condition=Q(type="reversal")),
         ]
 
     def __str__(self) -> str:

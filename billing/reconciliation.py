@@ -23,12 +23,13 @@ from billing.verification import Check, Finding
 from billing.watch_models import ReconciliationFinding
 from plyrum import clock
 from plyrum.errors import NotFound
-from plyrum.ids import uuid7
+from plyrum.ids import first_of, uuid7
 
 log = structlog.get_logger(__name__)
 
 SQL = Path(__file__).resolve().parent / "sql" / "reconcile.sql"
 LOOK_BACK = timedelta(days=5)  # source: ledger guide 19, late items
+CLOCKS_DIFFER = timedelta(days=1)  # an id is made before the time of its entry, on another machine
 MOST_LOGGED = 100
 DETAIL_CHARS = 1_000
 State = ReconciliationFinding.State
@@ -63,7 +64,8 @@ def reconcile(*, now: datetime) -> dict[str, int]:
     names = [check.id for check in known]
     standing = ReconciliationFinding.objects.standing().filter(check_id__in=names).order_by("first_seen_at")
     oldest = standing.values_list("first_seen_at", flat=True).first() or now
-    period = {"since": clock.start_of(clock.day_of(min(oldest, now) - LOOK_BACK)), "until": now}
+    since = clock.start_of(clock.day_of(min(oldest, now) - LOOK_BACK))
+    period = {"since": since, "until": now, "first_id": first_of(min(since, clock.now()) - CLOCKS_DIFFER)}
     with verification.one_moment():
         found = [row for check in known for row in verification.broken(check, period)]
     return store(found, covered=names, now=now)

@@ -20,6 +20,7 @@ from django.utils.module_loading import import_string
 
 from billing import models
 from plyrum import guards
+from plyrum.ids import first_of
 
 SQL = Path(__file__).resolve().parent / "sql" / "verify.sql"
 APPEND_ONLY_TABLES = ("billing_ledgerentry", *models.PROTECTED_TABLES)
@@ -129,7 +130,7 @@ def touched(since: datetime) -> list[UUID]:
     Entries and holds are found by their ids: a UUIDv7 begins with its time in milliseconds, so the primary
     key is an index by time.
     """
-    first = UUID(int=int(since.timestamp() * 1000) << 80)
+    first = first_of(since)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT customer_id FROM billing_ledgerentry WHERE id >= %(first)s AND customer_id IS NOT NULL"

@@ -1,8 +1,14 @@
 """Identifiers: UUID version 7 (RFC 9562), so that keys made later sort later and indexes stay compact."""
 
 import time
+from datetime import datetime
 from random import getrandbits
 from uuid import UUID
+
+
+def first_of(moment: datetime) -> UUID:
+    """The lowest id that is made at `moment` or later: a key of such ids is an index by time."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def uuid7() -> UUID:

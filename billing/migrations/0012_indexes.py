@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddIndex(
             model_name='ledgerentry',
-            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['created_at'], name='billing_entry_by_time'),
+            index=models.Index(condition=models.Q(('type', 'reversal')), fields=['created_at'], name='billing_entry_reversals'),
         ),
         migrations.AddIndex(
             model_name='usageevent',

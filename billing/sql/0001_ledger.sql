@@ -329,7 +329,8 @@ BEGIN
                 CONTINUE;
             END IF;
 
-            used := ledger_used(amount, hold.lot_amounts);
+            used := CASE cardinality(hold.lot_ids) WHEN 1 THEN ARRAY [amount]  -- most holds
+                         ELSE ledger_used(amount, hold.lot_amounts) END;
             FOR i IN 1 .. cardinality(hold.lot_ids) LOOP
                 UPDATE billing_creditlot l
                    SET reserved_micro_rub = l.reserved_micro_rub - hold.lot_amounts[i],

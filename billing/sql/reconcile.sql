@@ -2,13 +2,15 @@
 --
 -- `billing/reconciliation.py` runs them in one REPEATABLE READ, READ ONLY transaction, each with the sources below in
 -- front of it. Parameters: since, until (the period; a usage row and its entry have the same time, so no pair is
--- cut in two). The proof of the books says the same of each row (V28), once a day and of all time.
+-- cut in two), first_id (no entry of the period has a lower id: an index by time on the busiest table would cost
+-- every charge a tenth). The proof of the books says the same of each row (V28), once a day and of all time.
 
 WITH work AS NOT MATERIALIZED (
     SELECT * FROM billing_usageevent WHERE created_at >= %(since)s AND created_at < %(until)s
 ), debit AS NOT MATERIALIZED (
     SELECT * FROM billing_ledgerentry
      WHERE created_at >= %(since)s AND created_at < %(until)s AND type = 'usage_debit' AND source_type = 'run'
+       AND id >= %(first_id)s
 )
 
 -- check R01: what usage of a day was charged is what the ledger took that day
