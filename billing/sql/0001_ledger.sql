@@ -101,11 +101,11 @@ DECLARE
 BEGIN
     IF jsonb_array_length(steps) > 1 THEN
         SELECT p.done, p.moment INTO plain, together FROM ledger_hold_plain(steps) p;
-    END IF;
-    IF true = ALL (plain) THEN
-        RETURN QUERY SELECT s.id, 'held', s.amount, NULL::bigint, NULL::int
-                       FROM jsonb_to_recordset(steps) AS s (id uuid, amount bigint);
-        RETURN;
+        IF true = ALL (plain) THEN
+            RETURN QUERY SELECT s.id, 'held', s.amount, NULL::bigint, NULL::int
+                           FROM jsonb_to_recordset(steps) AS s (id uuid, amount bigint);
+            RETURN;
+        END IF;
     END IF;
     FOR place IN 0 .. jsonb_array_length(steps) - 1 LOOP
         step := steps -> place;
@@ -269,7 +269,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    plain bigint[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_settle_plain(steps) END;
+    plain bigint[];
     step jsonb;
     customer uuid;
     amount bigint;
@@ -280,11 +280,14 @@ DECLARE
     has_usage boolean := jsonb_path_exists(steps, '$[*].usage[0]');
     moments timestamptz[] := '{}';  -- of the steps that were taken one by one, by their place
 BEGIN
-    IF array_position(plain, NULL) IS NULL AND plain IS NOT NULL THEN
-        RETURN QUERY SELECT s.hold_id, CASE WHEN s.amount > 0 THEN s.entry_id END, 'done', s.amount, s.held - s.amount
-                       FROM ROWS FROM (jsonb_to_recordset(steps) AS (hold_id uuid, amount bigint, entry_id uuid),
-                                       unnest(plain)) AS s (hold_id, amount, entry_id, held);
-        RETURN;
+    IF jsonb_array_length(steps) > 1 THEN
+        plain := ledger_settle_plain(steps);
+        IF array_position(plain, NULL) IS NULL AND plain IS NOT NULL THEN
+            RETURN QUERY SELECT s.hold_id, CASE WHEN s.amount > 0 THEN s.entry_id END, 'done', s.amount, s.held - s.amount
+                           FROM ROWS FROM (jsonb_to_recordset(steps) AS (hold_id uuid, amount bigint, entry_id uuid),
+                                           unnest(plain)) AS s (hold_id, amount, entry_id, held);
+            RETURN;
+        END IF;
     END IF;
     FOR place IN 0 .. jsonb_array_length(steps) - 1 LOOP
         step := steps -> place;
