@@ -40,9 +40,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
         # Pages that only read have usage rows made by hand; their customers have no ledger entries.
         moved = LedgerEntry.objects.exclude(customer_id=None).values_list("customer_id", flat=True).distinct()
         findings = verification.verify(wallets=[customer for customer in moved if customer]).findings
-        findings += verification.verify(
-            only=["V29"]
-        ).findings  # counters are shared: of all wallets or of none
+        findings += verification.verify(only=["V29"]).findings  # counters are shared: all wallets or none
         connection.creation.destroy_test_db(plain, verbosity=0)
         assert not findings, f"The suite left wrong books behind: {findings[:5]}"
 
