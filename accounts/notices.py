@@ -55,6 +55,9 @@ def send(*, notice_id: UUID, now: datetime) -> str:
         letters.compose(notice.letter, to=user.email, context=context, locale=user.locale).send()
     except (smtplib.SMTPException, OSError) as failure:
         return _postpone(notice, type(failure).__name__, now)
+    except Exception as failure:  # the edge of a worker: a letter that cannot be written stops no other
+        log.exception("notice_not_written", notice_id=str(notice.pk), letter=notice.letter)
+        return _postpone(notice, type(failure).__name__, now)
     return _finish(notice, Outcome.SENT, now)
 
 

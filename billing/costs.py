@@ -156,7 +156,9 @@ def _refresh_day(day: date) -> None:
         sums = found[row.customer_id, row.model]
         sums.requests += 1
         sums.revenue_micro_rub += row.charged_micro_rub
-        sums.cost_micro_rub += provider_cost(row, price_of(row))
+        price = price_of(row)
+        if price is not None:
+            sums.cost_micro_rub += provider_cost(row, price)
     for row in _taken_back(since, until):
         found[row.customer_id, row.model].revenue_micro_rub -= row.charged_micro_rub
     CostDay.objects.bulk_create(
@@ -183,17 +185,17 @@ def _taken_back(since: datetime, until: datetime) -> Iterator[UsageEvent]:
 
 
 class _Prices:
-    """Price versions with their rates, each read once."""
+    """Price versions with their rates, each read once; None for one that is not there, which V27 tells of."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int | None], Price] = {}
+        self._known: dict[tuple[int, int | None], Price | None] = {}
 
-    def __call__(self, row: UsageEvent) -> Price:
+    def __call__(self, row: UsageEvent) -> Price | None:
         key = (row.price_version_id, row.fx_rate_id)
         if key not in self._known:
-            version = PriceVersion.objects.get(pk=row.price_version_id)
-            rate = FxRate.objects.get(pk=row.fx_rate_id) if row.fx_rate_id is not None else None
-            self._known[key] = prices.price_of(version, rate)
+            version = PriceVersion.objects.filter(pk=row.price_version_id).first()
+            rate = FxRate.objects.filter(pk=row.fx_rate_id).first() if row.fx_rate_id is not None else None
+            self._known[key] = prices.price_of(version, rate) if version is not None else None
         return self._known[key]
 
 

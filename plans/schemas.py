@@ -3,11 +3,10 @@
 The image quota leaves only as a bucket. Source: docs/decisions/0023-quota-in-buckets.md.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from ninja import Field, Schema
-from pydantic import ConfigDict, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, StringConstraints
 
 from plans.models import Pack, PlanVersion
 from plans.shapes import Standing
@@ -20,6 +19,16 @@ Price = Annotated[
     int | None,
     Field(strict=True, ge=0, description="The price you saw; 409 `price_changed` when it is another."),
 ]
+
+
+def _text(value: object) -> object:
+    """Pydantic would take a number for a time."""
+    if not isinstance(value, str):
+        raise ValueError("A time is written as text.")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_text)]
 
 
 class Input(Schema):
@@ -40,7 +49,7 @@ class ActivateIn(Input):
 class RenewIn(Input):
     price_micro_rub: Price = None
     period_start: Annotated[
-        datetime | None,
+        Moment | None,
         Field(description="`next_period_start` as you saw it; 409 `period_changed` if another is due."),
     ] = None
 

@@ -113,7 +113,21 @@ def test_nobody_writes_to_a_closed_account() -> None:
     assert letters_to(user) == []
 
 
+def test_letter_that_cannot_be_written_waits_and_stops_no_other() -> None:
+    user = factories.customer()
+    with transaction.atomic():
+        notices.write(user_id=user.id, letter="nowhere", key=f"test:{uuid7()}", facts={}, now=clock.now())
+    broken = Notice.objects.get(user_id=user.id)
+
+    assert notices.send(notice_id=broken.pk, now=clock.now()) == ""
+
+    broken.refresh_from_db()
+    assert (broken.error, broken.attempts, broken.outcome) == ("TemplateDoesNotExist", 1, "")
+    Notice.objects.filter(pk=broken.pk).update(next_attempt_at=None)
+
+
 def test_beat_sends_what_no_worker_sent() -> None:
+    Notice.objects.update(next_attempt_at=None)  # what other tests left stands before it
     user = factories.customer()
     notice = written(user)
     slot = uuid7().hex
