@@ -228,7 +228,7 @@ BEGIN
         UPDATE billing_creditlot l SET reserved_micro_rub = l.reserved_micro_rub + t.amount
           FROM (SELECT u.lot_id, sum(u.amount)::bigint AS amount
                   FROM made m, unnest(m.lot_ids, m.lot_amounts) AS u (lot_id, amount) GROUP BY u.lot_id) t
-         WHERE l.id = t.lot_id
+         WHERE l.id = t.lot_id AND l.customer_id = ANY (customers) AND NOT l.is_spent
     )
     SELECT array_agg(m.id IS NOT NULL ORDER BY s.place) INTO done FROM step s LEFT JOIN made m ON m.id = s.id;
 END $$;
@@ -402,6 +402,7 @@ CREATE FUNCTION ledger_settle_plain(steps jsonb) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[];
+    hold_ids uuid[];
     has_twins boolean;
     moment timestamptz;
     resolved bigint[];
@@ -409,11 +410,12 @@ DECLARE
     counted uuid[];
     lines billing_ledgerentry[];
 BEGIN
-    SELECT array_agg(s.customer_id), count(DISTINCT s.hold_id) < count(s.hold_id) INTO customers, has_twins
+    SELECT array_agg(s.customer_id), array_agg(s.hold_id), count(DISTINCT s.hold_id) < count(s.hold_id)
+      INTO customers, hold_ids, has_twins
       FROM jsonb_to_recordset(steps) AS s (hold_id uuid, customer_id uuid);
     PERFORM ledger_lock(customers);
     IF has_twins THEN  -- they leave their counters one after the other
-        PERFORM ledger_lock_counted(ARRAY (SELECT (s ->> 'hold_id')::uuid FROM jsonb_array_elements(steps) s));
+        PERFORM ledger_lock_counted(hold_ids);
         RETURN NULL;
     END IF;
     moment := ledger_clock();
@@ -427,7 +429,9 @@ BEGIN
            SET status = CASE WHEN s.amount > 0 THEN 'captured' ELSE 'released' END,
                captured_micro_rub = s.amount, resolved_at = moment
           FROM step s
-         WHERE h.id = s.hold_id AND h.customer_id = s.customer_id AND h.status = 'open'
+         -- `= ANY` bounds the rows that are read by the steps, however the planner turns the join; so below.
+         WHERE h.id = ANY (hold_ids)
+           AND h.id = s.hold_id AND h.customer_id = s.customer_id AND h.status = 'open'
            AND h.amount_micro_rub >= s.amount AND (h.expires_at > moment OR s.amount = 0)
         RETURNING s.*, h.lot_ids, h.lot_amounts, h.counter_ids, h.amount_micro_rub AS held,
                   CASE cardinality(h.lot_ids) WHEN 1 THEN ARRAY [s.amount]  -- most holds
@@ -440,7 +444,7 @@ BEGIN
           FROM (SELECT u.lot_id, sum(u.held)::bigint AS held, sum(u.used)::bigint AS used
                   FROM closed c, unnest(c.lot_ids, c.lot_amounts, c.used) AS u (lot_id, held, used)
                  GROUP BY u.lot_id) t
-         WHERE l.id = t.lot_id
+         WHERE l.id = t.lot_id AND l.customer_id = ANY (customers) AND NOT l.is_spent
     )
     SELECT array_agg(c.held ORDER BY s.place), array_agg(CASE WHEN c.held IS NOT NULL THEN moment END ORDER BY s.place),
            array_agg(c.hold_id) FILTER (WHERE c.counter_ids <> '{}'),

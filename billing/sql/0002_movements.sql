@@ -197,7 +197,7 @@ BEGIN
            SET remaining_micro_rub = l.remaining_micro_rub - t.amount, is_spent = l.remaining_micro_rub = t.amount
           FROM (SELECT u.lot_id, sum(u.amount)::bigint AS amount
                   FROM share a, unnest(a.lot_ids, a.lot_amounts) AS u (lot_id, amount) GROUP BY u.lot_id) t
-         WHERE l.id = t.lot_id
+         WHERE l.id = t.lot_id AND l.customer_id = ANY (customers) AND NOT l.is_spent
     )
     SELECT array_agg(a.place ORDER BY a.place), array_agg(ROW (
                s.entry_id, customers[a.place], NULL, s.type, 'wallet', s.credit_account, amounts[a.place], NULL, s.key,
@@ -302,6 +302,7 @@ END $$;
 CREATE FUNCTION ledger_post_all(lines billing_ledgerentry[]) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
+    customers uuid[] := ARRAY (SELECT n.customer_id FROM unnest(lines) n);
     balances bigint[];
 BEGIN
     WITH line AS (
@@ -313,6 +314,7 @@ BEGIN
                balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids, lot_amounts, effective_at,
                created_at, hash, place)
           JOIN billing_wallet w ON w.customer_id = n.customer_id
+         WHERE w.customer_id = ANY (customers)
         WINDOW wallet AS (PARTITION BY n.customer_id ORDER BY n.place)
     ), chained AS (
         SELECT l.*, ledger_chain(l.head_hash, ledger_line(
@@ -332,7 +334,7 @@ BEGIN
         UPDATE billing_wallet w SET balance_micro_rub = n.balance, seq = n.number, head_hash = n.next_hash
           FROM (SELECT DISTINCT ON (c.customer_id) c.customer_id, c.balance, c.number, c.next_hash
                   FROM chained c ORDER BY c.customer_id, c.place DESC) n
-         WHERE w.customer_id = n.customer_id
+         WHERE w.customer_id = n.customer_id AND w.customer_id = ANY (customers)
     )
     SELECT array_agg(c.balance ORDER BY c.place) INTO balances FROM chained c;
     RETURN balances;
