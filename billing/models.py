@@ -103,7 +103,7 @@ class LedgerEntry(models.Model):
     credit_account = models.CharField("кредит", max_length=20, choices=Account)
     amount_micro_rub = models.BigIntegerField("сумма, мк₽")
     balance_after_micro_rub = models.BigIntegerField("остаток после, мк₽", null=True)
-    key = models.TextField("ключ", unique=True)  # the business fact, e.g. "topup:<payment>"
+    key = models.TextField("ключ")  # the business fact, e.g. "topup:<payment>"
     source_type = models.CharField("вид основания", max_length=20)
     source_id = models.TextField("основание")
     hold_id = models.UUIDField("резерв", null=True)
@@ -120,6 +120,8 @@ class LedgerEntry(models.Model):
         verbose_name_plural = "проводки"
         constraints = [
             models.UniqueConstraint(fields=["customer_id", "seq"], name="billing_entry_one_per_seq"),
+            # Not `unique=True`, which makes a second index for LIKE: each charge would pay for it.
+            models.UniqueConstraint(fields=["key"], name="billing_entry_one_per_key"),
         ]
         indexes = [
             models.Index(  # `source_id` is the debtor

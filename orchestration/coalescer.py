@@ -50,7 +50,7 @@ class Coalescer:
         self._is_serving = False
         self._waiting: list[tuple[Step, asyncio.Future[Row]]] = []
         self._wake = asyncio.Event()
-        self._connection: psycopg.AsyncConnection[Row] | None = None
+        self._cursor: psycopg.AsyncCursor[Row] | None = None
         self._pump = asyncio.create_task(self._run(), name=f"coalescer {function}")
 
     async def submit(self, step: Step) -> Row:
@@ -72,8 +72,8 @@ class Coalescer:
             await asyncio.sleep(0.01)
         self._pump.cancel()
         await asyncio.gather(self._pump, return_exceptions=True)
-        if self._connection is not None:
-            await self._connection.close()
+        if self._cursor is not None:
+            await self._cursor.connection.close()
 
     async def _run(self) -> None:
         while True:
@@ -108,7 +108,7 @@ class Coalescer:
 
     def _is_away(self) -> bool:
         """No connection could be made: asking again step by step would only wait as often."""
-        return self._connection is None or self._connection.closed
+        return self._cursor is None or self._cursor.connection.closed
 
     async def _call_with_retries(self, steps: list[Step]) -> Iterable[Row]:
         deadline = time.monotonic() + self._patience_seconds
@@ -123,11 +123,10 @@ class Coalescer:
                 pause = min(2 * pause, 1.0)
 
     async def _call(self, steps: list[Step]) -> list[Row]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._conninfo)
-        cursor = await self._connection.execute(
-            self._query, [orjson.dumps(steps).decode()], prepare=True, binary=True
-        )
+        cursor = self._cursor
+        if cursor is None or cursor.connection.closed:
+            cursor = self._cursor = (await connect(self._conninfo)).cursor()
+        await cursor.execute(self._query, [orjson.dumps(steps).decode()], prepare=True, binary=True)
         return await cursor.fetchall()
 
 

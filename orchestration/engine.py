@@ -52,6 +52,8 @@ ARCHIVE_LINGER_SECONDS = 0.02
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 INTERNAL = ErrorClass("internal_error")
+BALANCE = '"balance_micro_rub":'
+NO_BALANCE = f"{BALANCE}null"  # not to be found inside a text, whose quotation marks are escaped
 
 
 @dataclass(frozen=True)
@@ -200,14 +202,17 @@ class Engine:
         try:
             outcome = await self._carry_out(run)
             run.is_ending = True  # a stop that comes now is too late: the settlement may not be cut
-            run.story.keep()
             counted = bill(run, outcome)
-            row = await self._settles.submit(settle_step(run, outcome, counted))
+            step = settle_step(run, outcome, counted)
+            expected = None if run.story.is_live else _expected_end(run, outcome, counted, step)
+            row = await self._settles.submit(step)
             if row["outcome"] == "fenced":  # the sweep has ended this run and tells the end
                 log.warning("run_taken_over", run_id=str(run.id))
                 run.story.abandon()
-                return
-            tell_the_end(run.story, outcome, counted, row)
+            elif expected is not None and row["outcome"] == "done":
+                run.story.end(_with_balance(expected, row["spendable"]))
+            else:
+                run.story.end(run.story.drafted(ending(outcome, counted, row)))
         except Exception:
             # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
             log.exception("run_not_settled", run_id=str(run.id))
@@ -222,9 +227,9 @@ class Engine:
             return Outcome(RunState.FAILED, error=INTERNAL)
 
     def _archive(self, story: Story) -> None:
-        """Keep a finished story; the live copy in Redis goes by its time limit."""
+        """Keep a finished live story; its copy in Redis goes by its time limit. Any other is kept already."""
         run = self.runs[story.run_id]
-        if is_terminal(story.shown[-1]):
+        if story.is_live and is_terminal(story.shown[-1]):
             self._archives.post(
                 {
                     "run_id": run.id,
@@ -342,8 +347,13 @@ class Engine:
         while True:
             await asyncio.sleep(PING_SECONDS / 4)
             for run in list(self.runs.values()):
-                if not run.story.is_over and time.monotonic() - run.story.last_append > PING_SECONDS:
-                    run.story.append("ping", {})
+                story = run.story
+                if (
+                    story.is_live
+                    and not story.is_over
+                    and time.monotonic() - story.last_append > PING_SECONDS
+                ):
+                    story.append("ping", {})
 
     async def _listen(self) -> None:
         """Stops that arrived at another process, and changes of what customers may spend."""
@@ -378,7 +388,7 @@ class Engine:
         task.add_done_callback(self._side_tasks.discard)
 
 
-def tell_the_end(story: Story, outcome: Outcome, counted: Bill, row: Row) -> None:
+def ending(outcome: Outcome, counted: Bill, row: Row) -> list[tuple[str, dict[str, Any]]]:
     """The last frames: usage, the stage's end, the money, then exactly one terminal frame."""
     usage = counted.usage
     facts = {
@@ -393,40 +403,53 @@ def tell_the_end(story: Story, outcome: Outcome, counted: Bill, row: Row) -> Non
     is_settled = row["outcome"] in ("done", "replayed")
     charged = row["charged"]
     model = outcome.candidate.offer.id if outcome.candidate is not None else ""
-    story.append("usage", {"usage": facts})
-    story.append(
-        "stage.finished",
-        {
-            "stage": "final",
-            "role": "answer",
-            "index": 0,
-            "model": model,
-            "status": outcome.state.value,
-            "usage": facts,
-            "cost_micro_rub": charged,
-        },
-    )
-    story.append(
-        "settled",
-        {
-            "cost_micro_rub": charged,
-            "released_micro_rub": row["released"],
-            "balance_micro_rub": row["spendable"],
-            "ledger_entry_id": str(row["entry_id"]) if row["entry_id"] else None,
-        },
-    )
-    if is_settled and outcome.error is None:
-        story.append("run.finished", {"finish_reason": outcome.finish_reason})
-        return
+    stage = {
+        "stage": "final",
+        "role": "answer",
+        "index": 0,
+        "model": model,
+        "status": outcome.state.value,
+        "usage": facts,
+        "cost_micro_rub": charged,
+    }
+    settled = {
+        "cost_micro_rub": charged,
+        "released_micro_rub": row["released"],
+        "balance_micro_rub": row["spendable"],
+        "ledger_entry_id": row["entry_id"],
+    }
+    told = [("usage", {"usage": facts}), ("stage.finished", stage), ("settled", settled)]
     error = outcome.error
-    story.append(
-        "error",
-        {
-            "code": error.name if error is not None and is_settled else f"settle_{row['outcome']}",
-            "retryable": error is not None and not error.is_customers,
-            "charged_micro_rub": charged,
-        },
-    )
+    if is_settled and error is None:
+        return [*told, ("run.finished", {"finish_reason": outcome.finish_reason})]
+    failure = {
+        "code": error.name if error is not None and is_settled else f"settle_{row['outcome']}",
+        "retryable": error is not None and not error.is_customers,
+        "charged_micro_rub": charged,
+    }
+    return [*told, ("error", failure)]
+
+
+def _expected_end(run: RunTask, outcome: Outcome, counted: Bill, step: dict[str, Any]) -> list[bytes]:
+    """The last frames of a story that is archived with its charge: all but the balance is known before."""
+    charged = counted.charged_micro_rub
+    row = {
+        "outcome": "done",
+        "charged": charged,
+        "released": run.held_micro_rub - charged,
+        "spendable": None,
+        "entry_id": step["money"]["entry_id"] if charged else None,
+    }
+    frames = run.story.drafted(ending(outcome, counted, row))
+    before, after = b"".join(run.story.pending + frames).decode().rsplit(NO_BALANCE, 1)
+    step["story"] = [before + BALANCE, after]
+    return frames
+
+
+def _with_balance(frames: list[bytes], spendable: int | None) -> list[bytes]:
+    if spendable is None:
+        return frames
+    return [frame.replace(NO_BALANCE.encode(), f"{BALANCE}{spendable}".encode()) for frame in frames]
 
 
 _engine: Engine | None = None

@@ -34,21 +34,19 @@ def stream_key(run_id: UUID | str) -> str:
 class Story:
     """The frames of one run in the process that executes it. `shown` frames were written to Redis.
 
-    A story that is not `is_live` (the provider answers all at once) is written once, by `keep`: before that
-    there is nothing to lose. What comes after, the account of a settlement, is shown unwritten: the archive
-    has it a moment later, and if that moment never comes the sweep tells it from the database.
+    A story that is not `is_live` (the provider answers all at once) is shown whole at its end, when it is
+    already archived with its charge. Only one that is abandoned is written, for the sweep to charge and finish.
     `on_end` is called once, when the last frame is shown.
     """
 
     def __init__(
         self, run_id: UUID, log: "FrameLog", on_end: "Callable[[Story], None]", *, is_live: bool = True
     ) -> None:
-        self._is_live = is_live
+        self.is_live = is_live
         self.run_id = run_id
         self._prefix = b'{"run_id":"' + str(run_id).encode() + b'","seq":'
         self._log = log
         self._on_end = on_end
-        self._count = 0
         self.pending: list[bytes] = []
         self.shown: list[bytes] = []
         self.is_over = False  # the terminal frame is appended
@@ -60,23 +58,34 @@ class Story:
 
     def append(self, type_: str, facts: dict[str, Any]) -> None:
         """Add one frame; it becomes visible once it is written."""
-        self._count += 1
-        body = orjson.dumps(facts)
-        self.pending.append(
-            b'%b%d,"ts":"%b","type":"%b"%b%b\n'
-            % (self._prefix, self._count, rfc3339_now(), type_.encode(), b"," if facts else b"", body[1:])
-        )
+        self.pending.append(self._frame(self._next_seq, type_, facts))
         self.last_append = time.monotonic()
-        if type_ in ("run.finished", "error"):
-            self.is_over = True
-        if self._is_live:
+        if self.is_live:
             self._log.has_work(self)
-        elif self.is_over and self.shown and not self._is_under_way:
-            self.show(len(self.pending))
 
-    def keep(self) -> None:
-        """Hand what there is to the writer, before it is charged."""
-        self._log.has_work(self)
+    def drafted(self, frames: list[tuple[str, dict[str, Any]]]) -> list[bytes]:
+        """These frames as they read when nothing is appended before them."""
+        return [
+            self._frame(seq, type_, facts) for seq, (type_, facts) in enumerate(frames, start=self._next_seq)
+        ]
+
+    @property
+    def _next_seq(self) -> int:
+        return len(self.shown) + len(self.pending) + 1
+
+    def _frame(self, seq: int, type_: str, facts: dict[str, Any]) -> bytes:
+        return b'%b%d,"ts":"%b","type":"%b"%b%b\n' % (
+            self._prefix, seq, rfc3339_now(), type_.encode(), b"," if facts else b"", orjson.dumps(facts)[1:],
+        )  # fmt: skip
+
+    def end(self, frames: list[bytes]) -> None:
+        """Add the last frames, as they were drafted."""
+        self.pending += frames
+        self.is_over = True
+        if self.is_live:
+            self._log.has_work(self)
+        else:
+            self.show(len(self.pending))
 
     @property
     def has_end(self) -> bool:
@@ -101,8 +110,6 @@ class Story:
     def show(self, count: int) -> None:
         """The writer says: the first `count` pending frames are safe."""
         self._is_under_way = False
-        if self.is_over and not self._is_live:
-            count = len(self.pending)
         self.shown += self.pending[:count]
         del self.pending[:count]
         self._wake_readers()

@@ -81,13 +81,16 @@ class Exchange:
 
     async def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         """Send a whole JSON answer."""
-        await self._begin(status, "application/json", headers or {})
-        await self._send({"type": "http.response.body", "body": orjson.dumps(body, default=str)})
+        await self._whole(status, "application/json", body, headers or {})
 
     async def problem(self, error: PlyrumError) -> None:
         body = problems.document(error, instance=self.path, request_id=self.request_id)
-        await self._begin(error.status, problems.CONTENT_TYPE, problems.headers(error))
-        await self._send({"type": "http.response.body", "body": orjson.dumps(body, default=str)})
+        await self._whole(error.status, problems.CONTENT_TYPE, body, problems.headers(error))
+
+    async def _whole(self, status: int, content_type: str, value: Any, headers: dict[str, str]) -> None:
+        body = orjson.dumps(value, default=str)
+        await self._begin(status, content_type, {**headers, "Content-Length": str(len(body))})
+        await self._send({"type": "http.response.body", "body": body})
 
     async def stream(
         self, content_type: str, groups: AsyncIterator[list[bytes]], headers: dict[str, str]

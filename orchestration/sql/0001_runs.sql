@@ -117,7 +117,9 @@ END $$;
 
 -- End runs and move their money: capture, release, usage rows, attempts, the run's last state.
 -- Step: {run_id, customer_id, fence, state, finish_reason, error_code, model, provider, input_tokens,
--- output_tokens, estimated, attempts: [rows, each with its run and customer], money: a step of ledger_settle}.
+-- output_tokens, estimated, attempts: [rows, each with its run and customer], money: a step of ledger_settle,
+-- story}. A run that was told at once brings its frames in `story`, in two parts with the balance between them: they
+-- are kept together with the charge ("done"), so that no answer is charged and lost.
 -- Outcomes: those of ledger_settle, and fenced (somebody else has ended or taken over the run). A step that
 -- was applied before (its answer was lost) is answered from the run: "replayed".
 CREATE FUNCTION run_settle(steps jsonb)
@@ -129,6 +131,7 @@ DECLARE
     moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
     ended uuid[];
     spendables bigint[];
+    unpaid bigint[] := '{}';  -- places of those that ended in another way than they were told
     paid record;
     step jsonb;
     run record;
@@ -179,15 +182,27 @@ BEGIN
         spendables := coalesce(spendables, ledger_spendable(
             ARRAY (SELECT (s ->> 'customer_id')::uuid FROM jsonb_array_elements(kept) s)));
         spendable := CASE WHEN paid.hold_id IS NOT NULL THEN spendables[paid.place] END;
-        IF outcome = 'replayed' THEN
-            UPDATE orchestration_run r SET ledger_entry_id = paid.entry_id WHERE r.id = run_id;
-        ELSIF outcome <> 'done' THEN
-            UPDATE orchestration_run r
-               SET state = 'failed', error_code = 'settle_' || outcome, cost_micro_rub = 0, ledger_entry_id = NULL
-             WHERE r.id = run_id;
+        IF outcome <> 'done' THEN
+            unpaid := unpaid || paid.place;
+            IF outcome = 'replayed' THEN
+                UPDATE orchestration_run r SET ledger_entry_id = paid.entry_id WHERE r.id = run_id;
+            ELSE
+                UPDATE orchestration_run r
+                   SET state = 'failed', error_code = 'settle_' || outcome, cost_micro_rub = 0, ledger_entry_id = NULL
+                 WHERE r.id = run_id;
+            END IF;
         END IF;
         RETURN NEXT;
     END LOOP;
+    IF jsonb_path_exists(kept, '$[*].story') THEN
+        INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
+        SELECT s.run_id, s.customer_id,
+               (s.story ->> 0) || CASE WHEN s.money ->> 'hold_id' IS NULL THEN 'null'
+                                       ELSE spendables[s.place]::text END || (s.story ->> 1), moment
+          FROM ROWS FROM (jsonb_to_recordset(kept) AS (run_id uuid, customer_id uuid, money jsonb, story jsonb))
+               WITH ORDINALITY AS s (run_id, customer_id, money, story, place)
+         WHERE s.story IS NOT NULL AND s.place <> ALL (unpaid);
+    END IF;
     IF cardinality(ended) = jsonb_array_length(steps) THEN
         RETURN;
     END IF;

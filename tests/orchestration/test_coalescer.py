@@ -234,8 +234,8 @@ async def test_connection_that_dies_during_a_call_is_made_again(coalescer: Make,
 async def test_connection_that_dies_between_calls_is_made_again(coalescer: Make, database: Database) -> None:
     served = coalescer()
     await served.submit(step())
-    assert served._connection is not None
-    pid = served._connection.info.backend_pid
+    assert served._cursor is not None
+    pid = served._cursor.connection.info.backend_pid
     await database.execute("SELECT coalescer_terminate(%s)", [pid])
 
     one = step()
@@ -278,8 +278,8 @@ async def test_close_finishes_what_was_handed_in(coalescer: Make, database: Data
     await served.close()
 
     assert [times for _, times in await kept(database, *steps)] == [1] * 7
-    assert served._connection is not None
-    assert served._connection.closed
+    assert served._cursor is not None
+    assert served._cursor.connection.closed
 
 
 async def test_close_waits_for_the_call_under_way(coalescer: Make, database: Database) -> None:
@@ -306,7 +306,7 @@ async def test_unused_coalescer_opens_no_connection(coalescer: Make) -> None:
     served = coalescer()
     await served.close()
 
-    assert served._connection is None
+    assert served._cursor is None
 
 
 async def test_reads_share_one_connection_and_survive_its_loss(database: Database) -> None:

@@ -55,7 +55,7 @@ def tell(story: Story, count: int, *, ends: bool = True) -> None:
     for number in range(count):
         story.append("delta", {"text": f"часть {number}"})
     if ends:
-        story.append("run.finished", {"finish_reason": "stop"})
+        story.end(story.drafted([("run.finished", {"finish_reason": "stop"})]))
 
 
 async def all_of(groups: AsyncIterator[list[bytes]]) -> list[dict[str, Any]]:
@@ -188,50 +188,17 @@ async def test_story_abandoned_with_unwritten_frames_shows_them_first(log: Frame
     assert ended.stories == [story]
 
 
-async def test_plain_story_is_written_once_when_it_is_kept(log: FrameLog, redis: Redis, ended: Ended) -> None:
+async def test_plain_story_is_shown_whole_at_its_end_and_never_written(log: FrameLog, ended: Ended) -> None:
     story = Story(uuid7(), log, ended, is_live=False)
     tell(story, 3, ends=False)
     await asyncio.sleep(0.05)
-    assert await log.stored(story.run_id) == []
+    assert story.shown == []
 
-    story.keep()
-    story.keep()
-    await eventually(lambda: len(story.shown) == 3)
     tell(story, 0)
     frames = await all_of(story.follow())
 
     assert [frame["seq"] for frame in frames] == [1, 2, 3, 4]
-    assert await log.stored(story.run_id) == story.shown[:3]
-    assert ended.stories == [story]
-
-
-async def test_end_of_a_plain_story_waits_for_the_writing_under_way(
-    log: FrameLog, redis: Redis, ended: Ended
-) -> None:
-    story = Story(uuid7(), log, ended, is_live=False)
-    tell(story, 3, ends=False)
-    story.keep()
-    while not story._is_under_way:
-        await asyncio.sleep(0)
-    tell(story, 2)
-    assert story.shown == []
-
-    frames = await all_of(story.follow())
-
-    assert [frame["seq"] for frame in frames] == [1, 2, 3, 4, 5, 6]
-    assert ended.stories == [story]
-
-
-async def test_story_that_ends_before_its_writing_began_is_written_whole(
-    log: FrameLog, redis: Redis, ended: Ended
-) -> None:
-    story = Story(uuid7(), log, ended, is_live=False)
-    tell(story, 3, ends=False)
-    story.keep()
-    tell(story, 0)
-
-    assert len(await all_of(story.follow())) == 4
-    assert len(await log.stored(story.run_id)) == 4
+    assert await log.stored(story.run_id) == []
     assert ended.stories == [story]
 
 
@@ -355,9 +322,7 @@ async def test_terminal_frame_is_known_by_its_type(
     log: FrameLog, ended: Ended, type_: str, facts: dict[str, Any], terminal: bool
 ) -> None:
     story = Story(uuid7(), log, ended)
-    story.append(type_, facts)
 
-    assert is_terminal(story.pending[0]) is terminal
-    if not terminal:
-        tell(story, 0)
-    await all_of(story.follow())
+    (frame,) = story.drafted([(type_, facts)])
+
+    assert is_terminal(frame) is terminal

@@ -2,10 +2,14 @@
 
 from uuid import uuid4
 
+from django.conf import settings
+from redis import Redis
+
 from auditlog.actors import SYSTEM
 from billing.models import LedgerEntry
 from orchestration import catalogue, switching
-from orchestration.models import Run
+from orchestration.frames import stream_key
+from orchestration.models import Run, RunFrames
 from plyrum.ids import uuid7
 from tests import factories
 from tests.orchestration.conftest import RUB, Client, credited
@@ -46,6 +50,44 @@ def test_settling_again_answers_what_was_charged() -> None:
     assert (again["outcome"], again["charged"], again["released"]) == ("replayed", 700, HOLD - 700)
     assert again["entry_id"] == first["entry_id"]
     assert LedgerEntry.objects.filter(customer_id=customer.id, type="usage_debit").count() == 1
+
+
+def test_answer_told_at_once_is_kept_with_its_charge_and_answered_again(client: Client) -> None:
+    key = str(uuid4())
+
+    first = client.run(stream=False, idempotency_key=key)
+
+    kept = RunFrames.objects.get(run_id=first.headers["x-plyrum-run"])  # already, and nothing is in Redis
+    assert f'"balance_micro_rub":{first.json()["balance_micro_rub"]},' in kept.frames
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        assert not redis.exists(stream_key(kept.run_id))
+    again = client.run(stream=False, idempotency_key=key)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json() == first.json()
+
+
+def test_answer_that_was_not_charged_as_told_is_not_kept_nor_is_its_neighbour_lost() -> None:
+    """Of three in a call one is above its hold and one has no hold at all."""
+    customer, nobody = credited(factories.customer(), RUB), factories.customer()
+    runs = [uuid7() for _ in range(3)]
+    first, above, free = (
+        open_step(person.id, run_id, str(uuid4()))
+        for person, run_id in zip((customer, customer, nobody), runs, strict=True)
+    )
+    call("run_open", first, above, free | {"hold": None})
+    steps = [
+        settle_step(person.id, run_id, amount=amount) | {"story": [f"{amount}:", ";"]}
+        for person, run_id, amount in zip((customer, customer, nobody), runs, (700, HOLD + 1, 0), strict=True)
+    ]
+    steps[2]["money"] |= {"hold_id": None}
+
+    answers = call("run_settle", *steps)
+
+    assert [answer["outcome"] for answer in answers] == ["done", "over_hold", "done"]
+    kept = dict(RunFrames.objects.filter(run_id__in=runs).values_list("run_id", "frames"))
+    assert kept == {runs[0]: f"700:{RUB - HOLD - 700};", runs[2]: "0:null;"}
+    call("run_settle", *steps)
+    assert RunFrames.objects.filter(run_id__in=runs).count() == 2
 
 
 def test_settling_with_another_fence_is_shut_out() -> None:

@@ -67,20 +67,6 @@ def test_forgotten_story_is_archived_as_it_was_told(client: Client) -> None:
     assert RunFrames.objects.filter(run_id=run_id).count() == 1
 
 
-def test_forgotten_plain_run_is_answered_again_as_before(client: Client) -> None:
-    """Its process died after the charge: the frames that told the money were nowhere but in its memory."""
-    key = str(uuid7())
-    first = client.run(stream=False, idempotency_key=key)
-    assert first.status_code == 200
-    forget(first.headers["x-plyrum-run"])
-
-    sweep.sweep(now=clock.now())
-    again = client.run(stream=False, idempotency_key=key)
-
-    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
-    assert again.json() == first.json() | {"balance_micro_rub": None}
-
-
 @pytest.mark.parametrize(("model", "end"), [("sandbox/small", "run.finished"), ("fault/400", "error")])
 def test_story_that_redis_lost_still_tells_its_true_end(client: Client, model: str, end: str) -> None:
     frames = client.frames(model)
