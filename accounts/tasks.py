@@ -10,26 +10,14 @@ from accounts.models import RefreshFamily, User
 from auditlog import jobs
 from plyrum import clock
 
-DAY_SECONDS = 24 * 3600
-NOTICES_EVERY_SECONDS = 60
 MOST_NOTICES = 100  # in one round
 KEEP_ENDED = timedelta(days=30)  # long enough to answer "was that me?"
 BATCH = 500
 
 
-@shared_task
-def prune_refresh_tokens(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.DAY)
+def prune_refresh_tokens(now: datetime) -> dict[str, int]:
     """Delete families that ended KEEP_ENDED ago, with their tokens."""
-    now = clock.now()
-    return jobs.run_job(
-        name="accounts.prune_refresh_tokens",
-        slot=slot or jobs.slot_of(now, DAY_SECONDS),
-        now=now,
-        work=lambda: prune(now),
-    )
-
-
-def prune(now: datetime) -> dict[str, int]:
     count = 0
     while ids := list(
         RefreshFamily.objects.filter(absolute_expires_at__lt=now - KEEP_ENDED).values_list("pk", flat=True)[
@@ -54,13 +42,7 @@ def send_notice(notice_id: str, **_: object) -> None:
     notices.send(notice_id=UUID(notice_id), now=clock.now())
 
 
-@shared_task
-def send_notices(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.MINUTE)
+def send_notices(now: datetime) -> dict[str, int]:
     """Send the letters that nobody sent."""
-    now = clock.now()
-    return jobs.run_job(
-        name="accounts.send_notices",
-        slot=slot or jobs.slot_of(now, NOTICES_EVERY_SECONDS),
-        now=now,
-        work=lambda: notices.send_due(now=now, most=MOST_NOTICES),
-    )
+    return notices.send_due(now=now, most=MOST_NOTICES)

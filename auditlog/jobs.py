@@ -6,7 +6,10 @@ behind a connection pool and survives the worker that made it.
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from celery import shared_task
+from django.conf import settings
 from django.db import connection
 from django.db.models import F, Q
 
@@ -14,8 +17,35 @@ from auditlog.models import JobRun
 from auditlog.redaction import clean_text
 from plyrum import clock
 
-# A task is killed after two minutes (CELERY_TASK_TIME_LIMIT); a claim older than this is a dead worker's.
+# A task is killed after two minutes (CELERY_TASK_TIME_LIMIT), a long one (over many rows) after nine; a claim
+# older than this is a dead worker's.
 ABANDONED_AFTER = timedelta(minutes=10)
+LONG_SECONDS = 540
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def periodic(
+    every_seconds: int, *, delay: timedelta = timedelta(0), is_long: bool = False
+) -> Callable[[Callable[[datetime], dict[str, int]]], Any]:
+    """Make `work(now)`, which returns counts for the record, the task of the job "<app>.<function's name>".
+
+    A slot is a period of `every_seconds` that begins `delay` late. The task does the one of now, or that which it
+    is given, and answers as `run_job` does. How often it is sent is said in `plyrum/schedule.py`.
+    """
+
+    def door(work: Callable[[datetime], dict[str, int]]) -> Any:
+        def task(slot: str = "", **_: object) -> str:
+            now = clock.now()
+            due = slot or slot_of(now - delay, every_seconds)
+            return run_job(name=name, slot=due, now=now, work=lambda: work(now))
+
+        name = f"{work.__module__.split('.')[0]}.{work.__name__}"
+        task.__doc__ = work.__doc__
+        limit = LONG_SECONDS if is_long else settings.CELERY_TASK_TIME_LIMIT
+        return shared_task(name=f"{work.__module__}.{work.__name__}", time_limit=limit)(task)
+
+    return door
 
 
 def slot_of(now: datetime, period_seconds: int) -> str:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from celery import shared_task
-
 from auditlog import jobs
 from auditlog.actors import Actor
 from auditlog.models import JobRun
@@ -21,175 +19,94 @@ from billing import (
     verification,
 )
 from billing.verification import BooksBrokenError, BooksNotProvedError
-from plyrum import clock
 
 SWEEP = Actor.system("billing.sweep_requests")
-MINUTE_SECONDS = 60
-HOUR_SECONDS = 3600
-DAY_SECONDS = 24 * 3600
 BATCH = 100  # holds or lots in one transaction: their wallets are locked together
 MOST_BATCHES = 200  # then the next minute goes on
-# Above the ordinary limit of tasks, below the time after which auditlog.jobs takes the worker for dead.
-VERIFY_SECONDS = 540
 
 
-@shared_task
-def sweep_holds(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.MINUTE)
+def sweep_holds(now: datetime) -> dict[str, int]:
     """Give back the holds whose time is over."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.sweep_holds", slot=slot or jobs.slot_of(now, MINUTE_SECONDS), now=now, work=expire_holds
-    )
+    return expire_holds()
 
 
-@shared_task
-def sweep_lots(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.MINUTE)
+def sweep_lots(now: datetime) -> dict[str, int]:
     """Move to the breakage what is left in lots whose time is over."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.sweep_lots", slot=slot or jobs.slot_of(now, MINUTE_SECONDS), now=now, work=expire_lots
-    )
+    return {"lots": _in_batches(lambda most: ledger.expire(ledger.due_lots()[:most]))}
 
 
-@shared_task
-def collect_debts(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.MINUTE)
+def collect_debts(now: datetime) -> dict[str, int]:
     """Repay debts of disputed payments with what running requests have given back since."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.collect_debts",
-        slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
-        now=now,
-        work=lambda: {"customers": ledger.collect(ledger.debtors()[:BATCH])},
-    )
+    return {"customers": ledger.collect(ledger.debtors()[:BATCH])}
 
 
-@shared_task
-def refresh_rates(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.DAY)
+def refresh_rates(now: datetime) -> dict[str, int]:
     """Add the day's official rates; a refused list fails the job, which the next hour tries again."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.refresh_rates",
-        slot=slot or jobs.slot_of(now, DAY_SECONDS),
-        now=now,
-        work=lambda: rates.refresh(now=now),
-    )
+    return rates.refresh(now=now)
 
 
-@shared_task
-def sweep_requests(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.HOUR)
+def sweep_requests(now: datetime) -> dict[str, int]:
     """Close operators' requests that nobody decided in time."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.sweep_requests",
-        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
-        now=now,
-        work=lambda: {"requests": acts.expire_requests(now=now, actor=SWEEP)},
-    )
+    return {"requests": acts.expire_requests(now=now, actor=SWEEP)}
 
 
-@shared_task(time_limit=VERIFY_SECONDS)
-def verify_books(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.DAY, is_long=True)
+def verify_books(now: datetime) -> dict[str, int]:
     """Prove the books once a day; a finding is stored and fails the job, which the next hour tries again."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.verify_books",
-        slot=slot or jobs.slot_of(now, DAY_SECONDS),
-        now=now,
-        work=lambda: prove(now),
-    )
+    return prove(now)
 
 
-@shared_task(time_limit=VERIFY_SECONDS)
-def close_days(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.DAY, delay=daily_roots.GRACE, is_long=True)
+def close_days(now: datetime) -> dict[str, int]:
     """Write the roots of the days that are over, once the books of today were proved.
 
     Its own day begins an hour late, so that the proof of the day comes first. A proof that found something
     fails this job too, which the next hour tries again: wrong books are not sealed.
     """
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.close_days",
-        slot=slot or jobs.slot_of(now - daily_roots.GRACE, DAY_SECONDS),
-        now=now,
-        work=lambda: close_proved_days(now),
-    )
-
-
-@shared_task
-def write_limit_letters(slot: str = "", **_: object) -> str:
-    """Tell customers how much of their limits is spent, the owners of the budget of gifts."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.write_limit_letters",
-        slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
-        now=now,
-        work=lambda: limit_alerts.write(now=now),
-    )
-
-
-@shared_task(time_limit=VERIFY_SECONDS)
-def roll_usage(slot: str = "", **_: object) -> str:
-    """Roll up the usage of days that are over; a day in which somebody still writes waits an hour more."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.roll_usage",
-        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
-        now=now,
-        work=lambda: {"days": rollups.roll(now=now)},
-    )
-
-
-@shared_task(time_limit=VERIFY_SECONDS)
-def refresh_costs(slot: str = "", **_: object) -> str:
-    """Compute what answers brought and cost, and the risk of customers."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.refresh_costs",
-        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
-        now=now,
-        work=lambda: costs.refresh(now=now),
-    )
-
-
-@shared_task(time_limit=VERIFY_SECONDS)
-def reconcile(slot: str = "", **_: object) -> str:
-    """Compare usage and ledger of the last days; differences become findings for operators."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.reconcile",
-        slot=slot or jobs.slot_of(now, HOUR_SECONDS),
-        now=now,
-        work=lambda: reconciliation.reconcile(now=now),
-    )
-
-
-@shared_task
-def watch_balances(slot: str = "", **_: object) -> str:
-    """Write to customers of whose money little is left, as they asked."""
-    now = clock.now()
-    return jobs.run_job(
-        name="billing.watch_balances",
-        slot=slot or jobs.slot_of(now, MINUTE_SECONDS),
-        now=now,
-        work=lambda: {"letters": alerts.watch(now=now)},
-    )
-
-
-def close_proved_days(now: datetime) -> dict[str, int]:
-    """Raises BooksNotProvedError."""
-    day = jobs.slot_of(now - daily_roots.GRACE, DAY_SECONDS)
+    day = jobs.slot_of(now - daily_roots.GRACE, jobs.DAY)
     proof = JobRun.objects.filter(name="billing.verify_books", slot=day, outcome=JobRun.Outcome.DONE)
     if not proof.exists():
         raise BooksNotProvedError(f"The books of {day} are not proved yet.")
     return {"days": daily_roots.close(now=now)}
 
 
+@jobs.periodic(jobs.MINUTE)
+def write_limit_letters(now: datetime) -> dict[str, int]:
+    """Tell customers how much of their limits is spent, the owners of the budget of gifts."""
+    return limit_alerts.write(now=now)
+
+
+@jobs.periodic(jobs.HOUR, is_long=True)
+def roll_usage(now: datetime) -> dict[str, int]:
+    """Roll up the usage of days that are over; a day in which somebody still writes waits an hour more."""
+    return {"days": rollups.roll(now=now)}
+
+
+@jobs.periodic(jobs.HOUR, is_long=True)
+def refresh_costs(now: datetime) -> dict[str, int]:
+    """Compute what answers brought and cost, and the risk of customers."""
+    return costs.refresh(now=now)
+
+
+@jobs.periodic(jobs.HOUR, is_long=True)
+def reconcile(now: datetime) -> dict[str, int]:
+    """Compare usage and ledger of the last days; differences become findings for operators."""
+    return reconciliation.reconcile(now=now)
+
+
+@jobs.periodic(jobs.MINUTE)
+def watch_balances(now: datetime) -> dict[str, int]:
+    """Write to customers of whose money little is left, as they asked."""
+    return {"letters": alerts.watch(now=now)}
+
+
 def expire_holds() -> dict[str, int]:
     return {"holds": _in_batches(ledger.expire_holds)}
-
-
-def expire_lots() -> dict[str, int]:
-    return {"lots": _in_batches(lambda most: ledger.expire(ledger.due_lots()[:most]))}
 
 
 def _in_batches(expire: Callable[..., int]) -> int:

@@ -35,7 +35,7 @@ class Story:
     """The frames of one run in the process that executes it. `shown` frames were written to Redis.
 
     A story that is not `is_live` (the provider answers all at once) is shown whole at its end, when it is
-    already archived with its charge. Only one that is abandoned is written, for the sweep to charge and finish.
+    already archived with its charge. Only one that is abandoned is written, for the sweep to charge and end.
     `on_end` is called once, when the last frame is shown.
     """
 

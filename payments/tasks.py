@@ -1,5 +1,6 @@
 """Celery's doors: one notification, one payment, the sweeps, the end of a month. All may run twice."""
 
+from datetime import datetime
 from uuid import UUID
 
 from celery import shared_task
@@ -9,11 +10,6 @@ from payments import inbox, refresh, sweep
 from payments.invoices import bank, closing, issuing
 from plyrum import clock
 from plyrum.errors import PlyrumError
-
-PAYMENTS_EVERY_SECONDS = 60
-INBOX_EVERY_SECONDS = 30
-INVOICES_EVERY_SECONDS = 600
-DAY_SECONDS = 86_400
 
 
 @shared_task
@@ -30,41 +26,23 @@ def refresh_payment(payment_id: str, **_: object) -> None:
         return
 
 
-@shared_task
-def sweep_payments(slot: str = "", **_: object) -> str:
-    now = clock.now()
-    return jobs.run_job(
-        name="payments.sweep_payments",
-        slot=slot or jobs.slot_of(now, PAYMENTS_EVERY_SECONDS),
-        now=now,
-        work=lambda: sweep.open_payments(now=now),
-    )
+@jobs.periodic(jobs.MINUTE)
+def sweep_payments(now: datetime) -> dict[str, int]:
+    return sweep.open_payments(now=now)
 
 
-@shared_task
-def sweep_inbox(slot: str = "", **_: object) -> str:
-    now = clock.now()
-    return jobs.run_job(
-        name="payments.sweep_inbox",
-        slot=slot or jobs.slot_of(now, INBOX_EVERY_SECONDS),
-        now=now,
-        work=lambda: sweep.waiting_events(now=now),
-    )
+@jobs.periodic(30)
+def sweep_inbox(now: datetime) -> dict[str, int]:
+    return sweep.waiting_events(now=now)
 
 
-@shared_task
-def sweep_invoices(slot: str = "", **_: object) -> str:
+@jobs.periodic(10 * jobs.MINUTE)
+def sweep_invoices(now: datetime) -> dict[str, int]:
     """Invoices whose time is over, and bank lines that a crash left unsettled."""
-    now = clock.now()
-    return jobs.run_job(
-        name="payments.sweep_invoices",
-        slot=slot or jobs.slot_of(now, INVOICES_EVERY_SECONDS),
-        now=now,
-        work=lambda: {
-            "expired": issuing.expire(now=now, actor=sweep.ACTOR),
-            "settled": bank.settle_left_over(now=now, actor=sweep.ACTOR),
-        },
-    )
+    return {
+        "expired": issuing.expire(now=now, actor=sweep.ACTOR),
+        "settled": bank.settle_left_over(now=now, actor=sweep.ACTOR),
+    }
 
 
 @shared_task
@@ -74,13 +52,7 @@ def settle_bank_lines(**_: object) -> None:
         pass
 
 
-@shared_task
-def close_months(slot: str = "", **_: object) -> str:
+@jobs.periodic(jobs.DAY)
+def close_months(now: datetime) -> dict[str, int]:
     """Closing documents of the months that are over, and corrections of older ones; once a day is enough."""
-    now = clock.now()
-    return jobs.run_job(
-        name="payments.close_months",
-        slot=slot or jobs.slot_of(now, DAY_SECONDS),
-        now=now,
-        work=lambda: {"documents": closing.close_months(now=now, actor=sweep.ACTOR)},
-    )
+    return {"documents": closing.close_months(now=now, actor=sweep.ACTOR)}

@@ -129,7 +129,7 @@ def test_job_closes_days_after_the_proof_of_the_books_only() -> None:
         with pytest.raises(BooksNotProvedError):
             tasks.close_days()
         assert daily_roots.stored() is None
-        slot = jobs.slot_of(real_clock.now(), tasks.DAY_SECONDS)
+        slot = jobs.slot_of(real_clock.now(), jobs.DAY)
         proof = JobRun.objects.create(
             name="billing.verify_books", slot=slot, started_at=real_clock.now(), outcome=JobRun.Outcome.DONE
         )
