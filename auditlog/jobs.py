@@ -30,8 +30,8 @@ def periodic(
 ) -> Callable[[Callable[[datetime], dict[str, int]]], Any]:
     """Make `work(now)`, which returns counts for the record, the task of the job "<app>.<function's name>".
 
-    A slot is a period of `every_seconds` that begins `delay` late. The task does the one of now, or that which it
-    is given, and answers as `run_job` does. How often it is sent is said in `plyrum/schedule.py`.
+    A slot is a period of `every_seconds` that begins `delay` late. The task does the slot it is given, or the
+    one of now, and answers as `run_job` does. How often it is sent is said in `plyrum/schedule.py`.
     """
 
     def door(work: Callable[[datetime], dict[str, int]]) -> Any:
