@@ -21,6 +21,7 @@ from tests import browsers
 
 ROOT = Path(__file__).resolve().parent.parent
 TOO_LONG_SECONDS = 300  # of one test: its threads are shown then, so that a hang in CI can be understood
+SIDE_BY_SIDE = 2  # processes with servers of their own: much of a test is waiting for the disk
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def _browser_is_there() -> bool:
 def _tests() -> int:
     _say("tests")
     options = ["-o", f"faulthandler_timeout={TOO_LONG_SECONDS}", "--durations=15"]
+    options += ["-n", str(SIDE_BY_SIDE), "--dist", "loadfile"]
     return subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT).returncode
 
 

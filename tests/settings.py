@@ -4,7 +4,11 @@ import os
 import tomllib
 from pathlib import Path
 
-os.environ.setdefault("PLYRUM_DATA_DIR", ".plyrum/test")
+# Of tests that run side by side each process has servers of its own, which its children share.
+_folder = Path(os.environ.setdefault("PLYRUM_DATA_DIR", ".plyrum/test"))
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _worker and _folder.name != _worker:
+    os.environ["PLYRUM_DATA_DIR"] = str(_folder / _worker)
 os.environ.setdefault("PLYRUM_BILLING_ENFORCE_BALANCE", "1")
 os.environ.setdefault("PLYRUM_CATALOGUE_PATH", str(Path(__file__).with_name("catalogue.toml")))
 

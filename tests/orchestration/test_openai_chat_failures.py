@@ -178,6 +178,7 @@ def in_future(**ahead: int) -> str:
         (in_future(hours=30), 3600, 3600),
         (in_future(minutes=30), 900, 1800),
     ],
+    ids=["seconds", "parts", "too many", "endless", "date too far", "date"],
 )
 async def test_retry_after_is_read_as_seconds_or_date(
     session: ClientSession, header: str, least: float, most: float
@@ -191,7 +192,9 @@ async def test_retry_after_is_read_as_seconds_or_date(
 
 
 @pytest.mark.parametrize(
-    "header", ["", "0", "-5", "nan", "soon", "1s", in_future(hours=-1), "Wed, 21 Oct 2099 07:28:00 -0000"]
+    "header",
+    ["", "0", "-5", "nan", "soon", "1s", in_future(hours=-1), "Wed, 21 Oct 2099 07:28:00 -0000"],
+    ids=["empty", "zero", "negative", "nan", "word", "unit", "past", "no zone"],
 )
 async def test_retry_after_that_says_nothing_is_passed_over(session: ClientSession, header: str) -> None:
     async with host(head(429, f"Retry-After: {header}")) as served:

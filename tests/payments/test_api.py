@@ -335,6 +335,7 @@ def test_a_stranger_sees_a_missing_payment(client: Client, shop: Shop, method: s
         ("get", f"/api/payments/{uuid7()}"),
         ("post", f"/api/payments/{uuid7()}/refresh"),
     ],
+    ids=["begin", "list", "one", "ask again"],
 )
 def test_visitors_and_forged_tokens_are_turned_away(client: Client, method: str, path: str) -> None:
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic eDp5"}):

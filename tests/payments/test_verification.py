@@ -52,7 +52,9 @@ def test_top_up_without_what_was_paid_is_told(source_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "facts", [{"amount_micro_rub": 9}, {"status": "canceled"}, {"customer_id": uuid7()}], ids=str
+    "facts",
+    [{"amount_micro_rub": 9}, {"status": "canceled"}, {"customer_id": uuid7()}],
+    ids=["amount", "status", "customer"],
 )
 def test_payment_that_is_not_its_top_up_is_told(facts: dict[str, object]) -> None:
     customer = uuid7()

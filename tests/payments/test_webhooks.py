@@ -222,7 +222,7 @@ def test_another_amount_is_a_mismatch_and_the_event_may_come_again(client: Clien
 
 
 @pytest.mark.usefixtures("mocked")
-@pytest.mark.parametrize("wanted", [str(uuid7()), "no-id"])
+@pytest.mark.parametrize("wanted", [str(uuid7()), "no-id"], ids=["an id", "no id"])
 def test_an_unknown_payment_is_not_found(client: Client, wanted: str) -> None:
     body = {"event_id": str(uuid7()), "payment_id": wanted, "status": "succeeded"}
 
