@@ -103,7 +103,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     list_filter = ["outcome", "provider", "event", "received_at"]
     search_fields = ["id__exact", "object_id__exact", "event_key__exact"]
     ordering = ["-id"]
-    # The raw body may hold the payer's data: its hash is shown, the body is kept for disputes only.
+    # The raw body may hold the payer's data: its hash is shown, the body is kept for disputes, not for long.
     fields = [
         "id",
         "provider",

@@ -28,6 +28,7 @@ ATTEMPTS_AT_MOST = 20  # with the pauses below about half a day; the sweep of op
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 LEASE = timedelta(minutes=3)  # longer than a task may live
+KEEP_BODIES = timedelta(days=90)  # legal guide 14
 # A settled row is worked on again when it arrives again, but not more often than this.
 REOPEN_EVERY = timedelta(minutes=1)
 
@@ -73,6 +74,12 @@ def process(*, event_id: UUID, now: datetime) -> str:
     if outcome == Outcome.WAITING:
         return _postpone(event, note, now)
     return _finish(event, outcome, now, note)
+
+
+def forget_bodies(*, now: datetime) -> int:
+    """Of old notifications only hash and outcome stay: a body may hold the payer's data. Answers how many."""
+    old = WebhookEvent.objects.filter(received_at__lt=now - KEEP_BODIES).exclude(raw_body=b"")
+    return old.update(raw_body=b"", source_ip=None)
 
 
 def _wake(event_id: UUID, now: datetime) -> bool:

@@ -36,6 +36,11 @@ def sweep_inbox(now: datetime) -> dict[str, int]:
     return sweep.waiting_events(now=now)
 
 
+@jobs.periodic(jobs.DAY)
+def forget_bodies(now: datetime) -> dict[str, int]:
+    return {"notifications": inbox.forget_bodies(now=now)}
+
+
 @jobs.periodic(10 * jobs.MINUTE)
 def sweep_invoices(now: datetime) -> dict[str, int]:
     """Invoices whose time is over, and bank lines that a crash left unsettled."""

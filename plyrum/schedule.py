@@ -29,6 +29,7 @@ JOBS = (
     Job("plans.keep_subscriptions", 60),
     Job("payments.sweep_payments", 60),
     Job("payments.sweep_inbox", 30),
+    Job("payments.forget_bodies", HOUR),
     Job("payments.sweep_invoices", 600),
     Job("payments.close_months", HOUR),
     Job("billing.refresh_rates", HOUR),

@@ -12,8 +12,8 @@ if _worker and _folder.name != _worker:
 os.environ.setdefault("PLYRUM_BILLING_ENFORCE_BALANCE", "1")
 os.environ.setdefault("PLYRUM_CATALOGUE_PATH", str(Path(__file__).with_name("catalogue.toml")))
 
-from plyrum.settings import *  # noqa: F403
-from plyrum.settings import PLYRUM_CATALOGUE_PATH, PLYRUM_DATA_DIR, PROVIDER_API_KEYS
+from plyrum.settings import *  # noqa: E402, F403
+from plyrum.settings import PLYRUM_CATALOGUE_PATH, PLYRUM_DATA_DIR, PROVIDER_API_KEYS  # noqa: E402
 
 STATIC_ROOT = PLYRUM_DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)

@@ -230,3 +230,21 @@ def test_fifty_copies_at_once_are_one_row_and_one_credit(shop: Shop) -> None:
     assert WebhookEvent.objects.filter(object_id=payment.provider_payment_id).count() == 1
     assert len(topups(user)) == 1
     assert balance(user) == 500 * RUB
+
+
+def test_body_is_forgotten_after_ninety_days_and_its_hash_is_not(shop: Shop) -> None:
+    now = clock.now()
+    payments = [open_payment(factories.customer()) for _ in range(2)]
+    old, young = (
+        WebhookEvent.objects.get(pk=store(told(payment), now=now - timedelta(days=days)))
+        for payment, days in zip(payments, (91, 89), strict=True)
+    )
+
+    assert tasks.forget_bodies(slot=str(uuid7())) == "done"
+
+    for event in (old, young):
+        event.refresh_from_db()
+    assert (bytes(old.raw_body), old.source_ip) == (b"", None)
+    assert old.payload_sha256 == hashlib.sha256(BODY).hexdigest()
+    assert bytes(young.raw_body) == BODY
+    assert inbox.forget_bodies(now=now) == 0
