@@ -2,7 +2,7 @@
 
 Called by the job of each minute. It tells what is true then, of the highest mark that is reached, and of the
 lowest limit that applies; the letter's key makes a second run silent. The window that just ended is looked at
-too: its last minute, or a job that came late. Limits of keys and organisations have no reader.
+too: its last minute, or a job that came late. Limits of keys have no reader yet.
 Source: docs/decisions/0035-amounts-by-role-and-subjects-of-limits.md.
 """
 
@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from accounts import notices
 from accounts.models import User
@@ -21,7 +24,8 @@ from billing.limit_models import LimitLift, SpendLimit
 from billing.models import LimitCounter
 
 MARKS = (100, 90, 75, 50)  # percent
-COMMON = "gift:all"  # told to the owners: it is our budget
+GIFTS = "gift:all"  # told to our owners: it is our budget
+ORGANISATION = "organisation:"  # told to its owner
 ENDED_FOR = timedelta(hours=1)  # how long the window that ended is looked at
 AN_INSTANT = timedelta(microseconds=1)
 
@@ -67,7 +71,7 @@ def write(*, now: datetime) -> dict[str, int]:
     written = 0
     for window in windows.COUNTED:
         for at in _moments(window, now):
-            for used in (*_common(window, at), *_of_customers(window, at)):
+            for used in (*_shared(window, at), *_of_customers(window, at)):
                 spent, most = used.spent_micro_rub, used.limit_micro_rub
                 mark = next((mark for mark in MARKS if spent * 100 >= most * mark), None)
                 if mark is not None and spent:
@@ -98,22 +102,34 @@ def _of_customers(window: str, at: datetime) -> Iterator[_Used]:
                 yield _Used(limit.subject, window, limit.limit_micro_rub, meter.spent_micro_rub, at)
 
 
-def _common(window: str, at: datetime) -> Iterator[_Used]:
-    limits = SpendLimit.objects.filter(subject=COMMON, window=window, created_at__lte=at)
-    limit = limits.order_by("limit_micro_rub").first()
+def _shared(window: str, at: datetime) -> Iterator[_Used]:
+    """Of the limits that many spend from together."""
+    lowest: dict[str, int] = {}
+    rows = SpendLimit.objects.filter(_IS_SHARED, window=window, created_at__lte=at)
+    for row in rows.order_by("-limit_micro_rub"):
+        lowest[row.subject] = row.limit_micro_rub
+    lifts = LimitLift.objects.filter(subject__in=lowest, window=window, ends_at__gt=at)
+    for subject in lifts.values_list("subject", flat=True):
+        lowest.pop(subject, None)
     counters = LimitCounter.objects.filter(
-        subject=COMMON, window=window, window_start=windows.start_of(window, at)
+        subject__in=lowest, window=window, window_start=windows.start_of(window, at)
     )
-    lifts = LimitLift.objects.filter(subject=COMMON, window=window, ends_at__gt=at)
-    if limit is not None and (counter := counters.first()) is not None and not lifts.exists():
-        yield _Used(COMMON, window, limit.limit_micro_rub, counter.spent_micro_rub, at)
+    for counter in counters:
+        yield _Used(counter.subject, window, lowest[counter.subject], counter.spent_micro_rub, at)
+
+
+_IS_SHARED = Q(subject=GIFTS) | Q(subject__startswith=ORGANISATION)
 
 
 def _readers(subject: str) -> list[UUID]:
-    if subject == COMMON:
+    if subject == GIFTS:
         owners = User.objects.filter(is_staff=True, is_active=True, role=User.Role.OWNER)
         return list(owners.values_list("pk", flat=True))
-    return [UUID(subject.partition(":")[2])]
+    number = UUID(subject.partition(":")[2])
+    if subject.startswith(ORGANISATION):
+        owner: UUID | None = import_string(settings.ORGANISATION_OWNER)(number)
+        return [owner] if owner is not None else []
+    return [number]
 
 
 @transaction.atomic
@@ -127,7 +143,7 @@ def _tell(user_id: UUID, used: _Used, mark: int, now: datetime) -> bool:
         facts={
             "mark": mark,
             "window": used.window,
-            "is_common": used.subject == COMMON,
+            "whose": used.subject.partition(":")[0],  # user, gift or organisation
             "limit_micro_rub": used.limit_micro_rub,
             "spent_micro_rub": used.spent_micro_rub,
             "resets_at": f"{resets_at:%d.%m.%Y %H:%M}",

@@ -396,6 +396,7 @@ WHEN_SOMEBODY_JOINS = ["billing.ledger.open_wallet"]  # called with customer_id 
 ACCOUNT_LIMITS = "billing.policies.by_window"  # what `GET /api/account` says about limits
 WHEN_EMAIL_IS_CONFIRMED = ["plans.campaigns.welcome"]  # called with customer_id and now, in that act
 LIMIT_SUBJECTS_SQL = "plans.queries.LIMIT_SUBJECTS"  # of which plan and organisation a customer is
+ORGANISATION_OWNER = "payments.invoices.organisations.owner_of"  # who reads letters about its limits
 LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that the sweep leaves alone
 # What `verify_ledger` asks beside billing's own checks.
 LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]

@@ -54,6 +54,10 @@ def of_owner(owner_id: UUID) -> Organisation | None:
     return Organisation.objects.filter(owner_id=owner_id).first()
 
 
+def owner_of(organisation_id: UUID) -> UUID | None:
+    return Organisation.objects.filter(pk=organisation_id).values_list("owner_id", flat=True).first()
+
+
 def required(owner_id: UUID) -> Organisation:
     """Raises OrganisationRequired."""
     found = of_owner(owner_id)

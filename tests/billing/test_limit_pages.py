@@ -288,7 +288,7 @@ def test_owners_are_told_of_the_common_budget() -> None:
     limit_alerts.write(now=real_clock.now())
 
     notice = Notice.objects.get(user_id=owner.id)
-    assert (notice.facts["mark"], notice.facts["is_common"]) == (100, True)
+    assert (notice.facts["mark"], notice.facts["whose"]) == (100, "gift")
     send_notice(notice_id=str(notice.pk))
     (letter,) = [sent for sent in mail.outbox if sent.to == [owner.email]]
     assert letter.subject == "Бюджет подарков: потрачено 100 %"

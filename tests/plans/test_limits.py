@@ -3,11 +3,13 @@
 from datetime import timedelta
 from uuid import UUID
 
+from django.core import mail
 from django.test import Client
 
-from accounts.models import User
+from accounts.models import Notice, User
+from accounts.tasks import send_notice
 from auditlog.actors import Actor
-from billing import limits, policies
+from billing import limit_alerts, limits, policies
 from billing.limit_models import SpendLimit, Window
 from plans import offers
 from plyrum import clock
@@ -15,6 +17,7 @@ from plyrum.ids import uuid7
 from tests import factories
 from tests.billing import books
 from tests.billing.books import RUB
+from tests.payments.invoices.firm import firm
 from tests.plans import world
 from tests.plans.world import withdrawn  # noqa: F401
 
@@ -81,6 +84,27 @@ def test_members_share_the_limit_of_their_organisation() -> None:
     assert hold(first, 1) == "held"
     offers.remove_member(customer_id=first.id, reason=WHY, actor=Actor.operator(factories.operator().id))
     assert policies.of(first.id, now=clock.now()).limits == ()
+
+
+def test_owner_of_an_organisation_is_told_once_how_much_of_its_limit_is_spent() -> None:
+    owner, member, strangers = world.customer(), world.customer(), uuid7()
+    organisation = firm(owner)
+    join(member, organisation.id)
+    limit(f"organisation:{organisation.id}", 10)
+    limit(f"organisation:{strangers}", 10)  # nobody's: no reader, and no reason to fail
+
+    for rub in (4, 5):
+        steps = policies.of(member.id, now=clock.now()).steps()
+        books.settle(member.id, books.held(member.id, rub * RUB, limits=steps), rub * RUB)
+        for _ in range(2):
+            limit_alerts.write(now=clock.now())
+
+    (notice,) = Notice.objects.filter(letter="limit_reached", user_id__in=[owner.id, member.id])
+    assert (notice.user_id, notice.facts["mark"], notice.facts["whose"]) == (owner.id, 90, "organisation")
+    send_notice(notice_id=str(notice.pk))
+    (letter,) = [sent for sent in mail.outbox if sent.to == [owner.email]]
+    assert letter.subject == "Лимит организации: потрачено 90 %"
+    assert "Лимит один на всех участников организации." in letter.body
 
 
 def test_each_subscriber_has_the_limit_of_the_plan() -> None:
