@@ -96,6 +96,18 @@ def test_the_same_file_imported_twice_credits_once() -> None:
     assert BankLine.objects.filter(invoice=row).count() == 1
 
 
+def test_a_number_filled_up_with_zeros_is_the_same_number() -> None:
+    row = invoice(firm().owner_id)
+
+    told = [
+        bank.import_file(content=exchange(pays(row, number=number)), now=clock.now(), actor=operator())
+        for number in ("000142", "142", "0142")
+    ]
+
+    assert [each.fresh for each in told] == [1, 0, 0]
+    assert BankLine.objects.get(invoice=row).number == "142"
+
+
 def test_what_does_not_agree_goes_to_suspense_with_its_reason() -> None:
     mine, theirs, paid, void = (invoice(firm().owner_id) for _ in range(4))
     import_(pays(paid))
