@@ -97,6 +97,7 @@ def close_month(*, organisation_id: UUID, month: date, now: datetime, actor: Act
             seller.party(),
             services=_services(rendered, in_words.month(month)),
             day=last_day if known is None else numbers.day_of(now),
+            taxed_on=last_day,
             now=now,
         ),
     )
