@@ -7,6 +7,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from accounts.models import Notice, User
+from billing import daily_roots
 from billing import queries as money_queries
 from billing.models import LotKind, VatRate
 from payments.invoices import closing, in_words
@@ -61,6 +62,14 @@ def test_a_month_is_closed_once_after_its_end(organisation: Organisation) -> Non
     assert notice.facts["is_correction"] is False
     out = closing_document_out(document)
     assert (out.net_micro_rub, out.upd_status, out.upd_function) == (1_000_000_000, 1, "СЧФДОП")
+
+
+def test_a_month_is_not_closed_before_its_last_charges_are_committed(organisation: Organisation) -> None:
+    books.spend(organisation.owner_id, RUB)
+    over = clock.start_of(in_months(1).date().replace(day=1))
+
+    assert close(organisation, over + daily_roots.GRACE - timedelta(microseconds=1)) is None
+    assert close(organisation, over + daily_roots.GRACE) is not None
 
 
 def test_a_charge_taken_back_later_is_corrected_by_a_new_document(organisation: Organisation) -> None:
