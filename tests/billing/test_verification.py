@@ -154,6 +154,21 @@ def test_fast_proof_finds_damage_in_a_wallet_that_moved(
     assert f"the balance of a wallet is the sum of its entries: {kept.customer}: " in out.getvalue()
 
 
+def test_past_is_told_by_numbers_where_the_clock_was_set_back(clock: LedgerClock) -> None:
+    customer = uuid7()
+    for milliseconds in (0, 500, 300, 900):
+        clock.stand_at(MOMENT + timedelta(milliseconds=milliseconds))
+        books.credit(customer, 10)
+
+    reports = [
+        verification.verify(wallets=[customer], as_of=MOMENT + timedelta(milliseconds=milliseconds))
+        for milliseconds in (0, 250, 400, 600, 900)
+    ]
+
+    assert [report.findings for report in reports] == [()] * 5
+    assert [report.entries for report in reports] == [1, 1, 3, 3, 4]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
