@@ -526,10 +526,10 @@ def settle(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return calls.call("ledger_settle", steps)
 
 
-def expire_holds(*, most: int) -> int:
-    """Give back holds whose time is over; returns how many."""
+def expire_holds(*, most: int, past: int = 0) -> int:
+    """Give back holds whose time is over, the earliest first, without the first `past`; returns how many."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT ledger_expire_holds(%s)", [most])
+        cursor.execute("SELECT ledger_expire_holds(%s, %s)", [most, past])
         return int(cursor.fetchone()[0])
 
 

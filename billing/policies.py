@@ -118,6 +118,14 @@ class Policy:
         """The limits that the ledger counts, in the order in which a step of it names them."""
         return [limit for limit in self.limits if limit.window != Window.REQUEST]
 
+    def holds_until(self, now: datetime) -> datetime | None:
+        """When time alone makes another policy of what was read at `now`; None when only an act does.
+
+        With its window a lift ends, and what was spent before a limit was set counts no more.
+        """
+        bound_to_time = [limit for limit in self.counted if limit.is_lifted or limit.before_micro_rub]
+        return min((windows.end_of(limit.window, now) for limit in bound_to_time), default=None)
+
     def steps(self) -> list[dict[str, Any]]:
         """`limits` of a step of `ledger_hold`."""
         return [

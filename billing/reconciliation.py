@@ -100,6 +100,13 @@ def store(found: Sequence[Finding], *, covered: Collection[str], now: datetime) 
     return {"found": len(ordered), "new": len(new), "gone": gone}
 
 
+def unexplained(found: Sequence[Finding]) -> list[Finding]:
+    """What of `found`, which is stored, raises an alarm: nobody has explained it as it is."""
+    rows = ReconciliationFinding.objects.filter(state=State.EXPLAINED)
+    explained = set(rows.values_list("check_id", "object"))
+    return [each for each in found if (each.check, each.object) not in explained]
+
+
 @transaction.atomic(durable=True)
 def take(*, finding_id: UUID, now: datetime, actor: Actor) -> ReconciliationFinding:
     """The operator looks after this finding from now on. Raises NotFound, FindingClosed."""

@@ -25,7 +25,7 @@ from plyrum import clock
 
 log = structlog.get_logger(__name__)
 
-FRESH_SECONDS = 5  # as a sign-in: what a lost word of a change costs
+FRESH_SECONDS = 5  # as a sign-in: what a lost word of a change costs; never beyond the end of a lift
 MOST_KNOWN = 10_000
 PORTIONS = 20  # a portion of tokens is a twentieth of a minute's: three seconds of the allowed pace
 REDIS_SECONDS = 0.5
@@ -104,9 +104,16 @@ class Admission:
             self._portions[customer_id].refused = None
 
     async def _ask(self, key: Key) -> Policy:
-        row = await self._reads.one(policies.policy_sql(), policies.parameters(*key, clock.now()))
+        now = clock.now()
+        row = await self._reads.one(policies.policy_sql(), policies.parameters(*key, now))
         assert row is not None  # noqa: S101 - the query has always one row
-        return policies.from_row(row)
+        policy = policies.from_row(row)
+        ends = policy.holds_until(now)
+        if ends is not None and key in self._known:
+            left = (ends - clock.now()).total_seconds()
+            fresh_until = asyncio.get_running_loop().time() + left
+            self._known[key].fresh_until = min(self._known[key].fresh_until, fresh_until)
+        return policy
 
     def _forget_failure(self, key: Key, answer: asyncio.Task[Policy]) -> None:
         """A database that was away is not remembered."""

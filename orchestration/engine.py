@@ -48,6 +48,7 @@ SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
 CONTROL_CHANNEL = "orchestration:control"
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
+SETTLED = ("done", "replayed")  # outcomes of run_settle by which the money is where it belongs
 ARCHIVE_LINGER_SECONDS = 0.02
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
@@ -212,6 +213,13 @@ class Engine:
             elif expected is not None and row["outcome"] == "done":
                 run.story.end(_with_balance(expected, row["spendable"]))
             else:
+                if row["outcome"] not in SETTLED:
+                    log.error(
+                        "run_not_charged",
+                        run_id=str(run.id),
+                        outcome=row["outcome"],
+                        cost=counted.cost_micro_rub,
+                    )
                 run.story.end(run.story.drafted(ending(outcome, counted, row)))
         except Exception:
             # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
@@ -400,7 +408,7 @@ def ending(outcome: Outcome, counted: Bill, row: Row) -> list[tuple[str, dict[st
         "images": usage.images,
         "estimated": counted.estimated,
     }
-    is_settled = row["outcome"] in ("done", "replayed")
+    is_settled = row["outcome"] in SETTLED
     charged = row["charged"]
     model = outcome.candidate.offer.id if outcome.candidate is not None else ""
     stage = {

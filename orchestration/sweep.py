@@ -76,6 +76,10 @@ def _end(run: Run, now: datetime) -> None:
     answer = _settle(run, delivered)
     if answer["outcome"] != "fenced":
         run.refresh_from_db()
+        if run.error_code.startswith(
+            "settle_"
+        ):  # its hold has ended: docs/decisions/0036-holds-outlive-runs.md
+            log.error("run_not_charged", run_id=str(run.id), outcome=answer["outcome"])
         _archive(run, delivered, answer, now)
 
 

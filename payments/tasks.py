@@ -57,7 +57,7 @@ def settle_bank_lines(**_: object) -> None:
         pass
 
 
-@jobs.periodic(jobs.DAY)
+@jobs.periodic(jobs.DAY, is_long=True)
 def close_months(now: datetime) -> dict[str, int]:
     """Closing documents of the months that are over, and corrections of older ones; once a day is enough."""
     return {"documents": closing.close_months(now=now, actor=sweep.ACTOR)}

@@ -18,7 +18,8 @@ def ending(subscription: Subscription, *, days: int, now: datetime) -> None:
         "next_plan": version.plan.name,
         "price_micro_rub": queries.price_for(version, subscription.customer_id),
     }
-    _write(subscription, "plan_ending", f"{_start(subscription)}:{days}", facts, now)
+    end = int(subscription.period_end.timestamp())  # an extension moves it, and what was told is told anew
+    _write(subscription, "plan_ending", f"{end}:{days}", facts, now)
 
 
 def renewed(subscription: Subscription, period: SubscriptionPeriod, *, now: datetime) -> None:

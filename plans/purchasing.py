@@ -79,7 +79,7 @@ def close(period: SubscriptionPeriod, *, into: SubscriptionPeriod | None, now: d
     if into is not None and (cap := into.version.rollover_cap_micro_rub) > 0:
         period.carried_micro_rub = ledger.carry_over(
             customer_id=period.customer_id,
-            lot_ids=queries.grant_lots(period),
+            lot_ids=queries.lots(period, LotKind.MONTHLY),
             at_most=cap,
             lot_kind=LotKind.ROLLOVER,
             key=f"rollover:{_natural(period)}",
@@ -93,25 +93,26 @@ def close(period: SubscriptionPeriod, *, into: SubscriptionPeriod | None, now: d
 
 
 def prolong(period: SubscriptionPeriod, *, ends: datetime, now: datetime) -> None:
-    """Give a period a later end; its grant moves to a lot with that end.
+    """Give a period a later end; its grant and what was carried over into it move to lots with that end.
 
     Raises ReservedInFlight while running requests hold a part of it, which would be left behind.
     """
     require_transaction()
     ledger.lock([period.customer_id])
-    lot_ids = queries.grant_lots(period)
-    if CreditLot.objects.filter(pk__in=lot_ids, reserved_micro_rub__gt=0).exists():
-        raise ReservedInFlight("Running requests hold a part of the plan's money. Try again in a minute.")
-    ledger.carry_over(
-        customer_id=period.customer_id,
-        lot_ids=lot_ids,
-        at_most=sum(purchase.grant_micro_rub for purchase in period.purchases.all()),
-        lot_kind=LotKind.MONTHLY,
-        key=f"extend:{period.id}:{int(ends.timestamp())}",
-        period_id=period.id,
-        expires_at=ends,
-        effective_at=now,
-    )
+    for kind in (LotKind.MONTHLY, LotKind.ROLLOVER):
+        lots = CreditLot.objects.filter(pk__in=queries.lots(period, kind))
+        if lots.filter(reserved_micro_rub__gt=0).exists():
+            raise ReservedInFlight("Running requests hold a part of the plan's money. Try again in a minute.")
+        ledger.carry_over(
+            customer_id=period.customer_id,
+            lot_ids=[lot.pk for lot in lots.order_by("pk")],
+            at_most=sum(lot.remaining_micro_rub for lot in lots),
+            lot_kind=kind,
+            key=f"extend:{period.id}:{int(ends.timestamp())}:{kind}",
+            period_id=period.id,
+            expires_at=ends,
+            effective_at=now,
+        )
     period.ends_at = ends
     period.save(update_fields=["ends_at"])
 

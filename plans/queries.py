@@ -133,12 +133,12 @@ def purchased(customer_id: UUID) -> int:
     return int(free or 0)
 
 
-def grant_lots(period: SubscriptionPeriod) -> list[int]:
-    """Ids of the unspent lots that the period's grants made, the older first.
+def lots(period: SubscriptionPeriod, kind: LotKind) -> list[int]:
+    """Ids of a period's unspent lots, the older first: of its grants (monthly), of what was carried into it.
 
-    A customer's monthly lots come from plans alone and end with their period.
+    A customer's lots of these kinds come from plans alone and end with their period.
     """
     rows = CreditLot.objects.filter(
-        customer_id=period.customer_id, is_spent=False, kind=LotKind.MONTHLY, expires_at=period.ends_at
+        customer_id=period.customer_id, is_spent=False, kind=kind, expires_at=period.ends_at
     )
     return list(rows.order_by("id").values_list("pk", flat=True))

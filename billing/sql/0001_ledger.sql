@@ -496,8 +496,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     VALUES (customer, 0, 0, '', ledger_clock()) ON CONFLICT DO NOTHING
 $$;
 
--- Give back holds whose time is over, at most `most` of them; never before their time. Returns how many.
-CREATE FUNCTION ledger_expire_holds(most int) RETURNS int
+-- Give back holds whose time is over, at most `most` of them behind the first `past`; never before their time. Returns
+-- how many.
+CREATE FUNCTION ledger_expire_holds(most int, past int DEFAULT 0) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
@@ -509,7 +510,7 @@ DECLARE
 BEGIN
     SELECT array_agg(id) INTO due
       FROM (SELECT id FROM billing_hold WHERE resolved_at IS NULL AND expires_at <= moment
-             ORDER BY expires_at LIMIT most) h;
+             ORDER BY expires_at, id LIMIT most OFFSET past) h;
     PERFORM 1 FROM billing_wallet w
       WHERE w.customer_id IN (SELECT h.customer_id FROM billing_hold h WHERE h.id = ANY (due))
       ORDER BY w.customer_id FOR NO KEY UPDATE;

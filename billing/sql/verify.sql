@@ -26,7 +26,10 @@ WITH wallet AS NOT MATERIALIZED (
     SELECT *, CASE WHEN credit_account = 'wallet' THEN amount_micro_rub ELSE -amount_micro_rub END AS signed
       FROM billing_ledgerentry
      WHERE (%(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[]))
-       AND (%(as_of)s::timestamptz IS NULL OR created_at <= %(as_of)s::timestamptz)
+       AND (%(as_of)s::timestamptz IS NULL OR created_at <= %(as_of)s::timestamptz
+            -- numbers are the order: the server's clock may have been set back by what V33 lets pass
+            OR created_at <= %(as_of)s::timestamptz + interval '1 second'
+               AND seq <= (SELECT w.seq FROM wallet w WHERE w.customer_id = billing_ledgerentry.customer_id))
 ), lot AS NOT MATERIALIZED (
     SELECT *, coalesce(expires_at, 'infinity') AS usable_until FROM billing_creditlot
      WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])

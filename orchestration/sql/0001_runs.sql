@@ -121,7 +121,7 @@ END $$;
 -- story}. A run that was told at once brings its frames in `story`, in two parts with the balance between them: they
 -- are kept together with the charge ("done"), so that no answer is charged and lost.
 -- Outcomes: those of ledger_settle, and fenced (somebody else has ended or taken over the run). A step that
--- was applied before (its answer was lost) is answered from the run: "replayed".
+-- was applied before (its answer was lost) is answered from the run: "replayed"; so are all but one of a run's own.
 CREATE FUNCTION run_settle(steps jsonb)
 RETURNS TABLE (run_id uuid, outcome text, entry_id uuid, charged bigint, released bigint, spendable bigint)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
@@ -129,7 +129,7 @@ AS $$
 DECLARE
     kept jsonb := steps;  -- those that were ours to end
     moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
-    ended uuid[];
+    ended bigint[];  -- their places
     spendables bigint[];
     unpaid bigint[] := '{}';  -- places of those that ended in another way than they were told
     paid record;
@@ -144,19 +144,21 @@ BEGIN
                estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint,
                ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0
                                       THEN (s.money ->> 'entry_id')::uuid END
-          FROM jsonb_to_recordset(kept) AS s (
+          FROM ROWS FROM (jsonb_to_recordset(kept) AS (
                run_id uuid, customer_id uuid, fence int, state text, finish_reason text, error_code text,
                model text, provider text, input_tokens bigint, output_tokens bigint, estimated boolean,
-               money jsonb)
+               money jsonb)) WITH ORDINALITY
+               AS s (run_id, customer_id, fence, state, finish_reason, error_code, model, provider, input_tokens,
+                     output_tokens, estimated, money, place)
          WHERE r.id = ANY (ARRAY (SELECT (s ->> 'run_id')::uuid FROM jsonb_array_elements(kept) s))
            AND r.id = s.run_id AND r.customer_id = s.customer_id AND r.state = 'running' AND r.fence = s.fence
-        RETURNING r.id
+        RETURNING s.place
     )
-    SELECT coalesce(array_agg(m.id), '{}') INTO ended FROM mine m;
+    SELECT coalesce(array_agg(m.place), '{}') INTO ended FROM mine m;
     IF cardinality(ended) < jsonb_array_length(steps) THEN
         kept := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
                    FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)
-                  WHERE (s.step ->> 'run_id')::uuid = ANY (ended));
+                  WHERE s.place = ANY (ended));
     END IF;
     INSERT INTO orchestration_attempt (id, run_id, customer_id, stage, number, model, provider, key_fingerprint,
                 status, error_class, http_status, input_tokens, output_tokens, cost_micro_rub, first_token_ms,
@@ -206,7 +208,9 @@ BEGIN
     IF cardinality(ended) = jsonb_array_length(steps) THEN
         RETURN;
     END IF;
-    FOR step IN SELECT s FROM jsonb_array_elements(steps) s WHERE (s ->> 'run_id')::uuid <> ALL (ended) LOOP
+    FOR step IN
+        SELECT s.step FROM jsonb_array_elements(steps) WITH ORDINALITY AS s (step, place) WHERE s.place <> ALL (ended)
+    LOOP
         run_id := step ->> 'run_id';
         SELECT r.* INTO run FROM orchestration_run r
          WHERE r.id = run_id AND r.customer_id = (step ->> 'customer_id')::uuid;

@@ -62,8 +62,7 @@ def import_file(*, content: bytes, now: datetime, actor: Actor) -> BankStatement
     """
     file = bank_files.parse(content, own_account=seller.party().account)
     statement, fresh = _store(file, sha256(content).hexdigest(), now, actor)
-    for line_id in fresh[:SETTLED_AT_ONCE]:
-        settle(line_id=line_id, now=now, actor=actor)
+    _settle_each(fresh[:SETTLED_AT_ONCE], now, actor)
     return statement
 
 
@@ -95,17 +94,19 @@ def settle(*, line_id: UUID, now: datetime, actor: Actor) -> BankLine:
 
 
 def settle_left_over(*, now: datetime, actor: Actor) -> int:
-    """Settle lines that are stored and not settled, the oldest first; returns how many were.
-
-    One that fails is logged, stays for the next time and does not keep the others waiting.
-    """
+    """Settle lines that are stored and not settled, the oldest first; returns how many were."""
     left = BankLine.objects.filter(status=Status.NEW).order_by("id").values_list("pk", flat=True)
+    return _settle_each(list(left[:LEFT_OVER_AT_ONCE]), now, actor)
+
+
+def _settle_each(line_ids: list[UUID], now: datetime, actor: Actor) -> int:
+    """One that fails is logged, stays for the next time and does not keep the others waiting."""
     settled = 0
-    for line_id in list(left[:LEFT_OVER_AT_ONCE]):
+    for line_id in line_ids:
         try:
             settle(line_id=line_id, now=now, actor=actor)
             settled += 1
-        except Exception:  # the edge of a worker's loop: a fault of one row stays with it
+        except Exception:  # the edge of a loop over rows: a fault of one stays with it
             log.exception("bank_line_failed", line_id=str(line_id))
     return settled
 

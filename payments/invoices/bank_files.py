@@ -156,7 +156,7 @@ def _transfer(fields: Fields, line: int) -> Transfer:
         raise WrongBankFile("The payer's INN cannot be read.", line=line)
     day = _day(fields["date"], line)
     return Transfer(
-        number=number,
+        number=number.lstrip("0") or number,  # banks fill numbers up with zeros, not always
         document_date=day,
         booked_on=_day(fields["booked_on"], line) if fields["booked_on"] else day,
         amount_micro_rub=_amount(fields["amount"], line),

@@ -20,6 +20,7 @@ from django.urls import reverse
 from accounts import notices
 from auditlog import journal
 from auditlog.actors import Actor
+from billing import daily_roots
 from billing.models import Account, EntryType, LedgerEntry
 from billing.vat import LAW_ZONE
 from payments.invoices import in_words, issuing, numbers, organisations, seller
@@ -97,6 +98,7 @@ def close_month(*, organisation_id: UUID, month: date, now: datetime, actor: Act
             seller.party(),
             services=_services(rendered, in_words.month(month)),
             day=last_day if known is None else numbers.day_of(now),
+            taxed_on=last_day,
             now=now,
         ),
     )
@@ -157,9 +159,12 @@ def reconcile(
 
 
 def _due(organisation: Organisation, now: datetime) -> list[date]:
-    """Months, from the organisation's first to the last, of which no document says what the ledger says."""
+    """Months, from the organisation's first to the last, of which no document says what the ledger says.
+
+    A month is over an hour after its end: what was written in its last moments is committed by then.
+    """
     first = numbers.day_of(organisation.created_at).replace(day=1)
-    current = numbers.day_of(now).replace(day=1)
+    current = numbers.day_of(now - daily_roots.GRACE).replace(day=1)
     told = {month: document.amount_micro_rub for month, document in _newest(organisation).items()}
     rendered = rendered_by_month(organisation.owner_id)
     return [

@@ -101,6 +101,7 @@ def _issue(customer_id: UUID, wish: Wish, key: str, origin: Origin, now: datetim
             selling,
             services={SERVICE: money.from_rub(wish.amount_rub)},
             day=numbers.day_of(now),
+            taxed_on=numbers.day_of(now),
             now=now,
         ),
     )
@@ -154,15 +155,16 @@ def snapshot(
     *,
     services: dict[str, int],
     day: date,
+    taxed_on: date,
     now: datetime,
 ) -> dict[str, Any]:
     """The fields that every document has; its number is taken afterwards, last of all.
 
     `services` are the lines by their name: micro-RUB in whole kopecks, VAT included. `day` is the date of
-    the document and chooses the VAT rate: an advance is taxed by its day, services by the last day of their
-    month.
+    the document, `taxed_on` chooses the VAT rate: an advance is taxed by its day, services by the last day of
+    their month, whenever a document says them again.
     """
-    taxed_at = datetime.combine(day, time(), vat.LAW_ZONE)
+    taxed_at = datetime.combine(taxed_on, time(), vat.LAW_ZONE)
     lines = [
         {"name": name, "unit": UNIT, "quantity": 1, "price_micro_rub": amount, "amount_micro_rub": amount}
         for name, amount in services.items()

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing import ledger, policies, queries, tasks
 from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
@@ -227,6 +228,31 @@ def test_what_a_running_request_gives_back_repays_the_debt() -> None:
 
     assert (queries.debt(customer), books.wallet(customer).balance_micro_rub) == (10, 0)
     books.assert_right(customer)
+
+
+def test_debtor_whose_books_are_broken_keeps_no_other_waiting(owner: BaseDatabaseWrapper) -> None:
+    debtors = sorted(uuid7() for _ in range(2))
+    for customer in debtors:
+        payment_id = topped_up(customer, 100)
+        hold_id = books.held(customer, 30)
+        charge_back(customer, payment_id, 100, str(uuid7()))
+        books.settle(customer, hold_id, 0)
+
+    def tell(balance: int) -> None:
+        with owner.cursor() as cursor:
+            cursor.execute(
+                "UPDATE billing_wallet SET balance_micro_rub = %s WHERE customer_id = %s",
+                [balance, debtors[0]],
+            )
+
+    tell(balance=1)  # less than its lots
+    try:
+        tasks.collect_debts(slot=str(uuid7()))
+        assert [queries.debt(customer) for customer in debtors] == [30, 0]
+    finally:
+        tell(balance=30)
+    tasks.collect_debts(slot=str(uuid7()))
+    books.assert_right(*debtors)
 
 
 def test_debtors_whose_money_is_over_do_not_stand_before_others(clock: LedgerClock) -> None:

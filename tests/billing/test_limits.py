@@ -401,6 +401,8 @@ def test_what_was_spent_before_the_limit_counts_in_its_window(customer: User, op
     own(customer, day=20 * RUB)  # what its counter knows is not counted twice
     (meter,) = policies.meters(policy_of(customer), now=real_clock.now())
     assert (meter.spent_micro_rub, meter.reserved_micro_rub) == (7 * RUB, 3 * RUB)
+    now = real_clock.now()
+    assert policy_of(customer, now=now).holds_until(now) == windows.end_of(Window.DAY, now)
     tomorrow = policy_of(customer, now=real_clock.now() + timedelta(days=1))
     assert tomorrow.limits[0].before_micro_rub == 0
     lifted = limits.lift(

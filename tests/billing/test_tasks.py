@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from auditlog import jobs
 from auditlog.models import JobRun
@@ -54,6 +55,39 @@ def test_sweep_goes_on_until_nothing_is_due(clock: LedgerClock, monkeypatch: pyt
     assert tasks.expire_holds()["holds"] >= 7
 
     assert {books.status(hold_id) for hold_id in due} == {"expired"}
+
+
+def test_broken_row_keeps_no_other_waiting(clock: LedgerClock, owner: BaseDatabaseWrapper) -> None:
+    """What the database refuses to give back, because more is held than the lot says, is passed over."""
+    broken, whole = books.funded(100), books.funded(100)
+    later = real_clock.now() + timedelta(minutes=30)
+    for customer in (broken, whole):
+        books.credit(customer, 30, kind=LotKind.BONUS, expires_at=later)
+    stuck, free = (books.held(customer, 10, ttl_seconds=60) for customer in (broken, whole))
+    clock.stand_at(real_clock.now() + timedelta(hours=1))
+
+    def tell(reserved: int, balance: int) -> None:
+        with owner.cursor() as cursor:
+            cursor.execute(
+                "UPDATE billing_creditlot SET reserved_micro_rub = %s"
+                " WHERE customer_id = %s AND expires_at IS NULL",
+                [reserved, broken],
+            )
+            cursor.execute(
+                "UPDATE billing_wallet SET balance_micro_rub = %s WHERE customer_id = %s", [balance, broken]
+            )
+
+    tell(reserved=9, balance=1)
+    try:
+        tasks.expire_holds()
+        tasks.sweep_lots(slot=str(uuid7()))
+        assert (books.status(stuck), books.status(free)) == ("open", "expired")
+        assert (books.remaining(broken), books.remaining(whole)) == ([100, 30], [100, 0])
+    finally:
+        tell(reserved=10, balance=130)
+    tasks.expire_holds()
+    books.expire_lots(broken)
+    books.assert_right(broken, whole)
 
 
 def test_sweep_stops_after_its_share_and_the_next_goes_on(

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from threading import Barrier
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from accounts import throttling
 from accounts.models import User
 from accounts.throttling import Limit
 from auditlog.actors import Actor
-from billing import limits, policies, request_rates
+from billing import limits, policies, request_rates, windows
 from billing.errors import LimitNotFound
 from billing.limit_models import RequestRate, Window
 from orchestration import admission
@@ -151,6 +152,26 @@ def test_policy_is_asked_once_and_again_when_it_changed(settings: Settings) -> N
         return len({id(policy) for policy in many}), found
 
     assert with_admissions(work, settings, "") == (1, [(), (), ("day",)])
+
+
+def test_lift_is_not_remembered_beyond_its_window(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, actor = factories.customer(), Actor.operator(factories.operator().id)
+    ends = windows.end_of(Window.HOUR, clock.now())
+    moments = [ends - timedelta(milliseconds=1)]
+    monkeypatch.setattr(clock, "now", lambda: moments[-1])
+    of_hour = {"subject": f"user:{user.id}", "window": Window.HOUR, "reason": "Ждём оплату", "actor": actor}
+    limits.set_limit(limit_micro_rub=1, now=clock.now(), **of_hour)
+    limits.lift(now=clock.now(), **of_hour)
+
+    async def work(one: Admission) -> list[bool]:
+        before = await one.policy(asked(user))
+        moments.append(ends)
+        await asyncio.sleep(0.01)
+        return [policy.limits[0].is_lifted for policy in (before, await one.policy(asked(user)))]
+
+    assert with_admissions(work, settings, "") == [True, False]
 
 
 def test_memory_is_bounded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

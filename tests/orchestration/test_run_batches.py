@@ -3,6 +3,9 @@
 from typing import Any
 from uuid import uuid4
 
+import orjson
+from django.db import connection
+
 from billing.models import Hold, LedgerEntry
 from orchestration.models import Attempt, Run
 from plyrum.ids import uuid7
@@ -131,6 +134,27 @@ def test_only_runs_that_end_now_get_attempts() -> None:
     )
 
     assert list(Attempt.objects.filter(customer_id=customer.id).values_list("run_id", flat=True)) == [run_id]
+
+
+def test_second_step_for_one_run_in_a_call_is_a_replay_of_the_first() -> None:
+    customer = credited(factories.customer(), RUB)
+    (run_id,) = opened(customer.id, HOLD)
+    steps = [settle_step(customer.id, run_id, amount=amount) for amount in (700, 600)]
+    stale = settle_step(customer.id, run_id, fence=0, amount=500)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT outcome, charged FROM run_settle(%s)", [orjson.dumps([stale, *steps]).decode()]
+        )
+        rows = cursor.fetchall()
+
+    run = Run.objects.get(id=run_id)
+    charge = LedgerEntry.objects.get(customer_id=customer.id, type="usage_debit")
+    taken = charge.amount_micro_rub
+    assert taken in (700, 600)  # the database does not say which of the two it takes
+    assert sorted(rows) == sorted([("done", taken), ("replayed", taken), ("fenced", 0)])
+    assert (run.state, run.cost_micro_rub, run.ledger_entry_id) == ("done", taken, charge.id)
+    books.assert_right(customer.id)
 
 
 def attempts(customer_id: Any, run_id: Any) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import orjson
 import pytest
 from django.conf import settings
 from redis import Redis
+from structlog.testing import capture_logs
 
 from auditlog.models import JobRun
+from billing import ledger
 from billing.models import Hold, LedgerEntry, PriceVersion, UsageEvent
 from orchestration import sweep, tasks
 from orchestration.frames import stream_key
@@ -18,7 +20,8 @@ from orchestration.models import Run, RunFrames
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests import factories
-from tests.orchestration.conftest import Client, parsed
+from tests.billing import books
+from tests.orchestration.conftest import RUB, Client, credited, parsed
 from tests.orchestration.test_runs import wait_for_archive
 
 
@@ -139,6 +142,30 @@ def test_abandoned_run_without_a_hold_is_counted_and_costs_nothing() -> None:
     assert usage.cost_micro_rub > 0
     assert not LedgerEntry.objects.filter(customer_id=user.id).exists()
     assert not Hold.objects.filter(customer_id=user.id).exists()
+
+
+def test_run_whose_hold_has_ended_costs_nothing_and_operators_are_told() -> None:
+    user = credited(factories.customer(), RUB)
+    run = abandoned(user.id)
+    Run.objects.filter(id=run.id).update(hold_micro_rub=RUB)
+    ledger.hold(
+        [ledger.hold_step(hold_id=run.id, customer_id=user.id, amount=RUB, ttl_seconds=0, soft=False)]
+    )
+
+    with capture_logs() as said:
+        sweep.sweep(now=clock.now())
+
+    run.refresh_from_db()
+    assert (run.state, run.error_code, run.cost_micro_rub) == ("failed", "settle_expired", 0)
+    told = [line for line in said if line.get("run_id") == str(run.id)]
+    assert [(line["event"], line["outcome"]) for line in told] == [("run_not_charged", "expired")]
+    assert not UsageEvent.objects.filter(run_id=run.id).exists()
+    last = RunFrames.objects.get(run_id=run.id).frames.splitlines()[-1]
+    assert orjson.loads(last)["code"] == "settle_expired"
+    while ledger.expire_holds(most=100):
+        pass
+    assert Hold.objects.get(id=run.id).status == "expired"
+    books.assert_right(user.id)
 
 
 def test_abandoned_run_without_a_word_is_ended_without_usage() -> None:

@@ -476,6 +476,41 @@ def test_warnings_come_once_each_before_the_end(calendar: Calendar) -> None:
     assert (subscription.state, letters(user)[-1]) == ("expired", "plan_ended")
 
 
+def test_extended_period_is_warned_of_again_before_its_new_end(calendar: Calendar) -> None:
+    user = customer()
+    activate(user, plan(), BEGIN)
+    lifecycle.keep(now=calendar.at(month(1) - 2 * DAY))
+    asked = subscriptions.Asking(
+        key="", now=calendar.now, actor=world.OPERATOR, reason="Сбой на нашей стороне"
+    )
+    subscriptions.extend(customer_id=user.id, days=30, asking=asked)
+
+    counts = []
+    for before in (8 * DAY, 7 * DAY, DAY):
+        lifecycle.keep(now=calendar.at(month(1) + 30 * DAY - before))
+        counts.append(letters(user).count("plan_ending"))
+
+    assert counts == [1, 2, 3]
+
+
+def test_extension_takes_what_was_carried_over_along(calendar: Calendar) -> None:
+    user, version = customer(), plan(300, 200, cap=50)
+    subscription = activate(user, version, BEGIN, AUTOMATIC)
+    advance(subscription, calendar.at(month(1)))
+    asked = subscriptions.Asking(
+        key="", now=calendar.now, actor=world.OPERATOR, reason="Сбой на нашей стороне"
+    )
+    subscriptions.extend(customer_id=user.id, days=5, asking=asked)
+
+    calendar.at(month(2) + DAY)
+    books.expire_lots(user.id)
+    assert world.left(user.id) == {"purchased": 400, "rollover": 50, "monthly": 200}
+    advance(subscription, calendar.at(month(2) + 5 * DAY))
+    books.expire_lots(user.id)
+    assert world.left(user.id) == {"purchased": 100, "rollover": 50, "monthly": 200}  # never carried twice
+    books.assert_right(user.id)
+
+
 def test_member_of_an_organisation_pays_its_price(calendar: Calendar) -> None:
     user, version = customer(), plan(300, member=150)
     offers.add_member(

@@ -96,6 +96,18 @@ def test_the_same_file_imported_twice_credits_once() -> None:
     assert BankLine.objects.filter(invoice=row).count() == 1
 
 
+def test_a_number_filled_up_with_zeros_is_the_same_number() -> None:
+    row = invoice(firm().owner_id)
+
+    told = [
+        bank.import_file(content=exchange(pays(row, number=number)), now=clock.now(), actor=operator())
+        for number in ("000142", "142", "0142")
+    ]
+
+    assert [each.fresh for each in told] == [1, 0, 0]
+    assert BankLine.objects.get(invoice=row).number == "142"
+
+
 def test_what_does_not_agree_goes_to_suspense_with_its_reason() -> None:
     mine, theirs, paid, void = (invoice(firm().owner_id) for _ in range(4))
     import_(pays(paid))
@@ -311,20 +323,22 @@ def test_a_large_sum_in_small_parts_needs_the_second_person_too(settings: Settin
     assert give_back(late, other.actor).state == "waiting"
 
 
+@pytest.mark.parametrize("at_once", [0, 200])
 def test_a_line_that_fails_does_not_keep_the_others_waiting(
-    monkeypatch: pytest.MonkeyPatch, owner: BaseDatabaseWrapper
+    monkeypatch: pytest.MonkeyPatch, owner: BaseDatabaseWrapper, at_once: int
 ) -> None:
-    monkeypatch.setattr(bank, "SETTLED_AT_ONCE", 0)
-    lines = import_(*(Paid("1.00", "x") for _ in range(2)))
-    refuse = f"""
+    monkeypatch.setattr(bank, "SETTLED_AT_ONCE", at_once)
+    refuse = """
         CREATE FUNCTION refuse_a_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF NEW.id = '{lines[0].pk}' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+            IF NEW.purpose = 'refused' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER refuse_a_line BEFORE UPDATE ON payments_bankline
             FOR EACH ROW EXECUTE FUNCTION refuse_a_line()"""
     with owner.cursor() as cursor:
         cursor.execute(refuse)
         try:
-            settle_bank_lines()
+            lines = import_(Paid("1.00", "refused"), Paid("1.00", "x"))
+            if not at_once:
+                settle_bank_lines()
         finally:
             cursor.execute("DROP FUNCTION refuse_a_line() CASCADE")
 

@@ -1,13 +1,15 @@
 """Closing documents and the reconciliation act: equal to the ledger, frozen, corrected by new ones only."""
 
+import inspect
 from datetime import date, timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from accounts.models import Notice, User
+from billing import daily_roots
 from billing import queries as money_queries
-from billing.models import LotKind
+from billing.models import LotKind, VatRate
 from payments.invoices import closing, in_words
 from payments.invoices.models import ClosingDocument, Organisation
 from payments.invoices.numbers import day_of
@@ -62,6 +64,14 @@ def test_a_month_is_closed_once_after_its_end(organisation: Organisation) -> Non
     assert (out.net_micro_rub, out.upd_status, out.upd_function) == (1_000_000_000, 1, "СЧФДОП")
 
 
+def test_a_month_is_not_closed_before_its_last_charges_are_committed(organisation: Organisation) -> None:
+    books.spend(organisation.owner_id, RUB)
+    over = clock.start_of(in_months(1).date().replace(day=1))
+
+    assert close(organisation, over + daily_roots.GRACE - timedelta(microseconds=1)) is None
+    assert close(organisation, over + daily_roots.GRACE) is not None
+
+
 def test_a_charge_taken_back_later_is_corrected_by_a_new_document(organisation: Organisation) -> None:
     kept = books.spend(organisation.owner_id, 10 * RUB)
     gone = books.spend(organisation.owner_id, 30 * RUB)
@@ -82,6 +92,30 @@ def test_a_charge_taken_back_later_is_corrected_by_a_new_document(organisation: 
     assert [each.month for each in (second, third)] == [first.month] * 2
     assert second.document_date == day_of(in_months(2))
     assert closing_document_out(second).corrects == first.title
+
+
+def test_a_correction_is_taxed_by_the_rate_of_its_month(organisation: Organisation) -> None:
+    """The table of rates is append-only: the new one is added in a transaction that is taken back."""
+    books.spend(organisation.owner_id, 122 * RUB)
+    gone = books.spend(organisation.owner_id, RUB)
+    first = close(organisation, in_months(1))
+    books.reverse(organisation.owner_id, gone)
+    within = inspect.unwrap(closing.close_month)
+
+    with transaction.atomic():
+        VatRate.objects.create(valid_from=day_of(in_months(1)), rate_bp=2500)
+        second = within(
+            organisation_id=organisation.id,
+            month=today().replace(day=1),
+            now=in_months(2),
+            actor=operator(),
+        )
+        transaction.set_rollback(True)
+
+    assert first is not None
+    assert second is not None
+    assert (second.amount_micro_rub, second.document_date) == (122 * RUB, day_of(in_months(2)))
+    assert (second.vat_rate_bp, second.vat_micro_rub) == (first.vat_rate_bp, 22 * RUB)
 
 
 def test_a_charge_taken_back_within_its_month_was_never_rendered(organisation: Organisation) -> None:

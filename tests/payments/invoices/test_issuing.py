@@ -124,6 +124,7 @@ def test_an_invoice_without_vat_says_so() -> None:
             BUYER,
             services={"Услуги": RUB},
             day=date(2031, 1, 1),
+            taxed_on=date(2031, 1, 1),
             now=clock.now(),
         )
         row = Invoice(number=1, **facts)
