@@ -1,5 +1,6 @@
-"""The operator's door to money: `POST /api/billing/admin/credit`."""
+"""The operator's doors to money: `POST /api/billing/admin/credit` and `/adjustment`."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -12,10 +13,10 @@ from rest_framework.views import APIView
 from accounts import roles
 from auditlog.requests import operator_of
 from billing import acts, statement
-from billing.acts import Asking
+from billing.acts import Asked, Asking
 from billing.errors import IdempotencyKeyRequired, OperatorRequestClosed
 from billing.models import LedgerEntry, OperatorRequest
-from billing.schemas import CreditIn, entry_out, request_out
+from billing.schemas import AdjustmentIn, CreditIn, entry_out, request_out
 from plyrum import clock, problems
 from plyrum.bodies import json_object
 from plyrum.errors import InvalidRequest
@@ -23,16 +24,20 @@ from plyrum.errors import InvalidRequest
 KEY_CHARS = 255
 
 
-class CreditView(APIView):
-    """Give a customer money: 201 `{entry}`, or 202 `{request}` while a second operator has to approve it."""
+class AdjustmentView(APIView):
+    """Correct a balance: 201 `{entry}`, or 202 `{request}` while a second operator has to approve it.
+
+    Above zero gives, below zero takes what is free: 402 when it is not there.
+    """
 
     operator_roles: ClassVar[frozenset[str]] = roles.who_change("billing")
-    body_schema = CreditIn
+    body_schema: ClassVar[type[AdjustmentIn]] = AdjustmentIn
+    act: ClassVar[Callable[..., Asked]] = staticmethod(acts.adjust)
 
     def post(self, request: Request) -> Response:
         """A repeat of key and body answers how it stands now, with `Idempotent-Replayed: true`."""
-        data = _read(request)
-        asked = acts.credit(
+        data = _read(request, self.body_schema)
+        asked = self.act(
             customer_id=data.user_id,
             amount_micro_rub=data.micro_rub(),
             asking=Asking(
@@ -53,20 +58,27 @@ class CreditView(APIView):
         return Response({"entry": _entry(asked.request.ledger_entry_id)}, status=201, headers=headers)
 
 
+class CreditView(AdjustmentView):
+    """Give a customer money, as an adjustment above zero."""
+
+    body_schema = CreditIn
+    act = staticmethod(acts.credit)
+
+
 def _entry(entry_id: UUID) -> dict[str, Any]:
     with translation.override("en"):  # as all texts of the operators' API
         (line,) = statement.lines([LedgerEntry.objects.get(pk=entry_id)])
         return entry_out(line).model_dump()
 
 
-def _read(request: Request) -> CreditIn:
+def _read(request: Request, schema: type[AdjustmentIn]) -> AdjustmentIn:
     try:
-        return CreditIn.model_validate(json_object(request._request))
+        return schema.model_validate(json_object(request._request))
     except ValidationError as error:
         raise problems.body_errors(error) from error
 
 
-def _key(request: Request, data: CreditIn) -> str:
+def _key(request: Request, data: AdjustmentIn) -> str:
     """The key of the header, else of the body."""
     key = request.headers.get("Idempotency-Key", data.idempotency_key)
     if key is None:

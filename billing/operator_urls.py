@@ -2,6 +2,9 @@
 
 from django.urls import path
 
-from billing.operator_api import CreditView
+from billing.operator_api import AdjustmentView, CreditView
 
-urlpatterns = [path("/credit", CreditView.as_view(), name="operator_credit")]
+urlpatterns = [
+    path("/credit", CreditView.as_view(), name="operator_credit"),
+    path("/adjustment", AdjustmentView.as_view(), name="operator_adjustment"),
+]

@@ -179,8 +179,8 @@ class LedgerOut(Schema):
     next_cursor: str | None
 
 
-class CreditIn(Schema):
-    """An operator's credit; exactly one of the two amounts."""
+class AdjustmentIn(Schema):
+    """An operator's adjustment, above or below zero; exactly one of the two amounts."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -188,8 +188,8 @@ class CreditIn(Schema):
     reason: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=reasons.SHORTEST, max_length=reasons.LONGEST)
     ]
-    amount_rub: Annotated[int | None, Field(strict=True, ge=1, description="Whole roubles.")] = None
-    amount_micro_rub: Annotated[int | None, Field(strict=True, ge=1)] = None
+    amount_rub: Annotated[int | None, Field(strict=True, description="Whole roubles.")] = None
+    amount_micro_rub: Annotated[int | None, Field(strict=True)] = None
     ticket: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)] = ""
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
 
@@ -201,6 +201,13 @@ class CreditIn(Schema):
 
     def micro_rub(self) -> int:
         return self.amount_micro_rub or from_rub(self.amount_rub or 0)
+
+
+class CreditIn(AdjustmentIn):
+    """An operator's credit; exactly one of the two amounts."""
+
+    amount_rub: Annotated[int | None, Field(strict=True, ge=1, description="Whole roubles.")] = None
+    amount_micro_rub: Annotated[int | None, Field(strict=True, ge=1)] = None
 
 
 class OperatorRequestOut(Schema):

@@ -24,6 +24,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "/api/stream/run": {"prompt": "Привет", "model": "sandbox/small", "stream": False},
     "/api/runs/estimate": {"prompt": "Привет", "model": "sandbox/small"},
     "/api/billing/admin/credit": {"user_id": "00000000-0000-7000-8000-00000000abcd", "amount_rub": 5},
+    "/api/billing/admin/adjustment": {"user_id": "00000000-0000-7000-8000-00000000abcd", "amount_rub": -5},
     "/api/auth/logout": {"refresh_token": "nobody's"},
     "/api/payments/webhook/yookassa": {
         "type": "notification", "event": "payment.succeeded", "object": {"id": "of-nobody"},

@@ -1,4 +1,4 @@
-"""`POST /api/billing/admin/credit` over HTTP: who may, what it takes, what a repeat answers."""
+"""`POST /api/billing/admin/credit` and `/adjustment`: who may, what they take, what a repeat answers."""
 
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from tests.billing import books
 from tests.billing.books import RUB
 
 CREDIT = "/api/billing/admin/credit"
+ADJUSTMENT = "/api/billing/admin/adjustment"
 
 
 @pytest.fixture
@@ -40,9 +41,9 @@ def body(customer: UUID, **facts: Any) -> dict[str, Any]:
     }
 
 
-def post(client: Client, person: User, data: object, **headers: str) -> Any:
+def post(client: Client, person: User, data: object, *, path: str = CREDIT, **headers: str) -> Any:
     return client.post(
-        CREDIT, data, content_type="application/json", headers={**factories.bearer(person), **headers}
+        path, data, content_type="application/json", headers={**factories.bearer(person), **headers}
     )
 
 
@@ -72,6 +73,30 @@ def test_micro_roubles_are_taken_exactly(client: Client, finance: User, customer
     del data["amount_rub"]
 
     assert told(post(client, finance, data), 201)["entry"]["amount_micro_rub"] == 1_234_567
+
+
+def test_adjustment_gives_and_takes_what_is_free(client: Client, finance: User, customer: UUID) -> None:
+    down = body(customer, amount_rub=-3)
+
+    answers = [
+        told(post(client, finance, data, path=ADJUSTMENT), 201)["entry"]["balance_after_micro_rub"]
+        for data in (body(customer), down, down)
+    ]
+    too_much = post(client, finance, body(customer, amount_rub=-3), path=ADJUSTMENT)
+
+    assert answers == [5 * RUB, 2 * RUB, 2 * RUB]
+    assert told(too_much, 402)["code"] == "insufficient_balance"
+    assert [entry.amount_micro_rub for entry in books.entries(customer)] == [5 * RUB, 3 * RUB]
+
+
+@pytest.mark.parametrize("amount", [0, None, "-5", 1.5, 10**30, -(10**30)])
+def test_adjustment_of_a_wrong_amount_is_refused(
+    client: Client, finance: User, customer: UUID, amount: object
+) -> None:
+    answer = post(client, finance, body(customer, amount_rub=amount), path=ADJUSTMENT)
+
+    assert told(answer, 422)["code"] in ("validation_failed", "operator_limit_exceeded")
+    assert books.entries(customer) == []
 
 
 def test_same_key_and_body_answer_the_same_entry(client: Client, finance: User, customer: UUID) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from threading import Barrier
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from django.db import connection
@@ -161,7 +161,12 @@ def test_lift_is_not_remembered_beyond_its_window(
     ends = windows.end_of(Window.HOUR, clock.now())
     moments = [ends - timedelta(milliseconds=1)]
     monkeypatch.setattr(clock, "now", lambda: moments[-1])
-    of_hour = {"subject": f"user:{user.id}", "window": Window.HOUR, "reason": "Ждём оплату", "actor": actor}
+    of_hour: dict[str, Any] = {
+        "subject": f"user:{user.id}",
+        "window": Window.HOUR,
+        "reason": "Ждём оплату",
+        "actor": actor,
+    }
     limits.set_limit(limit_micro_rub=1, now=clock.now(), **of_hour)
     limits.lift(now=clock.now(), **of_hour)
 
