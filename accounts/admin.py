@@ -120,6 +120,7 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
     list_select_related = ["user"]
     search_fields = ["id__exact", "user__id__exact", "user__email"]
     ordering = ["-created_at", "-id"]
+    nothing_yet = _("Сессия появляется, когда клиент входит через API.")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [
@@ -142,6 +143,9 @@ class NoticeAdmin(ReadOnlyAdmin):
     list_filter = ["outcome", LetterFilter, "created_at"]
     search_fields = ["id__exact", "user_id__exact", "key"]
     ordering = ["-id"]
+    nothing_yet = _(
+        "Письмо появляется вместе с событием, о котором оно говорит: счёт, тариф, лимит, остаток."
+    )
     fields = [
         "id",
         "customer",

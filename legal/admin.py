@@ -139,3 +139,4 @@ class AcceptanceAdmin(ReadOnlyAdmin):
     list_select_related = ["version"]
     search_fields = ["user_id__exact", "order_id__exact", "request_id"]
     ordering = ["-created_at", "-id"]
+    nothing_yet = _("Принятие появляется, когда клиент соглашается с документом: при регистрации или оплате.")

@@ -61,6 +61,7 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
     list_filter = ["state", "model", "surface", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "idempotency_key__exact", "ledger_entry_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Запуск появляется с каждым вопросом: из чата или по API.")
     fieldsets = [
         (
             None,
@@ -205,6 +206,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     list_filter = ["status", "error_class", "provider", "model", "started_at"]
     search_fields = ["id__exact", "run_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Попытка появляется с каждым обращением к модели.")
     fields = [
         "id", "run", "customer_id", "stage", "number", "model", "provider", "key_fingerprint", "outcome",
         "error_class", "http_status", "input_tokens", "output_tokens", "cost", "first_token_ms",

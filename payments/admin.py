@@ -31,6 +31,7 @@ class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
     list_filter = ["status", "provider", "method", "is_test", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "provider_payment_id__exact", "receipt_email__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Пополнение появляется, когда клиент переходит к оплате.")
     fields = [
         "id",
         "customer",
@@ -103,6 +104,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     list_filter = ["outcome", "provider", "event", "received_at"]
     search_fields = ["id__exact", "object_id__exact", "event_key__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Уведомление приходит от ЮKassa после каждой оплаты.")
     # The raw body may hold the payer's data: its hash is shown, the body is kept for disputes only.
     fields = [
         "id",

@@ -106,6 +106,7 @@ class ReconciliationFindingAdmin(FindingActs, MoneyAdmin):
     list_filter = ["state", "check_id", "first_seen_at"]
     search_fields = ["id__exact", "object", "detail"]
     ordering = ["-first_seen_at", "-id"]
+    nothing_yet = _("Находок нет. Проверки книг идут каждый день и пишут сюда сами.")
     fields = [
         "state",
         "check_id",

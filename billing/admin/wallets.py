@@ -71,6 +71,7 @@ class WalletAdmin(WalletActs, SpendingActs, MoneyAdmin):
     list_display = ["customer_id", "customer", "balance", "held", "seq", "created_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["-customer_id"]
+    nothing_yet = _("Кошелёк появляется у каждого клиента при регистрации.")
     fields = [
         "customer",
         "balance",
@@ -151,6 +152,7 @@ class LedgerEntryAdmin(MoneyAdmin):
     list_filter = ["type", "created_at"]
     search_fields = ["id__exact", "key__exact", "source_id__exact", "customer_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Проводка появляется с каждым движением денег.")
     fields = [
         "id",
         "customer",
@@ -203,6 +205,7 @@ class CreditLotAdmin(MoneyAdmin):
     list_filter = ["kind", "is_spent", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "source_entry_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Лот появляется с каждым поступлением денег или бонусов.")
     fields = [
         "id",
         "customer",
@@ -249,6 +252,7 @@ class HoldAdmin(HoldActs, MoneyAdmin):
     list_filter = ["status", OlderThan, "created_at"]
     search_fields = ["id__exact", "customer_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Резерв появляется, когда начинается запуск, и закрывается с его концом.")
     fields = [
         "run",
         "customer",
@@ -292,6 +296,7 @@ class OperatorRequestAdmin(RequestActs, MoneyAdmin):
     list_filter = ["state", "kind", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "ledger_entry_id__exact", "ticket", "key__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Запрос появляется, когда оператор меняет деньги на странице кошелька.")
     fields = [
         "state",
         "kind",

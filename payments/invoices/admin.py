@@ -83,6 +83,7 @@ class OrganisationAdmin(FirmAdmin):
     list_display = ["name", "inn", "kpp", "customer", "created_at", "updated_at"]
     search_fields = ["id__exact", "owner_id__exact", "inn__exact", "name"]
     ordering = ["-id"]
+    nothing_yet = _("Организация появляется, когда клиент заполняет реквизиты на странице «Документы».")
 
 
 @admin.register(Invoice)
@@ -92,6 +93,7 @@ class InvoiceAdmin(FirmAdmin):
     list_select_related = ["organisation"]
     search_fields = ["id__exact", "customer_id__exact", "number__exact", "organisation__inn__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Счёт выставляет себе клиент на странице «Документы».")
     fields = [
         "document",
         "status",
@@ -159,6 +161,7 @@ class ClosingDocumentAdmin(FirmAdmin):
     list_select_related = ["organisation", "corrects"]
     search_fields = ["id__exact", "customer_id__exact", "number__exact", "organisation__inn__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Закрывающие документы за месяц появляются в начале следующего.")
     fields = [
         "document",
         "month",
@@ -192,6 +195,7 @@ class ClosingDocumentAdmin(FirmAdmin):
 class BankStatementAdmin(FirmAdmin):
     list_display = ["imported_at", "format", "incoming", "fresh", "outgoing", "foreign"]
     ordering = ["-id"]
+    nothing_yet = _("Загрузите файл из клиент-банка: 1С или CSV.")
     actions_list = ["import_file"]
 
     @action(  # type: ignore[untyped-decorator]
@@ -224,6 +228,7 @@ class BankLineAdmin(FirmAdmin):
     list_select_related = ["invoice"]
     search_fields = ["id__exact", "number__exact", "payer_inn__exact", "purpose"]
     ordering = ["-id"]
+    nothing_yet = _("Строки приходят с загруженной выпиской банка.")
     fields = [
         "status",
         "reason",
@@ -310,6 +315,7 @@ class BankDecisionAdmin(FirmAdmin):
     list_select_related = ["line", "invoice"]
     search_fields = ["id__exact", "maker_id__exact", "line__id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Решение появляется, когда оператор разбирает невыясненное поступление.")
     fields = [
         "kind",
         "state",

@@ -81,6 +81,7 @@ class PlanAdmin(OfferActs, ReadOnlyAdmin):
     list_filter = ["is_offered"]
     search_fields = ["code", "name"]
     ordering = ["code"]
+    nothing_yet = _("Тариф заводит кнопка наверху.")
     fields = ["code", "name", "is_offered"]
     inlines: ClassVar[list[type[TabularInline]]] = [VersionRows]
     actions_list = ["publish_terms"]
@@ -140,6 +141,7 @@ class PackAdmin(OfferActs, ReadOnlyAdmin):
     list_display = ["amount", "bonus", "bonus_days", "is_offered"]
     list_filter = ["is_offered"]
     ordering = ["amount_micro_rub"]
+    nothing_yet = _("Пакет заводит кнопка наверху: сумма пополнения и бонус к ней.")
     fields = ["amount", "bonus", "bonus_days", "is_offered"]
     readonly_fields = fields
     actions_list = ["offer_pack"]
@@ -229,6 +231,7 @@ class CampaignAdmin(OfferActs, ReadOnlyAdmin):
     list_filter = ["valid_from", "valid_until"]
     search_fields = ["name", "code__exact", "id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Кампанию заводит кнопка наверху: подарок новым клиентам или промокод.")
     fields = list_display
     readonly_fields = fields
     inlines: ClassVar[list[type[TabularInline]]] = [RedemptionRows]
@@ -294,6 +297,7 @@ class OrganisationMemberAdmin(OfferActs, ReadOnlyAdmin):
     list_display = ["created_at", "customer", "organisation_id"]
     search_fields = ["customer_id__exact", "organisation_id__exact"]
     ordering = ["-created_at", "-customer_id"]
+    nothing_yet = _("Участника добавляет кнопка наверху.")
     fields = list_display
     readonly_fields = fields
     actions_list = ["add_member"]

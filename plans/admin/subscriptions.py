@@ -54,6 +54,7 @@ class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
     list_select_related = ["plan"]
     search_fields = ["id__exact", "customer_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Подписка появляется, когда клиент подключает тариф.")
     fields = [
         "id",
         "customer",
@@ -224,6 +225,7 @@ class SubscriptionPeriodAdmin(ReadOnlyAdmin):
     list_select_related = ["version"]
     search_fields = ["id__exact", "customer_id__exact"]
     ordering = ["-starts_at", "-id"]
+    nothing_yet = _("Период появляется с оплатой тарифа.")
     fields = ["id", "subscription", *list_display, "carried"]
     readonly_fields = fields
     inlines: ClassVar[list[type[TabularInline]]] = [PurchaseRows]
