@@ -29,7 +29,7 @@ from billing import queries as money_queries
 from billing.act_buttons import RunActs
 from billing.templatetags.money import duration, money, money_exact, tokens
 from orchestration import catalogue, queries, switching, words
-from orchestration.models import Attempt, CatalogueVersion, Model, Provider, Run
+from orchestration.models import Attempt, CatalogueVersion, Model, Provider, Run, RunState
 
 REASON_CHARS = (10, 300)  # shorter says nothing, longer belongs into a document
 
@@ -103,7 +103,13 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="state",
-        label={"done": "success", "running": "info", "failed": "danger", "refused": "warning"},
+        label={
+            "running": "info",
+            "done": "success",
+            "stopped": "default",
+            "failed": "danger",
+            "refused": "warning",
+        },
     )
     def condition(self, run: Run) -> tuple[str, str]:
         return run.state, run.get_state_display()
@@ -187,7 +193,7 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
             (
                 attempt.number,
                 _link("orchestration_attempt", attempt.id, text=attempt.model),
-                attempt.status,
+                _outcome(attempt),
                 words.attempt_error(attempt.error_class) or "—",
                 attempt.http_status or "—",
                 duration(attempt.duration_ms),
@@ -214,10 +220,12 @@ class AttemptAdmin(ReadOnlyAdmin):
     ]  # fmt: skip
 
     @display(  # type: ignore[untyped-decorator]
-        description=_("Исход"), ordering="status", label={"done": "success", "failed": "danger"}
+        description=_("Исход"),
+        ordering="status",
+        label={"done": "success", "stopped": "default", "failed": "danger"},
     )
-    def outcome(self, attempt: Attempt) -> str:
-        return attempt.status
+    def outcome(self, attempt: Attempt) -> tuple[str, str]:
+        return attempt.status, _outcome(attempt)
 
     @display(description=_("Сумма"), ordering="cost_micro_rub")  # type: ignore[untyped-decorator]
     def cost(self, attempt: Attempt) -> str:
@@ -351,6 +359,11 @@ class ProviderAdmin(SwitchedAdmin):
     def models_list(self, provider: Provider) -> SafeString:
         rows = ((_link("orchestration_model", model.id),) for model in provider.models.order_by("id"))
         return format_html_join(", ", "{}", rows)
+
+
+def _outcome(attempt: Attempt) -> str:
+    """An attempt ends as a run does."""
+    return str(RunState(attempt.status).label)
 
 
 def _link(name: str, row_id: Any, *, text: str = "") -> SafeString | str:

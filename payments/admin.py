@@ -65,7 +65,16 @@ class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="status",
-        label={"succeeded": "success", "canceled": "info", "review": "danger", "unknown": "warning"},
+        label={
+            "created": "info",
+            "pending": "info",
+            "unknown": "warning",
+            "succeeded": "success",
+            "canceled": "default",
+            "partially_refunded": "default",
+            "refunded": "default",
+            "review": "danger",
+        },
     )
     def state(self, payment: Payment) -> tuple[str, str]:
         return payment.status, payment.get_status_display()
@@ -126,7 +135,14 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Исход"),
         ordering="outcome",
-        label={"applied": "success", "foreign": "danger", "parked": "danger", "": "warning"},
+        label={
+            "": "warning",
+            "applied": "success",
+            "unchanged": "default",
+            "unhandled": "default",
+            "foreign": "danger",
+            "parked": "danger",
+        },
     )
     def result(self, event: WebhookEvent) -> tuple[str, str]:
         return event.outcome, event.get_outcome_display()

@@ -116,7 +116,7 @@ class InvoiceAdmin(FirmAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="status",
-        label={"paid": "success", "issued": "info", "expired": "warning"},
+        label={"paid": "success", "issued": "info", "expired": "warning", "void": "default"},
     )
     def state(self, row: Invoice) -> tuple[str, str]:
         return row.status, row.get_status_display()
@@ -251,7 +251,7 @@ class BankLineAdmin(FirmAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="status",
-        label={"credited": "success", "suspense": "danger", "new": "warning"},
+        label={"credited": "success", "suspense": "danger", "new": "warning", "returned": "default"},
     )
     def state(self, row: BankLine) -> tuple[str, str]:
         return row.status, row.get_status_display()

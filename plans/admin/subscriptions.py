@@ -83,7 +83,13 @@ class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="state",
-        label={"active": "success", "past_due": "warning", "suspended": "danger", "canceled": "info"},
+        label={
+            "active": "success",
+            "past_due": "warning",
+            "suspended": "danger",
+            "canceled": "info",
+            "expired": "info",
+        },
     )
     def condition(self, subscription: Subscription) -> tuple[str, str]:
         return subscription.state, subscription.get_state_display()

@@ -39,6 +39,20 @@ def test_count_does_not_offer_to_show_all_where_all_is_shown(client: Client) -> 
     assert "Показать все" in narrowed
 
 
+def test_every_state_has_its_pill() -> None:
+    """Unfold shows a state that its pills do not know as the database spells it."""
+    bare = [
+        f"{type(page).__name__}.{name}: {state}"
+        for model, page in admin.site._registry.items()
+        for name in page.list_display
+        if isinstance(pills := getattr(getattr(page, str(name), None), "label", None), dict)
+        for state, _words in model._meta.get_field(getattr(page, str(name)).admin_order_field).flatchoices
+        if state not in pills
+    ]
+
+    assert bare == []
+
+
 def _list(rf: RequestFactory, **query: Any) -> str:
     request = rf.get("/admin/auditlog/jobrun/", query)
     request.user = factories.operator()
