@@ -15,6 +15,7 @@ from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
+from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -305,7 +306,7 @@ class ModelAdmin(SwitchedAdmin):
     list_display = [
         "id",
         "label",
-        "provider_id",
+        "provided_by",
         "price",
         "context_tokens",
         "quality",
@@ -324,6 +325,10 @@ class ModelAdmin(SwitchedAdmin):
         return lambda _now, actor: switching.switch_model(
             model_id=row_id, is_enabled=is_enabled, reason=reason, actor=actor
         )
+
+    @display(description=_("Провайдер"), ordering="provider_id")  # type: ignore[untyped-decorator]
+    def provided_by(self, model: Model) -> str:
+        return str(model.provider_id)
 
     @display(description=_("Возможности"))  # type: ignore[untyped-decorator]
     def capabilities_list(self, model: Model) -> str:
@@ -379,7 +384,7 @@ def _link(name: str, row_id: Any, *, text: str = "") -> SafeString | str:
 
 def _units(millionths: int) -> str:
     """Millionths of a unit as a decimal number without trailing zeros."""
-    return f"{(Decimal(millionths) / 1_000_000).normalize():f}"
+    return str(localize((Decimal(millionths) / 1_000_000).normalize()))
 
 
 def _table(titles: list[Any], rows: list[tuple[Any, ...]]) -> SafeString:
