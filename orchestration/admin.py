@@ -24,6 +24,7 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing import queries as money_queries
@@ -47,7 +48,7 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
 
 
 @admin.register(Run)
-class RunAdmin(RunActs, ReadOnlyAdmin):
+class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
     list_display = [
         "created_at",
         "condition",
@@ -94,6 +95,8 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
+        if "@" in term:
+            return super().get_search_results(request, queryset, term)
         try:
             known = UUID(term)
         except ValueError:
@@ -117,7 +120,7 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, run: Run) -> SafeString | str:
-        return _link("accounts_user", run.customer_id)
+        return _link("accounts_user", run.customer_id, text=customer_words(run, run.customer_id))
 
     @display(description=_("Списано"), ordering="cost_micro_rub")  # type: ignore[untyped-decorator]
     def cost(self, run: Run) -> str:

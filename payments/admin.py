@@ -11,6 +11,7 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.templatetags.money import money
 from payments import refresh
@@ -26,7 +27,7 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
 
 
 @admin.register(Payment)
-class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
+class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     list_display = ["created_at", "amount", "state", "customer", "provider", "method", "provider_payment_id"]
     list_filter = ["status", "provider", "method", "is_test", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "provider_payment_id__exact", "receipt_email__exact"]
@@ -82,7 +83,7 @@ class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, payment: Payment) -> SafeString:
         address = reverse("admin:accounts_user_change", args=[payment.customer_id])
-        return format_html('<a href="{}">{}</a>', address, payment.customer_id)
+        return format_html('<a href="{}">{}</a>', address, customer_words(payment, payment.customer_id))
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Спросить ЮKassa сейчас"),

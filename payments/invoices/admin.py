@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from auditlog.requests import operator_of
 from billing import words
@@ -49,7 +50,7 @@ REFUSALS = {
 }
 
 
-class FirmAdmin(OperatorActs, ReadOnlyAdmin):
+class FirmAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     """What the pages share: whose it is, and the sum to the last micro-rouble."""
 
     @display(description=_("Сумма"), ordering="amount_micro_rub")  # type: ignore[untyped-decorator]
@@ -59,7 +60,7 @@ class FirmAdmin(OperatorActs, ReadOnlyAdmin):
     @display(description=_("Клиент"))  # type: ignore[untyped-decorator]
     def customer(self, row: Any) -> SafeString:
         customer_id = getattr(row, "customer_id", None) or row.owner_id
-        return link("accounts_user", customer_id)
+        return link("accounts_user", customer_id, customer_words(row, customer_id))
 
     @display(description=_("Номер"), ordering=["year", "number"])  # type: ignore[untyped-decorator]
     def document(self, row: Any) -> str:
@@ -80,6 +81,7 @@ class FirmAdmin(OperatorActs, ReadOnlyAdmin):
 
 @admin.register(Organisation)
 class OrganisationAdmin(FirmAdmin):
+    customer_field = "owner_id"
     list_display = ["name", "inn", "kpp", "customer", "created_at", "updated_at"]
     search_fields = ["id__exact", "owner_id__exact", "inn__exact", "name"]
     ordering = ["-id"]

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.admin.base import link
@@ -293,7 +294,7 @@ class CampaignAdmin(OfferActs, ReadOnlyAdmin):
 
 
 @admin.register(OrganisationMember)
-class OrganisationMemberAdmin(OfferActs, ReadOnlyAdmin):
+class OrganisationMemberAdmin(CustomerByEmail, OfferActs, ReadOnlyAdmin):
     list_display = ["created_at", "customer", "organisation_id"]
     search_fields = ["customer_id__exact", "organisation_id__exact"]
     ordering = ["-created_at", "-customer_id"]
@@ -305,7 +306,7 @@ class OrganisationMemberAdmin(OfferActs, ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, member: OrganisationMember) -> SafeString:
-        return link("accounts_user", member.customer_id)
+        return link("accounts_user", member.customer_id, customer_words(member, member.customer_id))
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Добавить участника"),

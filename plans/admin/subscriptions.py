@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.admin.base import link
@@ -48,7 +49,7 @@ class PeriodRows(ReadOnlyRows):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
+class SubscriptionAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     list_display = ["created_at", "customer", "plan", "condition", "renewal", "period_end", "due_at"]
     list_filter = ["state", "renewal", "cancel_at_period_end", "plan", "created_at"]
     list_select_related = ["plan"]
@@ -78,7 +79,9 @@ class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, subscription: Subscription) -> SafeString:
-        return link("accounts_user", subscription.customer_id)
+        return link(
+            "accounts_user", subscription.customer_id, customer_words(subscription, subscription.customer_id)
+        )
 
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
@@ -217,7 +220,7 @@ class PurchaseRows(ReadOnlyRows):
 
 
 @admin.register(SubscriptionPeriod)
-class SubscriptionPeriodAdmin(ReadOnlyAdmin):
+class SubscriptionPeriodAdmin(CustomerByEmail, ReadOnlyAdmin):
     list_display = [
         "starts_at",
         "ends_at",
@@ -238,7 +241,7 @@ class SubscriptionPeriodAdmin(ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, period: SubscriptionPeriod) -> SafeString:
-        return link("accounts_user", period.customer_id)
+        return link("accounts_user", period.customer_id, customer_words(period, period.customer_id))
 
     @display(description=_("Перенесено"))  # type: ignore[untyped-decorator]
     def carried(self, period: SubscriptionPeriod) -> str:
