@@ -61,7 +61,7 @@ class ApproveForm(BaseDialogForm):  # type: ignore[misc]
 
 @admin.register(DocumentVersion)
 class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
-    list_display = ["title", "document", "number", "status", "effective_from", "sha256"]
+    list_display = ["title", "document", "number", "status", "effective_from"]
     list_filter = ["status", "document__kind"]
     list_select_related = ["document"]
     search_fields = ["title", "sha256"]

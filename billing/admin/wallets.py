@@ -8,6 +8,7 @@ from django.db.models import QuerySet, Subquery, Sum
 from django.db.models.expressions import OuterRef
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -36,6 +37,18 @@ SOURCE_PAGES = {
     "operator": "billing_operatorrequest",
     "entry": "billing_ledgerentry",
     "lot": "billing_creditlot",
+}
+SOURCE_WORDS: dict[str, Promise | str] = {
+    "payment": _("платёж"),
+    "bank_line": _("банковская строка"),
+    "run": _("запуск"),
+    "operator": _("запрос оператора"),
+    "entry": _("проводка"),
+    "lot": _("лот"),
+    "period": _("период"),
+    "bonus": _("бонус"),
+    "refund": _("возврат"),
+    "debt": _("долг"),
 }
 LOTS_SHOWN = 100
 CELL = '<td class="px-3 py-2">{}</td>'
@@ -183,7 +196,7 @@ class LedgerEntryAdmin(MoneyAdmin):
     @display(description=_("Основание"), ordering="source_id")  # type: ignore[untyped-decorator]
     def source(self, entry: LedgerEntry) -> SafeString | str:
         page = SOURCE_PAGES.get(entry.source_type)
-        words = f"{entry.source_type} {entry.source_id}"
+        words = f"{SOURCE_WORDS.get(entry.source_type, entry.source_type)} {entry.source_id}"
         return link(page, entry.source_id, words) if page else words
 
     @display(description=_("Резерв"))  # type: ignore[untyped-decorator]

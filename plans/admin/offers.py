@@ -18,9 +18,10 @@ from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.admin.base import link
 from billing.templatetags.money import money_exact
-from plans import offers, words
+from plans import offers, queries, words
 from plans.admin.forms import CampaignForm, MemberForm, PackForm, ReasonForm, TermsForm
 from plans.models import Campaign, OrganisationMember, Pack, Plan, PlanVersion, Redemption
+from plyrum import clock
 
 
 class ReadOnlyRows(TabularInline):  # type: ignore[misc]
@@ -78,7 +79,7 @@ class VersionRows(ReadOnlyRows):
 
 @admin.register(Plan)
 class PlanAdmin(OfferActs, ReadOnlyAdmin):
-    list_display = ["code", "name", "is_offered"]
+    list_display = ["code", "name", "price", "grant", "is_offered"]
     list_filter = ["is_offered"]
     search_fields = ["code", "name"]
     ordering = ["code"]
@@ -87,6 +88,14 @@ class PlanAdmin(OfferActs, ReadOnlyAdmin):
     inlines: ClassVar[list[type[TabularInline]]] = [VersionRows]
     actions_list = ["publish_terms"]
     actions_detail = ["withdraw_plan"]
+
+    @display(description=_("Цена"))  # type: ignore[untyped-decorator]
+    def price(self, plan: Plan) -> str:
+        return money_exact(queries.terms(plan, at=clock.now()).price_micro_rub)
+
+    @display(description=_("Начисление"))  # type: ignore[untyped-decorator]
+    def grant(self, plan: Plan) -> str:
+        return money_exact(queries.terms(plan, at=clock.now()).grant_micro_rub)
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Новый тариф или условия"),
