@@ -120,6 +120,7 @@ class UserAdmin(OperatorActs, ReadOnlyAdmin):
             request,
             lambda now, actor: blocking.block(user_id=user_id, reason=reason, now=now, actor=actor),
             done=_("Клиент заблокирован."),
+            refusals={"conflict": _("Свой аккаунт не заблокировать.")},
             object_id=object_id,
         )
 
