@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.templatetags.money import money
-from payments import refresh
+from payments import refresh, words
 from payments.invoices import admin as invoices_admin
 from payments.models import Payment, WebhookEvent
 
@@ -28,7 +28,7 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
 
 @admin.register(Payment)
 class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
-    list_display = ["created_at", "amount", "state", "customer", "provider", "method", "provider_payment_id"]
+    list_display = ["created_at", "amount", "state", "customer", "provider", "paid_by", "provider_payment_id"]
     list_filter = ["status", "provider", "method", "is_test", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "provider_payment_id__exact", "receipt_email__exact"]
     ordering = ["-id"]
@@ -43,7 +43,7 @@ class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
         "cancellation_reason",
         "provider",
         "provider_payment_id",
-        "method",
+        "paid_by",
         "receipt_email",
         "is_test",
         "idempotency_key",
@@ -79,6 +79,10 @@ class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     )
     def state(self, payment: Payment) -> tuple[str, str]:
         return payment.status, payment.get_status_display()
+
+    @display(description=_("Способ"), ordering="method")  # type: ignore[untyped-decorator]
+    def paid_by(self, payment: Payment) -> str:
+        return str(words.method(payment.method)) or "-"
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, payment: Payment) -> SafeString:
