@@ -87,7 +87,11 @@ class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, payment: Payment) -> SafeString:
         address = reverse("admin:accounts_user_change", args=[payment.customer_id])
-        return format_html('<a href="{}">{}</a>', address, customer_words(payment, payment.customer_id))
+        return format_html(
+            '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>',
+            address,
+            customer_words(payment, payment.customer_id),
+        )
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Спросить ЮKassa сейчас"),

@@ -424,7 +424,7 @@ LOGGING = {"is_production": IS_PRODUCTION}
 UNFOLD = {
     "SITE_TITLE": "Plyrum",
     "SITE_HEADER": "Plyrum",
-    "SITE_SUBHEADER": _("Управление"),
+    "SITE_SUBHEADER": _("Управление, время МСК"),
     "SITE_URL": "/",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/plyrum/img/favicon.svg"}],
     "SHOW_HISTORY": False,
