@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import Promise
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
@@ -31,6 +31,17 @@ LETTERS: dict[str, Promise | str] = {
     "plan_past_due": _("на продление не хватило"),
     "plan_renewed": _("тариф продлён"),
 }
+
+
+LISTS_OF_CUSTOMER: tuple[tuple[str, Promise | str], ...] = (
+    ("billing_wallet", _("Кошелёк")),
+    ("billing_ledgerentry", _("Проводки")),
+    ("payments_payment", _("Пополнения")),
+    ("plans_subscription", _("Подписка")),
+    ("orchestration_run", _("Запуски")),
+    ("payments_invoice", _("Счета")),
+    ("legal_acceptance", _("Принятия")),
+)
 
 
 class LetterFilter(admin.SimpleListFilter):
@@ -68,14 +79,34 @@ class UserAdmin(OperatorActs, ReadOnlyAdmin):
         "blocked_reason",
         "is_staff",
         "role",
+        "elsewhere",
     ]
     readonly_fields = fields
     actions_detail = ["block_user", "unblock_user"]
 
+    @display(description=_("Дальше"))  # type: ignore[untyped-decorator]
+    def elsewhere(self, user: User) -> SafeString:
+        """The lists that hold this customer's rows, by name: their apps stand above us."""
+        return format_html_join(
+            " · ",
+            '<a href="{}?q={}" class="text-primary-600 dark:text-primary-500">{}</a>',
+            ((reverse(f"admin:{page}_changelist"), user.pk, words) for page, words in LISTS_OF_CUSTOMER),
+        )
+
+    def has_block_permission(self, request: HttpRequest, object_id: str = "") -> bool:
+        return self._is(object_id, is_active=True)
+
+    def has_unblock_permission(self, request: HttpRequest, object_id: str = "") -> bool:
+        return self._is(object_id, is_active=False)
+
+    def _is(self, object_id: str, *, is_active: bool) -> bool:
+        """The button that would change nothing is not shown."""
+        return User.objects.filter(pk=self.id_from_path(object_id), is_active=is_active).exists()
+
     @action(  # type: ignore[untyped-decorator]
         description=_("Заблокировать"),
         url_path="block",
-        permissions=["act"],
+        permissions=["act", "block"],
         dialog={
             "title": _("Заблокировать клиента"),
             "description": _("Все сессии закончатся сразу. Деньги и документы остаются."),
@@ -89,13 +120,14 @@ class UserAdmin(OperatorActs, ReadOnlyAdmin):
             request,
             lambda now, actor: blocking.block(user_id=user_id, reason=reason, now=now, actor=actor),
             done=_("Клиент заблокирован."),
+            refusals={"conflict": _("Свой аккаунт не заблокировать.")},
             object_id=object_id,
         )
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Разблокировать"),
         url_path="unblock",
-        permissions=["act"],
+        permissions=["act", "unblock"],
         dialog={
             "title": _("Разблокировать клиента"),
             "description": _("Клиент сможет войти снова. Прежние сессии не оживут."),
@@ -120,6 +152,7 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
     list_select_related = ["user"]
     search_fields = ["id__exact", "user__id__exact", "user__email"]
     ordering = ["-created_at", "-id"]
+    nothing_yet = _("Сессия появляется, когда клиент входит через API.")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [
@@ -142,6 +175,9 @@ class NoticeAdmin(ReadOnlyAdmin):
     list_filter = ["outcome", LetterFilter, "created_at"]
     search_fields = ["id__exact", "user_id__exact", "key"]
     ordering = ["-id"]
+    nothing_yet = _(
+        "Письмо появляется вместе с событием, о котором оно говорит: счёт, тариф, лимит, остаток."
+    )
     fields = [
         "id",
         "customer",

@@ -11,6 +11,7 @@ class SignupForm(AllauthSignupForm):  # type: ignore[misc]
     """User, e-mail address, acceptance and journal entry are stored together or not at all."""
 
     account_already_exists: bool
+    field_order = ("email", "password1", "accept_offer")  # consent comes last, before the button
 
     def try_save(self, request: HttpRequest) -> Any:
         """Losing a race for an address looks exactly like an address that was taken before."""

@@ -14,6 +14,7 @@ from accounts import login
 from accounts.requests import origin_of
 from accounts.shapes import Origin
 from auditlog import journal
+from auditlog.actors import Actor
 from plyrum.errors import TooManyRequests
 
 
@@ -40,9 +41,16 @@ class OperatorLoginForm(AuthenticationForm):  # type: ignore[misc]
     def _note(self, origin: Origin, action: str, status: str) -> None:
         user = self.get_user()
         journal.record(
-            actor=origin.customer(user.pk) if user else origin.somebody(),
+            actor=self._actor(origin),
             action=action,
             subject=f"user:{user.pk}" if user else "user:unknown",
             status=status,
             target_user_id=user.pk if user else None,
         )
+
+    def _actor(self, origin: Origin) -> Actor:
+        user = self.get_user()
+        if user is None:
+            return origin.somebody()
+        who = Actor.operator if user.is_operator else Actor.customer
+        return who(user.pk, ip=origin.ip, request_id=origin.request_id)

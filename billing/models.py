@@ -138,7 +138,7 @@ class LedgerEntry(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type} {self.id}"
+        return f"{self.get_type_display()} {self.id}"
 
     @property
     def signed_micro_rub(self) -> int:

@@ -61,7 +61,7 @@ class ApproveForm(BaseDialogForm):  # type: ignore[misc]
 
 @admin.register(DocumentVersion)
 class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
-    list_display = ["title", "document", "number", "status", "effective_from", "sha256"]
+    list_display = ["title", "document", "number", "status", "effective_from"]
     list_filter = ["status", "document__kind"]
     list_select_related = ["document"]
     search_fields = ["title", "sha256"]
@@ -139,3 +139,4 @@ class AcceptanceAdmin(ReadOnlyAdmin):
     list_select_related = ["version"]
     search_fields = ["user_id__exact", "order_id__exact", "request_id"]
     ordering = ["-created_at", "-id"]
+    nothing_yet = _("Принятие появляется, когда клиент соглашается с документом: при регистрации или оплате.")

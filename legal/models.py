@@ -41,7 +41,7 @@ class LegalDocument(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.audience} {self.locale}"
+        return f"{self.get_kind_display()}, {self.get_audience_display()}, {self.locale}"
 
 
 class DocumentVersionQuerySet(models.QuerySet["DocumentVersion"]):

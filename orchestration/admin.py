@@ -15,6 +15,7 @@ from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
+from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -23,13 +24,14 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing import queries as money_queries
 from billing.act_buttons import RunActs
 from billing.templatetags.money import duration, money, money_exact, tokens
 from orchestration import catalogue, queries, switching, words
-from orchestration.models import Attempt, CatalogueVersion, Model, Provider, Run
+from orchestration.models import Attempt, CatalogueVersion, Model, Provider, Run, RunState
 
 REASON_CHARS = (10, 300)  # shorter says nothing, longer belongs into a document
 
@@ -46,7 +48,7 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
 
 
 @admin.register(Run)
-class RunAdmin(RunActs, ReadOnlyAdmin):
+class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
     list_display = [
         "created_at",
         "condition",
@@ -61,6 +63,7 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
     list_filter = ["state", "model", "surface", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "idempotency_key__exact", "ledger_entry_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Запуск появляется с каждым вопросом: из чата или по API.")
     fieldsets = [
         (
             None,
@@ -92,6 +95,8 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
+        if "@" in term:
+            return super().get_search_results(request, queryset, term)
         try:
             known = UUID(term)
         except ValueError:
@@ -102,14 +107,20 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="state",
-        label={"done": "success", "running": "info", "failed": "danger", "refused": "warning"},
+        label={
+            "running": "info",
+            "done": "success",
+            "stopped": "default",
+            "failed": "danger",
+            "refused": "warning",
+        },
     )
     def condition(self, run: Run) -> tuple[str, str]:
         return run.state, run.get_state_display()
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, run: Run) -> SafeString | str:
-        return _link("accounts_user", run.customer_id)
+        return _link("accounts_user", run.customer_id, text=customer_words(run, run.customer_id))
 
     @display(description=_("Списано"), ordering="cost_micro_rub")  # type: ignore[untyped-decorator]
     def cost(self, run: Run) -> str:
@@ -186,7 +197,7 @@ class RunAdmin(RunActs, ReadOnlyAdmin):
             (
                 attempt.number,
                 _link("orchestration_attempt", attempt.id, text=attempt.model),
-                attempt.status,
+                _outcome(attempt),
                 words.attempt_error(attempt.error_class) or "—",
                 attempt.http_status or "—",
                 duration(attempt.duration_ms),
@@ -205,6 +216,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     list_filter = ["status", "error_class", "provider", "model", "started_at"]
     search_fields = ["id__exact", "run_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Попытка появляется с каждым обращением к модели.")
     fields = [
         "id", "run", "customer_id", "stage", "number", "model", "provider", "key_fingerprint", "outcome",
         "error_class", "http_status", "input_tokens", "output_tokens", "cost", "first_token_ms",
@@ -212,10 +224,12 @@ class AttemptAdmin(ReadOnlyAdmin):
     ]  # fmt: skip
 
     @display(  # type: ignore[untyped-decorator]
-        description=_("Исход"), ordering="status", label={"done": "success", "failed": "danger"}
+        description=_("Исход"),
+        ordering="status",
+        label={"done": "success", "stopped": "default", "failed": "danger"},
     )
-    def outcome(self, attempt: Attempt) -> str:
-        return attempt.status
+    def outcome(self, attempt: Attempt) -> tuple[str, str]:
+        return attempt.status, _outcome(attempt)
 
     @display(description=_("Сумма"), ordering="cost_micro_rub")  # type: ignore[untyped-decorator]
     def cost(self, attempt: Attempt) -> str:
@@ -295,7 +309,7 @@ class ModelAdmin(SwitchedAdmin):
     list_display = [
         "id",
         "label",
-        "provider_id",
+        "provided_by",
         "price",
         "context_tokens",
         "quality",
@@ -314,6 +328,10 @@ class ModelAdmin(SwitchedAdmin):
         return lambda _now, actor: switching.switch_model(
             model_id=row_id, is_enabled=is_enabled, reason=reason, actor=actor
         )
+
+    @display(description=_("Провайдер"), ordering="provider_id")  # type: ignore[untyped-decorator]
+    def provided_by(self, model: Model) -> str:
+        return str(model.provider_id)
 
     @display(description=_("Возможности"))  # type: ignore[untyped-decorator]
     def capabilities_list(self, model: Model) -> str:
@@ -351,6 +369,11 @@ class ProviderAdmin(SwitchedAdmin):
         return format_html_join(", ", "{}", rows)
 
 
+def _outcome(attempt: Attempt) -> str:
+    """An attempt ends as a run does."""
+    return str(RunState(attempt.status).label)
+
+
 def _link(name: str, row_id: Any, *, text: str = "") -> SafeString | str:
     """The back-office page of a row of any app, by name; plain text while that app has none."""
     try:
@@ -364,7 +387,7 @@ def _link(name: str, row_id: Any, *, text: str = "") -> SafeString | str:
 
 def _units(millionths: int) -> str:
     """Millionths of a unit as a decimal number without trailing zeros."""
-    return f"{(Decimal(millionths) / 1_000_000).normalize():f}"
+    return str(localize((Decimal(millionths) / 1_000_000).normalize()))
 
 
 def _table(titles: list[Any], rows: list[tuple[Any, ...]]) -> SafeString:

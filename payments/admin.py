@@ -11,9 +11,10 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.templatetags.money import money
-from payments import refresh
+from payments import refresh, words
 from payments.invoices import admin as invoices_admin
 from payments.models import Payment, WebhookEvent
 
@@ -26,11 +27,12 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
 
 
 @admin.register(Payment)
-class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
-    list_display = ["created_at", "amount", "state", "customer", "provider", "method", "provider_payment_id"]
+class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
+    list_display = ["created_at", "amount", "state", "customer", "provider", "paid_by", "provider_payment_id"]
     list_filter = ["status", "provider", "method", "is_test", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "provider_payment_id__exact", "receipt_email__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Пополнение появляется, когда клиент переходит к оплате.")
     fields = [
         "id",
         "customer",
@@ -41,7 +43,7 @@ class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
         "cancellation_reason",
         "provider",
         "provider_payment_id",
-        "method",
+        "paid_by",
         "receipt_email",
         "is_test",
         "idempotency_key",
@@ -64,15 +66,32 @@ class PaymentAdmin(OperatorActs, ReadOnlyAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="status",
-        label={"succeeded": "success", "canceled": "info", "review": "danger", "unknown": "warning"},
+        label={
+            "created": "info",
+            "pending": "info",
+            "unknown": "warning",
+            "succeeded": "success",
+            "canceled": "default",
+            "partially_refunded": "default",
+            "refunded": "default",
+            "review": "danger",
+        },
     )
     def state(self, payment: Payment) -> tuple[str, str]:
         return payment.status, payment.get_status_display()
 
+    @display(description=_("Способ"), ordering="method")  # type: ignore[untyped-decorator]
+    def paid_by(self, payment: Payment) -> str:
+        return str(words.method(payment.method)) or "-"
+
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, payment: Payment) -> SafeString:
         address = reverse("admin:accounts_user_change", args=[payment.customer_id])
-        return format_html('<a href="{}">{}</a>', address, payment.customer_id)
+        return format_html(
+            '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>',
+            address,
+            customer_words(payment, payment.customer_id),
+        )
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Спросить ЮKassa сейчас"),
@@ -103,6 +122,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     list_filter = ["outcome", "provider", "event", "received_at"]
     search_fields = ["id__exact", "object_id__exact", "event_key__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Уведомление приходит от ЮKassa после каждой оплаты.")
     # The raw body may hold the payer's data: its hash is shown, the body is kept for disputes, not for long.
     fields = [
         "id",
@@ -124,7 +144,14 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Исход"),
         ordering="outcome",
-        label={"applied": "success", "foreign": "danger", "parked": "danger", "": "warning"},
+        label={
+            "": "warning",
+            "applied": "success",
+            "unchanged": "default",
+            "unhandled": "default",
+            "foreign": "danger",
+            "parked": "danger",
+        },
     )
     def result(self, event: WebhookEvent) -> tuple[str, str]:
         return event.outcome, event.get_outcome_display()

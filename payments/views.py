@@ -19,7 +19,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import User
 from accounts.requests import actor_of, origin_of
-from billing import queries as money_queries
 from billing import request_rates
 from legal import documents
 from legal.errors import DocumentNotPublished, TermsOutdated
@@ -67,8 +66,7 @@ def topup(request: HttpRequest) -> HttpResponse:
 def payment(request: HttpRequest, payment_id: UUID) -> HttpResponse:
     """The payment's page, also where the provider sends the payer back to."""
     found = _own(request, payment_id)
-    context = _state(found, attempt=0) | {"timeline": words.timeline(found)}
-    return render(request, "payments/payment_detail.html", context)
+    return render(request, "payments/payment_detail.html", _state(found, attempt=0))
 
 
 @never_cache
@@ -77,7 +75,8 @@ def payment(request: HttpRequest, payment_id: UUID) -> HttpResponse:
 def payment_state(request: HttpRequest, payment_id: UUID) -> HttpResponse:
     """The living part of that page."""
     found = _own(request, payment_id)
-    return render(request, "payments/_payment_state.html", _state(found, attempt=_attempt(request)))
+    context = _state(found, attempt=_attempt(request)) | {"is_fragment": True}
+    return render(request, "payments/_payment_state.html", context)
 
 
 @login_required
@@ -197,9 +196,7 @@ def _state(found: Payment, *, attempt: int) -> dict[str, Any]:
     address = reverse("payment_state", args=[found.id])
     return {
         "payment": _shown(found),
-        "balance_micro_rub": money_queries.balance(found.customer_id, now=now).balance_micro_rub
-        if found.is_paid
-        else None,
+        "timeline": words.timeline(found),
         "poll_seconds": poll_seconds,
         "poll_url": f"{address}?attempt={attempt + 1}",
         "checked_recently": found.checked_at is not None and now - found.checked_at < refresh.CHECK_EVERY,

@@ -105,7 +105,10 @@ async def run_events(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 
 @require_POST
 async def stop(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Stop a run; what was charged its frames say. A run that is over stays as it ended."""
+    """Stop a run; what was charged its frames say. A run that is over stays as it ended.
+
+    The form of a page without scripts is led back to the thread, with the answer as far as it came.
+    """
     user = await request.auser()
     if not isinstance(user, User):
         return _sign_in(request)
@@ -113,11 +116,16 @@ async def stop(request: HttpRequest, run_id: UUID) -> HttpResponse:
         run = await sync_to_async(run_of)(user.id, run_id)
         if run.state == RunState.RUNNING:
             await engine().stop(run_id)
+            if not forms.wants_json(request):
+                await _wait_for_end(run_id)
     except RunNotFound as error:
         raise Http404 from error
     except PlyrumError as error:
         return _problem(request, error)
-    return HttpResponse(status=204)
+    if forms.wants_json(request):
+        return HttpResponse(status=204)
+    answer = await sync_to_async(queries.answer_of_run)(user.id, run_id)
+    return redirect("thread", answer.thread_id) if answer is not None else redirect("chat")
 
 
 @never_cache

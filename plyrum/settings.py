@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -178,6 +179,7 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "Europe/Moscow"
 USE_THOUSAND_SEPARATOR = True
+FORMAT_MODULE_PATH = "plyrum.formats"
 
 # --- Browser side -----------------------------------------------------------------------------------------
 PAYMENT_PAGE_HOSTS = ["https://yookassa.ru", "https://yoomoney.ru"]
@@ -423,12 +425,13 @@ LOGGING = {"is_production": IS_PRODUCTION}
 UNFOLD = {
     "SITE_TITLE": "Plyrum",
     "SITE_HEADER": "Plyrum",
-    "SITE_SUBHEADER": _("Управление"),
+    "SITE_SUBHEADER": _("Управление, время МСК"),
     "SITE_URL": "/",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/plyrum/img/favicon.svg"}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
+    "STYLES": [lambda _request: static("plyrum/css/back_office.css")],
     "LOGIN": {"form": "accounts.operator_login.OperatorLoginForm"},
     "DASHBOARD_CALLBACK": "playground.back_office.dashboard",
     "COLORS": {

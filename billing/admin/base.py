@@ -17,6 +17,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import ReadOnlyAdmin
 
 LINK = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
@@ -83,7 +84,7 @@ LABELS: dict[str, Promise | str] = {
 }
 
 
-class MoneyAdmin(ReadOnlyAdmin):
+class MoneyAdmin(CustomerByEmail, ReadOnlyAdmin):
     """Columns under their labels; the customer as a link."""
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
@@ -101,7 +102,9 @@ class MoneyAdmin(ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, row: Any) -> SafeString | str:
-        return "" if row.customer_id is None else link("accounts_user", row.customer_id)
+        if row.customer_id is None:
+            return ""
+        return link("accounts_user", row.customer_id, customer_words(row, row.customer_id))
 
 
 @cache

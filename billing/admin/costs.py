@@ -120,6 +120,7 @@ class CustomerRiskAdmin(SpendingActs, MoneyAdmin):
     list_filter = ["level", "computed_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["level", "-cost_micro_rub", "customer_id"]  # high, low, medium: the filter is what is used
+    nothing_yet = _("Риск считается раз в час по расходу и движениям денег клиентов.")
     fields = [
         "customer",
         "level",

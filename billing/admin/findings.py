@@ -1,7 +1,10 @@
 """What the checks of the books found: who looks after it, what explains it, what mended it."""
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -12,7 +15,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from auditlog import reasons
 from auditlog.admin import OperatorActs
-from billing import reconciliation, verification
+from billing import check_words, reconciliation
 from billing.admin.base import MoneyAdmin, link
 from billing.watch_models import ReconciliationFinding
 
@@ -100,12 +103,40 @@ class FindingActs(OperatorActs):
         )
 
 
+class CheckFilter(admin.SimpleListFilter):
+    """The checks that have found something, in words."""
+
+    title = _("проверка")
+    parameter_name = "check_id"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        found = (
+            ReconciliationFinding.objects.order_by("check_id").values_list("check_id", flat=True).distinct()
+        )
+        return [(check_id, f"{check_id}. {check_words.promise(check_id)}") for check_id in found]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[ReconciliationFinding]
+    ) -> QuerySet[ReconciliationFinding]:
+        return queryset.filter(check_id=self.value()) if self.value() else queryset
+
+
 @admin.register(ReconciliationFinding)
 class ReconciliationFindingAdmin(FindingActs, MoneyAdmin):
-    list_display = ["first_seen_at", "check_id", "condition", "object", "detail", "owner", "last_seen_at"]
-    list_filter = ["state", "check_id", "first_seen_at"]
+    list_display = [
+        "first_seen_at",
+        "condition",
+        "check_id",
+        "promise",
+        "object",
+        "detail",
+        "owner",
+        "last_seen_at",
+    ]
+    list_filter = ["state", CheckFilter, "first_seen_at"]
     search_fields = ["id__exact", "object", "detail"]
     ordering = ["-first_seen_at", "-id"]
+    nothing_yet = _("Находок нет. Проверки книг идут каждый день и пишут сюда сами.")
     fields = [
         "state",
         "check_id",
@@ -130,8 +161,7 @@ class ReconciliationFindingAdmin(FindingActs, MoneyAdmin):
 
     @display(description=_("Что должно быть"))  # type: ignore[untyped-decorator]
     def promise(self, finding: ReconciliationFinding) -> str:
-        known = [*verification.checks(), *reconciliation.checks()]
-        return next((check.title for check in known if check.id == finding.check_id), "-")
+        return check_words.promise(finding.check_id)
 
     @display(description=_("Разбирает"), ordering="owner_id")  # type: ignore[untyped-decorator]
     def owner(self, finding: ReconciliationFinding) -> SafeString | str:

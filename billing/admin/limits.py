@@ -30,6 +30,7 @@ class SpendLimitAdmin(LimitActs, SubjectAdmin):
     list_filter = ["set_by", "window", "created_at"]
     search_fields = ["subject__endswith"]
     ordering = ["-created_at", "-id"]
+    nothing_yet = _("Лимит ставит клиент в кошельке или оператор: общий здесь, личный на странице кошелька.")
     fields = ["whose", "window", "amount", "set_by", "author", "reason", "created_at"]
 
     @display(description=_("Не больше"), ordering="limit_micro_rub")  # type: ignore[untyped-decorator]
@@ -43,6 +44,7 @@ class LimitLiftAdmin(SubjectAdmin):
     list_filter = ["window", "created_at"]
     search_fields = ["subject__endswith"]
     ordering = ["-created_at", "-id"]
+    nothing_yet = _("Лимит снимают на время на странице кошелька.")
     fields = ["whose", "window", "ends_at", "author", "reason", "created_at"]
 
 
@@ -52,6 +54,7 @@ class SpendingBlockAdmin(MoneyAdmin):
     list_filter = [("lifted_at", admin.EmptyFieldListFilter), "created_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["-created_at", "-id"]
+    nothing_yet = _("Траты запрещают на странице кошелька.")
     fields = ["customer", "author_id", "reason", "created_at", "lifted_by_id", "lift_reason", "lifted_at"]
 
 

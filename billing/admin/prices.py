@@ -21,6 +21,7 @@ class PriceVersionAdmin(MoneyAdmin):
     list_filter = ["currency", "is_free", "valid_from"]
     search_fields = ["sku"]
     ordering = ["sku", "-number"]
+    nothing_yet = _("Цены приходят с каталогом моделей.")
     fields = [
         "sku",
         "number",
@@ -89,6 +90,7 @@ class FxRateAdmin(MoneyAdmin):
     list_filter = ["currency", "source", "rate_date"]
     search_fields = ["currency", "source"]
     ordering = ["-rate_date", "currency", "-id"]
+    nothing_yet = _("Курсы Банка России загружаются каждый день.")
     fields = ["currency", "rate_date", "rate", "spread", "source", "created_at"]
 
     @display(description=_("Рублей за единицу"), ordering="micro_rub")  # type: ignore[untyped-decorator]

@@ -18,6 +18,7 @@ class UsageEventAdmin(MoneyAdmin):
     list_filter = ["provider", "estimated", "created_at"]
     search_fields = ["id__exact", "run_id__exact", "customer_id__exact", "model__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Строка появляется за каждый ответ модели.")
     fields = [
         "id",
         "customer",

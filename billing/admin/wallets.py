@@ -8,6 +8,7 @@ from django.db.models import QuerySet, Subquery, Sum
 from django.db.models.expressions import OuterRef
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -36,6 +37,18 @@ SOURCE_PAGES = {
     "operator": "billing_operatorrequest",
     "entry": "billing_ledgerentry",
     "lot": "billing_creditlot",
+}
+SOURCE_WORDS: dict[str, Promise | str] = {
+    "payment": _("платёж"),
+    "bank_line": _("банковская строка"),
+    "run": _("запуск"),
+    "operator": _("запрос оператора"),
+    "entry": _("проводка"),
+    "lot": _("лот"),
+    "period": _("период"),
+    "bonus": _("бонус"),
+    "refund": _("возврат"),
+    "debt": _("долг"),
 }
 LOTS_SHOWN = 100
 CELL = '<td class="px-3 py-2">{}</td>'
@@ -71,6 +84,7 @@ class WalletAdmin(WalletActs, SpendingActs, MoneyAdmin):
     list_display = ["customer_id", "customer", "balance", "held", "seq", "created_at"]
     search_fields = ["customer_id__exact"]
     ordering = ["-customer_id"]
+    nothing_yet = _("Кошелёк появляется у каждого клиента при регистрации.")
     fields = [
         "customer",
         "balance",
@@ -151,6 +165,7 @@ class LedgerEntryAdmin(MoneyAdmin):
     list_filter = ["type", "created_at"]
     search_fields = ["id__exact", "key__exact", "source_id__exact", "customer_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Проводка появляется с каждым движением денег.")
     fields = [
         "id",
         "customer",
@@ -181,7 +196,7 @@ class LedgerEntryAdmin(MoneyAdmin):
     @display(description=_("Основание"), ordering="source_id")  # type: ignore[untyped-decorator]
     def source(self, entry: LedgerEntry) -> SafeString | str:
         page = SOURCE_PAGES.get(entry.source_type)
-        words = f"{entry.source_type} {entry.source_id}"
+        words = f"{SOURCE_WORDS.get(entry.source_type, entry.source_type)} {entry.source_id}"
         return link(page, entry.source_id, words) if page else words
 
     @display(description=_("Резерв"))  # type: ignore[untyped-decorator]
@@ -203,6 +218,7 @@ class CreditLotAdmin(MoneyAdmin):
     list_filter = ["kind", "is_spent", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "source_entry_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Лот появляется с каждым поступлением денег или бонусов.")
     fields = [
         "id",
         "customer",
@@ -249,6 +265,7 @@ class HoldAdmin(HoldActs, MoneyAdmin):
     list_filter = ["status", OlderThan, "created_at"]
     search_fields = ["id__exact", "customer_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Резерв появляется, когда начинается запуск, и закрывается с его концом.")
     fields = [
         "run",
         "customer",
@@ -292,6 +309,7 @@ class OperatorRequestAdmin(RequestActs, MoneyAdmin):
     list_filter = ["state", "kind", "created_at"]
     search_fields = ["id__exact", "customer_id__exact", "ledger_entry_id__exact", "ticket", "key__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Запрос появляется, когда оператор меняет деньги на странице кошелька.")
     fields = [
         "state",
         "kind",

@@ -65,7 +65,8 @@ def duration(milliseconds: int | None) -> str:
     if milliseconds is None:
         return ""
     if milliseconds < 60_000:
-        tenths = f"{milliseconds / 1000:.1f}".replace(".", _decimal_mark())
+        is_shorter = 0 < milliseconds < 50  # would read as no time at all
+        tenths = ("<0.1" if is_shorter else f"{milliseconds / 1000:.1f}").replace(".", _decimal_mark())
         return gettext("%(seconds)s с") % {"seconds": tenths}
     minutes, seconds = divmod(milliseconds // 1000, 60)
     return gettext("%(minutes)s мин %(seconds)s с") % {"minutes": minutes, "seconds": seconds}

@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from auditlog.requests import operator_of
 from billing import words
@@ -49,7 +50,7 @@ REFUSALS = {
 }
 
 
-class FirmAdmin(OperatorActs, ReadOnlyAdmin):
+class FirmAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     """What the pages share: whose it is, and the sum to the last micro-rouble."""
 
     @display(description=_("Сумма"), ordering="amount_micro_rub")  # type: ignore[untyped-decorator]
@@ -59,7 +60,7 @@ class FirmAdmin(OperatorActs, ReadOnlyAdmin):
     @display(description=_("Клиент"))  # type: ignore[untyped-decorator]
     def customer(self, row: Any) -> SafeString:
         customer_id = getattr(row, "customer_id", None) or row.owner_id
-        return link("accounts_user", customer_id)
+        return link("accounts_user", customer_id, customer_words(row, customer_id))
 
     @display(description=_("Номер"), ordering=["year", "number"])  # type: ignore[untyped-decorator]
     def document(self, row: Any) -> str:
@@ -80,9 +81,11 @@ class FirmAdmin(OperatorActs, ReadOnlyAdmin):
 
 @admin.register(Organisation)
 class OrganisationAdmin(FirmAdmin):
+    customer_field = "owner_id"
     list_display = ["name", "inn", "kpp", "customer", "created_at", "updated_at"]
     search_fields = ["id__exact", "owner_id__exact", "inn__exact", "name"]
     ordering = ["-id"]
+    nothing_yet = _("Организация появляется, когда клиент заполняет реквизиты на странице «Документы».")
 
 
 @admin.register(Invoice)
@@ -92,6 +95,7 @@ class InvoiceAdmin(FirmAdmin):
     list_select_related = ["organisation"]
     search_fields = ["id__exact", "customer_id__exact", "number__exact", "organisation__inn__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Счёт выставляет себе клиент на странице «Документы».")
     fields = [
         "document",
         "status",
@@ -114,7 +118,7 @@ class InvoiceAdmin(FirmAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="status",
-        label={"paid": "success", "issued": "info", "expired": "warning"},
+        label={"paid": "success", "issued": "info", "expired": "warning", "void": "default"},
     )
     def state(self, row: Invoice) -> tuple[str, str]:
         return row.status, row.get_status_display()
@@ -159,6 +163,7 @@ class ClosingDocumentAdmin(FirmAdmin):
     list_select_related = ["organisation", "corrects"]
     search_fields = ["id__exact", "customer_id__exact", "number__exact", "organisation__inn__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Закрывающие документы за месяц появляются в начале следующего.")
     fields = [
         "document",
         "month",
@@ -192,6 +197,7 @@ class ClosingDocumentAdmin(FirmAdmin):
 class BankStatementAdmin(FirmAdmin):
     list_display = ["imported_at", "format", "incoming", "fresh", "outgoing", "foreign"]
     ordering = ["-id"]
+    nothing_yet = _("Загрузите файл из клиент-банка: 1С или CSV.")
     actions_list = ["import_file"]
 
     @action(  # type: ignore[untyped-decorator]
@@ -224,6 +230,7 @@ class BankLineAdmin(FirmAdmin):
     list_select_related = ["invoice"]
     search_fields = ["id__exact", "number__exact", "payer_inn__exact", "purpose"]
     ordering = ["-id"]
+    nothing_yet = _("Строки приходят с загруженной выпиской банка.")
     fields = [
         "status",
         "reason",
@@ -246,7 +253,7 @@ class BankLineAdmin(FirmAdmin):
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="status",
-        label={"credited": "success", "suspense": "danger", "new": "warning"},
+        label={"credited": "success", "suspense": "danger", "new": "warning", "returned": "default"},
     )
     def state(self, row: BankLine) -> tuple[str, str]:
         return row.status, row.get_status_display()
@@ -310,6 +317,7 @@ class BankDecisionAdmin(FirmAdmin):
     list_select_related = ["line", "invoice"]
     search_fields = ["id__exact", "maker_id__exact", "line__id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Решение появляется, когда оператор разбирает невыясненное поступление.")
     fields = [
         "kind",
         "state",

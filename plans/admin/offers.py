@@ -13,13 +13,15 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.admin.base import link
 from billing.templatetags.money import money_exact
-from plans import offers, words
+from plans import offers, queries, words
 from plans.admin.forms import CampaignForm, MemberForm, PackForm, ReasonForm, TermsForm
 from plans.models import Campaign, OrganisationMember, Pack, Plan, PlanVersion, Redemption
+from plyrum import clock
 
 
 class ReadOnlyRows(TabularInline):  # type: ignore[misc]
@@ -77,14 +79,23 @@ class VersionRows(ReadOnlyRows):
 
 @admin.register(Plan)
 class PlanAdmin(OfferActs, ReadOnlyAdmin):
-    list_display = ["code", "name", "is_offered"]
+    list_display = ["code", "name", "price", "grant", "is_offered"]
     list_filter = ["is_offered"]
     search_fields = ["code", "name"]
     ordering = ["code"]
+    nothing_yet = _("Тариф заводит кнопка наверху.")
     fields = ["code", "name", "is_offered"]
     inlines: ClassVar[list[type[TabularInline]]] = [VersionRows]
     actions_list = ["publish_terms"]
     actions_detail = ["withdraw_plan"]
+
+    @display(description=_("Цена"))  # type: ignore[untyped-decorator]
+    def price(self, plan: Plan) -> str:
+        return money_exact(queries.terms(plan, at=clock.now()).price_micro_rub)
+
+    @display(description=_("Начисление"))  # type: ignore[untyped-decorator]
+    def grant(self, plan: Plan) -> str:
+        return money_exact(queries.terms(plan, at=clock.now()).grant_micro_rub)
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Новый тариф или условия"),
@@ -140,6 +151,7 @@ class PackAdmin(OfferActs, ReadOnlyAdmin):
     list_display = ["amount", "bonus", "bonus_days", "is_offered"]
     list_filter = ["is_offered"]
     ordering = ["amount_micro_rub"]
+    nothing_yet = _("Пакет заводит кнопка наверху: сумма пополнения и бонус к ней.")
     fields = ["amount", "bonus", "bonus_days", "is_offered"]
     readonly_fields = fields
     actions_list = ["offer_pack"]
@@ -229,6 +241,7 @@ class CampaignAdmin(OfferActs, ReadOnlyAdmin):
     list_filter = ["valid_from", "valid_until"]
     search_fields = ["name", "code__exact", "id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Кампанию заводит кнопка наверху: подарок новым клиентам или промокод.")
     fields = list_display
     readonly_fields = fields
     inlines: ClassVar[list[type[TabularInline]]] = [RedemptionRows]
@@ -290,10 +303,11 @@ class CampaignAdmin(OfferActs, ReadOnlyAdmin):
 
 
 @admin.register(OrganisationMember)
-class OrganisationMemberAdmin(OfferActs, ReadOnlyAdmin):
+class OrganisationMemberAdmin(CustomerByEmail, OfferActs, ReadOnlyAdmin):
     list_display = ["created_at", "customer", "organisation_id"]
     search_fields = ["customer_id__exact", "organisation_id__exact"]
     ordering = ["-created_at", "-customer_id"]
+    nothing_yet = _("Участника добавляет кнопка наверху.")
     fields = list_display
     readonly_fields = fields
     actions_list = ["add_member"]
@@ -301,7 +315,7 @@ class OrganisationMemberAdmin(OfferActs, ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, member: OrganisationMember) -> SafeString:
-        return link("accounts_user", member.customer_id)
+        return link("accounts_user", member.customer_id, customer_words(member, member.customer_id))
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Добавить участника"),

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from billing.admin.base import link
@@ -48,12 +49,13 @@ class PeriodRows(ReadOnlyRows):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
+class SubscriptionAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     list_display = ["created_at", "customer", "plan", "condition", "renewal", "period_end", "due_at"]
     list_filter = ["state", "renewal", "cancel_at_period_end", "plan", "created_at"]
     list_select_related = ["plan"]
     search_fields = ["id__exact", "customer_id__exact"]
     ordering = ["-id"]
+    nothing_yet = _("Подписка появляется, когда клиент подключает тариф.")
     fields = [
         "id",
         "customer",
@@ -77,12 +79,20 @@ class SubscriptionAdmin(OperatorActs, ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, subscription: Subscription) -> SafeString:
-        return link("accounts_user", subscription.customer_id)
+        return link(
+            "accounts_user", subscription.customer_id, customer_words(subscription, subscription.customer_id)
+        )
 
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),
         ordering="state",
-        label={"active": "success", "past_due": "warning", "suspended": "danger", "canceled": "info"},
+        label={
+            "active": "success",
+            "past_due": "warning",
+            "suspended": "danger",
+            "canceled": "info",
+            "expired": "info",
+        },
     )
     def condition(self, subscription: Subscription) -> tuple[str, str]:
         return subscription.state, subscription.get_state_display()
@@ -210,7 +220,7 @@ class PurchaseRows(ReadOnlyRows):
 
 
 @admin.register(SubscriptionPeriod)
-class SubscriptionPeriodAdmin(ReadOnlyAdmin):
+class SubscriptionPeriodAdmin(CustomerByEmail, ReadOnlyAdmin):
     list_display = [
         "starts_at",
         "ends_at",
@@ -224,13 +234,14 @@ class SubscriptionPeriodAdmin(ReadOnlyAdmin):
     list_select_related = ["version"]
     search_fields = ["id__exact", "customer_id__exact"]
     ordering = ["-starts_at", "-id"]
+    nothing_yet = _("Период появляется с оплатой тарифа.")
     fields = ["id", "subscription", *list_display, "carried"]
     readonly_fields = fields
     inlines: ClassVar[list[type[TabularInline]]] = [PurchaseRows]
 
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, period: SubscriptionPeriod) -> SafeString:
-        return link("accounts_user", period.customer_id)
+        return link("accounts_user", period.customer_id, customer_words(period, period.customer_id))
 
     @display(description=_("Перенесено"))  # type: ignore[untyped-decorator]
     def carried(self, period: SubscriptionPeriod) -> str:

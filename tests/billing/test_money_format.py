@@ -59,6 +59,7 @@ def test_tokens_percent_and_durations_read_naturally() -> None:
         assert percent(1) == f"100{NBSP}%"
         assert percent(-0.2) == f"−20{NBSP}%"
         assert duration(800) == "0,8 с"
+        assert duration(30) == "<0,1 с"
         assert duration(125_000) == "2 мин 5 с"
 
 

@@ -229,7 +229,8 @@ def test_operators_see_take_explain_and_close(client: Client, finding: Reconcili
     )
     assert "10 taken, 9" in listed.content.decode()
     shown = client.get(page_of(finding) + "change/").content.decode()
-    assert "what the ledger took for an answer is what its usage rows were charged" in shown
+    for page in (listed.content.decode(), shown):
+        assert "За ответ списано столько, сколько говорят его строки" in page
 
     client.post(page_of(finding) + "take/")
     short = client.post(page_of(finding) + "explain/", form | {"reason": "да"})

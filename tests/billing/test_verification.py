@@ -13,7 +13,7 @@ from django.db import InternalError, connection, transaction
 from pytest_django import Settings
 
 from auditlog.models import JobRun
-from billing import tasks, verification
+from billing import check_words, reconciliation, tasks, verification
 from billing.management.commands import verify_ledger
 from billing.verification import BooksBrokenError, Check
 from billing.watch_models import ReconciliationFinding
@@ -57,6 +57,12 @@ def test_other_apps_add_their_checks(settings: Settings) -> None:
     assert [(finding.check, finding.object, finding.detail) for finding in report.findings] == [
         ("T01", "thing", "is broken")
     ]
+
+
+def test_every_check_has_its_words_for_operators() -> None:
+    known = {check.id for check in [*verification.checks(), *reconciliation.checks()]}
+
+    assert known == set(check_words.PROMISES)
 
 
 def test_checks_of_a_file_share_its_sources(tmp_path: Path) -> None:

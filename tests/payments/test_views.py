@@ -216,6 +216,7 @@ def test_coming_back_from_the_provider_credits_nothing(client: Client, user: Use
     answer = client.get(page_of(payment), {"status": "succeeded", "payment_id": str(payment.id)})
 
     assert answer.context["payment"]["status"] == "pending"
+    assert 'class="balance-chip"' in answer.content.decode()
     assert balance(user) == 0
 
 
@@ -229,8 +230,11 @@ def test_the_page_of_a_paid_payment_shows_the_balance_and_stops_asking(
     answer = client.get(page_of(payment))
 
     assert answer.context["payment"]["status"] == "succeeded"
-    assert (answer.context["balance_micro_rub"], answer.context["poll_seconds"]) == (500 * RUB, None)
+    assert answer.context["poll_seconds"] is None
     assert [row["state"] for row in answer.context["timeline"]] == ["done"] * 4
+    state = client.get(f"{page_of(payment)}/state").content.decode()
+    assert "Банк подтвердил оплату" in state, "the story comes with the state"
+    assert 'hx-swap-oob="outerHTML:[data-balance]">500,00\xa0₽<' in state, "and the balance of the header"
 
 
 def test_the_page_of_a_declined_payment_says_what_to_do(client: Client, user: User, shop: Shop) -> None:

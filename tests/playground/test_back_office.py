@@ -55,6 +55,19 @@ def model() -> Model:
     )
 
 
+def test_runs_name_and_find_their_customer_for_those_who_may_see_people(client: Client) -> None:
+    customer = factories.customer()
+    run = make_run(customer)
+    for role, sees in (("support", True), ("catalogue", False)):
+        client.force_login(factories.operator(role))
+
+        by_id = client.get("/admin/orchestration/run/", {"q": str(customer.id)}).content.decode()
+        by_email = client.get("/admin/orchestration/run/", {"q": customer.email.upper()}).content.decode()
+
+        assert str(run.id) in by_id
+        assert (customer.email in by_id, str(run.id) in by_email) == (sees, sees), role
+
+
 def _page(client: Client, path: str, **query: str) -> str:
     answer = client.get(f"/admin/{path}", query)
     assert answer.status_code == 200, answer.status_code

@@ -253,6 +253,17 @@ def test_starter_without_scripts_asks_its_text(browser: Browser) -> None:
     assert Message.objects.filter(customer_id=browser.user.id, text="Готовый вопрос").exists()
 
 
+def test_stop_without_scripts_leads_back_to_the_answer_as_far_as_it_came(browser: Browser) -> None:
+    begun = browser.begun(model="fault/slow")
+    assert begun["stop_url"] in browser.http.get(begun["thread_url"]).text
+
+    answer = browser.post(begun["stop_url"], script=False)
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, begun["thread_url"])
+    assert Run.objects.get(pk=begun["run_id"]).state == "stopped"
+    assert "Остановлено." in browser.http.get(begun["thread_url"]).text
+
+
 def test_runs_of_somebody_else_cannot_be_read_or_stopped(browser: Browser, make_browser: MakeBrowser) -> None:
     begun = browser.begun(model="fault/slow")
     stranger = make_browser()

@@ -397,7 +397,7 @@ def test_price_of_what_cannot_be_asked_is_refused(
 
 @pytest.mark.usefixtures("user")
 def test_wrong_place_in_a_story_is_refused(client: Client, user: User) -> None:
-    run = make_run(user)
+    run, script = make_run(user), {"Accept": "application/json"}
 
     assert client.get(f"/app/chat/runs/{run.id}/events?after_seq=-1").status_code == 422
-    assert client.post(f"/app/chat/runs/{run.id}/stop").status_code == 204  # over: nothing to stop
+    assert client.post(f"/app/chat/runs/{run.id}/stop", headers=script).status_code == 204  # over

@@ -8,9 +8,9 @@
  *   html.tail {text}, status {text}, route {model, provider, country, reasons[]}, price {cost_micro_rub, released_micro_rub,
  *   balance_micro_rub, text}, finished {finish_reason, message_url}, failed {code, text, charged_micro_rub, message_url?}, ping.
  * - GET message_url -> HTML of the whole message (playground/_message.html).
- * - POST stop_url with X-CSRFToken stops; closing the page does not.
+ * - POST stop_url with X-CSRFToken, Accept: application/json stops; closing the page does not.
  * - POST estimate_url (text, model, thread) -> {text, over_limit?}.
- * Without this file the form works too: the server waits and redirects.
+ * Without this file the forms work too: the server waits and redirects.
  */
 
 const RETRY_SECONDS = [1, 2, 5, 10];
@@ -29,6 +29,7 @@ const statusLine = form.querySelector("[data-status]");
 const errorPlace = form.querySelector("[data-error]");
 const toEnd = form.querySelector("[data-to-end]");
 const estimateLine = form.querySelector("[data-estimate]");
+const noEstimate = estimateLine.textContent;
 const words = form.dataset;
 
 let answer = null; // the run being shown: {item, eventsUrl, stopUrl, seq, ended, controller}
@@ -51,6 +52,7 @@ function rest() {
   showStop(false);
   sendButton.disabled = true;
   setTimeout(() => { sendButton.disabled = false; }, COOL_DOWN_MS);
+  askEstimate(); // the price of the question that was answered is gone, and the next one has a longer history
 }
 
 /* ---- The heading: a new talk is named by its first question ------------------------------------------------------ */
@@ -63,6 +65,7 @@ function nameThread(question) {
   welcome.remove();
   const title = root.querySelector("[data-title]");
   if (title) title.textContent = question.slice(0, TITLE_LENGTH);
+  document.querySelector("[data-new-topic]").hidden = false;
 }
 
 /* ---- Scrolling: the page moves once for the question, then only follows a reader who is at the end ------------- */
@@ -353,7 +356,8 @@ async function stop() {
   run.stopping = true;
   setRunStatus(run, words.wordStopping);
   try {
-    await fetch(run.stopUrl, { method: "POST", headers: { "X-CSRFToken": form.elements.csrfmiddlewaretoken.value } });
+    const headers = { Accept: "application/json", "X-CSRFToken": form.elements.csrfmiddlewaretoken.value };
+    await fetch(run.stopUrl, { method: "POST", headers });
   } finally {
     run.stopping = false; // the frames say what was charged; a stop that did not arrive can be repeated
   }
@@ -364,12 +368,17 @@ async function stop() {
 let estimateTimer = 0;
 let estimateRequest = null;
 
+function showEstimate(line, isOver) {
+  estimateLine.textContent = line;
+  estimateLine.parentElement.classList.toggle("is-over", isOver);
+}
+
 function askEstimate() {
   clearTimeout(estimateTimer);
   estimateTimer = setTimeout(async () => {
     const text = field.value.trim();
     estimateRequest?.abort();
-    if (!text) return;
+    if (!text) return showEstimate(noEstimate, false);
     estimateRequest = new AbortController();
     const body = new FormData();
     body.set("text", text);
@@ -380,8 +389,7 @@ function askEstimate() {
       const response = await fetch(words.estimateUrl, { method: "POST", body, signal: estimateRequest.signal });
       if (!response.ok) return;
       const { text: line, over_limit: over } = await response.json();
-      estimateLine.textContent = line;
-      estimateLine.parentElement.classList.toggle("is-over", Boolean(over));
+      showEstimate(line, Boolean(over));
     } catch {
       // A price that could not be read is asked again with the next letter.
     }
