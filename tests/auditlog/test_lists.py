@@ -41,9 +41,10 @@ def test_count_does_not_offer_to_show_all_where_all_is_shown(client: Client) -> 
 
 def test_every_state_has_its_pill() -> None:
     """Unfold shows a state that its pills do not know as the database spells it."""
+    pages: Any = admin.site._registry
     bare = [
         f"{type(page).__name__}.{name}: {state}"
-        for model, page in admin.site._registry.items()
+        for model, page in pages.items()
         for name in page.list_display
         if isinstance(pills := getattr(getattr(page, str(name), None), "label", None), dict)
         for state, _words in model._meta.get_field(getattr(page, str(name)).admin_order_field).flatchoices
@@ -56,4 +57,5 @@ def test_every_state_has_its_pill() -> None:
 def _list(rf: RequestFactory, **query: Any) -> str:
     request = rf.get("/admin/auditlog/jobrun/", query)
     request.user = factories.operator()
-    return NoRows(JobRun, admin.site).changelist_view(request).render().content.decode()
+    answer: Any = NoRows(JobRun, admin.site).changelist_view(request)
+    return str(answer.render().content.decode())
