@@ -210,13 +210,21 @@ class Engine:
                 log.warning("run_taken_over", run_id=str(run.id))
                 run.story.abandon()
             elif expected is not None and row["outcome"] == "done":
+                run.is_archived = True
                 run.story.end(_with_balance(expected, row["spendable"]))
             else:
-                run.story.end(run.story.drafted(ending(outcome, counted, row)))
+                kept = await self._kept_end(run) if expected is not None else None
+                run.story.end(kept or run.story.drafted(ending(outcome, counted, row)))
         except Exception:
             # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
             log.exception("run_not_settled", run_id=str(run.id))
             run.story.abandon()
+
+    async def _kept_end(self, run: RunTask) -> list[bytes] | None:
+        """The end that was archived with the charge, when only the answer of the settlement was lost."""
+        archived = await self._archived(run.id)
+        run.is_archived = archived is not None
+        return archived[len(run.story.pending) :] if archived is not None else None
 
     async def _carry_out(self, run: RunTask) -> Outcome:
         """A fault of ours is an end like any other: nothing is charged for it."""
@@ -227,9 +235,9 @@ class Engine:
             return Outcome(RunState.FAILED, error=INTERNAL)
 
     def _archive(self, story: Story) -> None:
-        """Keep a finished live story; its copy in Redis goes by its time limit. Any other is kept already."""
+        """Keep a finished story that is not kept with its charge; a copy in Redis goes by its time limit."""
         run = self.runs[story.run_id]
-        if story.is_live and is_terminal(story.shown[-1]):
+        if not run.is_archived and is_terminal(story.shown[-1]):
             self._archives.post(
                 {
                     "run_id": run.id,

@@ -51,6 +51,7 @@ class RunTask:
     stop_requested: bool = False
     has_begun: bool = False
     is_ending: bool = False
+    is_archived: bool = False  # with its charge
     started: float = field(default_factory=time.monotonic)
     attempts: list[dict[str, Any]] = field(default_factory=list)
 

@@ -19,6 +19,7 @@ from plyrum.errors import Unavailable
 from plyrum.ids import uuid7
 from tests import factories
 from tests.orchestration.conftest import RUB, credited, one, text_of, types
+from tests.orchestration.lost_answers import lossy_way
 from tests.sandbox_process import SandboxProcess
 
 T = TypeVar("T")
@@ -180,6 +181,42 @@ def test_lease_is_renewed_while_the_run_lives(asked: Asked, monkeypatch: pytest.
     first, second = with_engine(work)
 
     assert second["lease_until"] > first["lease_until"]
+
+
+def test_answer_that_could_not_be_charged_is_told_again_as_before(asked: Asked, settings: Settings) -> None:
+    """Its hold is over. What is kept with a charge is kept by itself here."""
+    settings.HOLD_MARGIN_SECONDS = -settings.PLYRUM_RUN_SECONDS
+
+    async def twice(opened: Engine) -> tuple[list[bytes], list[bytes]]:
+        request = asked(stream=False)
+        first = await opened.whole_story((await opened.start(request)).run_id)
+        return first, await opened.whole_story((await opened.start(request)).run_id)
+
+    first, again = with_engine(twice)
+
+    assert orjson.loads(first[-1])["code"] == "settle_expired"
+    assert again == first
+
+
+def test_answer_whose_settlement_was_answered_twice_is_told_again_as_before(asked: Asked) -> None:
+    async def twice(opened: Engine) -> tuple[list[bytes], list[bytes]]:
+        request = asked(stream=False)
+        async with lossy_way(opened.conninfo) as way:
+            opened._settles._conninfo = way.conninfo
+            run_id = (await opened.start(request)).run_id
+            way.word = str(run_id).encode()
+            first = await opened.whole_story(run_id)
+            assert way.is_cut.is_set()
+            await opened._settles.close()
+        return first, await opened.whole_story((await opened.start(request)).run_id)
+
+    first, again = with_engine(twice)
+
+    assert orjson.loads(first[-1])["type"] == "run.finished"
+    assert again == first
+    assert (
+        LedgerEntry.objects.filter(type="usage_debit", hold_id=orjson.loads(first[0])["run_id"]).count() == 1
+    )
 
 
 def test_fault_of_ours_is_an_end_without_a_charge(asked: Asked) -> None:
