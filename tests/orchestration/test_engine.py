@@ -14,6 +14,7 @@ from billing.models import Hold, LedgerEntry, UsageEvent
 from orchestration import catalogue, engine
 from orchestration.engine import CONTROL_CHANNEL, Engine
 from orchestration.models import Attempt, Run, RunFrames
+from orchestration.providers import openai_chat
 from orchestration.shapes import RunRequest
 from plyrum.errors import Unavailable
 from plyrum.ids import uuid7
@@ -217,6 +218,41 @@ def test_answer_whose_settlement_was_answered_twice_is_told_again_as_before(aske
     assert (
         LedgerEntry.objects.filter(type="usage_debit", hold_id=orjson.loads(first[0])["run_id"]).count() == 1
     )
+
+
+def test_endless_stream_is_cut_and_charged_for_no_more_than_was_asked(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_chat, "SPARE_BYTES", 2**17)
+
+    async def asking(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked("fault/endless", max_output_tokens=100))).run_id
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(asking)
+
+    assert types(frames)[-5:] == ["delta", "usage", "stage.finished", "settled", "error"]
+    assert frames[-1]["code"] == "answer_too_long"
+    assert one(frames, "usage")["usage"]["output_tokens"] == 100 < len(text_of(frames))
+    run = Run.objects.get(id=run_id)
+    assert 0 < run.cost_micro_rub < run.hold_micro_rub
+    assert frames[-1]["charged_micro_rub"] == run.cost_micro_rub
+
+
+def test_endless_answer_in_one_is_free_and_another_model_answers(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_chat, "SPARE_BYTES", 2**17)
+
+    async def asking(opened: Engine) -> Frames:
+        request = asked("fault/endless", stream=False, models=("fault/endless", "sandbox/small"))
+        return [orjson.loads(line) for line in await opened.whole_story((await opened.start(request)).run_id)]
+
+    frames = with_engine(asking)
+
+    assert one(frames, "fallback")["class"] == "answer_too_long"
+    assert one(frames, "stage.finished")["model"] == "sandbox/small"
+    assert Attempt.objects.get(run_id=frames[0]["run_id"], model="fault/endless").cost_micro_rub == 0
 
 
 def test_fault_of_ours_is_an_end_without_a_charge(asked: Asked) -> None:

@@ -128,6 +128,15 @@ async def test_refusal_is_classed_by_code_then_type_then_status(
     assert (refused.kind.name, refused.http_status) == (kind, status)
 
 
+async def test_event_that_never_becomes_json_is_given_up(session: ClientSession) -> None:
+    lines = b"data: x\n" * (openai_chat.SPREAD_EVENT_BYTES + 1)
+    async with host(STREAM, lines, keeps_open=True) as served:
+        _, _, error = await ask(session, call_of(served.url))
+
+    assert error is not None
+    assert error.kind.name == "stream_broken"
+
+
 @pytest.mark.parametrize("body", [b"[]", b"null", b'{"error":"words"}', b'{"error":[]}', b"\xff\xfe", b""])
 async def test_refusal_without_a_shape_is_classed_by_its_status(session: ClientSession, body: bytes) -> None:
     async with host(head(429), body) as served:
