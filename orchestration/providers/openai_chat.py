@@ -232,9 +232,13 @@ def _whole(body: bytes, answer: Answer) -> list[Delta]:
         chunk["choices"] = [{**choice, "delta": choice.get("message")} for choice in choices]
     except (AttributeError, TypeError) as error:
         raise ProviderError(base.STREAM_BROKEN) from error
-    _take(chunk, answer, group)
-    if not answer.finish_reason:
+    whole = Answer()
+    _take(chunk, whole, group)
+    if not whole.finish_reason:
         raise ProviderError(base.STREAM_BROKEN)
+    # Only now: what is not handed out was not delivered.
+    answer.text, answer.reasoning = whole.text, whole.reasoning
+    answer.finish_reason, answer.usage = whole.finish_reason, whole.usage
     return group
 
 
