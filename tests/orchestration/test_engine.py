@@ -8,14 +8,17 @@ from uuid import UUID
 
 import orjson
 import pytest
+from django.db import connection
 from pytest_django import Settings
 
 from billing.models import Hold, LedgerEntry, UsageEvent
-from orchestration import catalogue, engine
+from orchestration import catalogue, engine, sweep
 from orchestration.engine import CONTROL_CHANNEL, Engine
+from orchestration.frames import stream_key
 from orchestration.models import Attempt, Run, RunFrames
 from orchestration.providers import openai_chat
 from orchestration.shapes import RunRequest
+from plyrum import clock
 from plyrum.errors import Unavailable
 from plyrum.ids import uuid7
 from tests import factories
@@ -253,6 +256,42 @@ def test_endless_answer_in_one_is_free_and_another_model_answers(
     assert one(frames, "fallback")["class"] == "answer_too_long"
     assert one(frames, "stage.finished")["model"] == "sandbox/small"
     assert Attempt.objects.get(run_id=frames[0]["run_id"], model="fault/endless").cost_micro_rub == 0
+
+
+def test_answer_in_one_that_was_taken_over_is_told_by_the_sweep_alone(asked: Asked) -> None:
+    def take_over(run_id: UUID) -> None:
+        Run.objects.filter(id=run_id).update(lease_until=clock.now())
+        sweep.sweep(now=clock.now())
+        connection.close()
+
+    async def follow(opened: Engine) -> tuple[UUID, list[bytes]]:
+        run_id = (await opened.start(asked("fault/hang", stream=False))).run_id
+        await asyncio.to_thread(take_over, run_id)
+        reader = asyncio.create_task(opened.whole_story(run_id))
+        await opened.stop(run_id)
+        return run_id, await reader
+
+    run_id, frames = with_engine(follow)
+
+    assert [orjson.loads(frame)["type"] for frame in frames] == ["settled", "error"]
+    assert b"".join(frames).decode() == RunFrames.objects.get(run_id=run_id).frames
+
+
+def test_reader_elsewhere_is_told_the_end_of_a_story_that_was_kept_shorter(asked: Asked) -> None:
+    """The sweep counted from fewer frames than the woken owner wrote afterwards."""
+    run_id = uuid7()
+    frames = [f'{{"run_id":"{run_id}","seq":{seq},"type":"delta"}}\n'.encode() for seq in range(1, 6)]
+    end = f'{{"run_id":"{run_id}","seq":3,"type":"error"}}\n'
+    RunFrames.objects.create(
+        run_id=run_id, customer_id=uuid7(), frames=b"".join(frames[:2]).decode() + end, created_at=clock.now()
+    )
+
+    async def follow(opened: Engine) -> list[bytes]:
+        await opened.redis.xadd(stream_key(run_id), {"f": b"".join(frames)}, id="5-0")
+        groups = opened._follow_elsewhere(run_id, 1, lacks_end=False)
+        return [frame async for group in groups for frame in group]
+
+    assert with_engine(follow) == [*frames[1:], end.encode()]
 
 
 def test_fault_of_ours_is_an_end_without_a_charge(asked: Asked) -> None:
