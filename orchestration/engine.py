@@ -209,8 +209,9 @@ class Engine:
             row = await self._settles.submit(step)
             if row["outcome"] == "fenced":  # the sweep has ended this run and tells the end
                 log.warning("run_taken_over", run_id=str(run.id))
-                run.story.abandon()
+                run.story.abandon(is_taken_over=True)
             elif expected is not None and row["outcome"] == "done":
+                run.is_archived = True
                 run.story.end(_with_balance(expected, row["spendable"]))
             else:
                 if row["outcome"] not in SETTLED:
@@ -220,11 +221,18 @@ class Engine:
                         outcome=row["outcome"],
                         cost=counted.cost_micro_rub,
                     )
-                run.story.end(run.story.drafted(ending(outcome, counted, row)))
+                kept = await self._kept_end(run) if expected is not None else None
+                run.story.end(kept or run.story.drafted(ending(outcome, counted, row)))
         except Exception:
             # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
             log.exception("run_not_settled", run_id=str(run.id))
             run.story.abandon()
+
+    async def _kept_end(self, run: RunTask) -> list[bytes] | None:
+        """The end that was archived with the charge, when only the answer of the settlement was lost."""
+        archived = await self._archived(run.id)
+        run.is_archived = archived is not None
+        return archived[len(run.story.pending) :] if archived is not None else None
 
     async def _carry_out(self, run: RunTask) -> Outcome:
         """A fault of ours is an end like any other: nothing is charged for it."""
@@ -235,9 +243,9 @@ class Engine:
             return Outcome(RunState.FAILED, error=INTERNAL)
 
     def _archive(self, story: Story) -> None:
-        """Keep a finished live story; its copy in Redis goes by its time limit. Any other is kept already."""
+        """Keep a finished story that is not kept with its charge; a copy in Redis goes by its time limit."""
         run = self.runs[story.run_id]
-        if story.is_live and is_terminal(story.shown[-1]):
+        if not run.is_archived and story.has_end:
             self._archives.post(
                 {
                     "run_id": run.id,
@@ -259,12 +267,12 @@ class Engine:
                 after_seq += len(group)
             if run.story.has_end:
                 return
+        was_abandoned = run is not None
         archived = await self._archived(run_id)
         if archived is not None:
-            was_abandoned = run is not None
-            yield archived[after_seq:] or (archived[-1:] if was_abandoned else [])
+            yield _rest(archived, after_seq, lacks_end=was_abandoned)
             return
-        async for group in self._follow_elsewhere(run_id, after_seq):
+        async for group in self._follow_elsewhere(run_id, after_seq, lacks_end=was_abandoned):
             yield group
 
     async def whole_story(self, run_id: UUID) -> list[bytes]:
@@ -276,7 +284,9 @@ class Engine:
                 return [*run.story.shown, *run.story.pending]
         return [frame async for group in self.follow(run_id) for frame in group]
 
-    async def _follow_elsewhere(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
+    async def _follow_elsewhere(
+        self, run_id: UUID, after_seq: int, *, lacks_end: bool
+    ) -> AsyncIterator[list[bytes]]:
         """Live frames of another process; a run that ended without a last frame is read from the archive."""
         seen = after_seq
         async for group in self.frames.follow(run_id, after_seq):
@@ -285,10 +295,11 @@ class Engine:
                 yield group
                 if is_terminal(group[-1]):
                     return
+                lacks_end = True
                 continue
             archived = await self._archived(run_id)
             if archived is not None:
-                yield archived[seen:]
+                yield _rest(archived, seen, lacks_end=lacks_end)
                 return
             if await self._is_over(run_id):
                 return
@@ -452,6 +463,11 @@ def _expected_end(run: RunTask, outcome: Outcome, counted: Bill, step: dict[str,
     before, after = b"".join(run.story.pending + frames).decode().rsplit(NO_BALANCE, 1)
     step["story"] = [before + BALANCE, after]
     return frames
+
+
+def _rest(archived: list[bytes], seen: int, *, lacks_end: bool) -> list[bytes]:
+    """What a reader has not seen. A story that was taken over may be shorter than what was told of it."""
+    return archived[seen:] or (archived[-1:] if lacks_end else [])
 
 
 def _with_balance(frames: list[bytes], spendable: int | None) -> list[bytes]:

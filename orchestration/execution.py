@@ -6,7 +6,7 @@ connection while a provider works; the only database call is the settlement at t
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -51,6 +51,7 @@ class RunTask:
     stop_requested: bool = False
     has_begun: bool = False
     is_ending: bool = False
+    is_archived: bool = False  # with its charge
     started: float = field(default_factory=time.monotonic)
     attempts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -274,7 +275,8 @@ def _answered(candidate: Candidate, answer: Answer) -> Outcome:
 def _broken(candidate: Candidate, answer: Answer, failure: ErrorClass) -> Outcome:
     """The stream broke after output: the delivered part is paid for if it is of use."""
     useful = is_useful(answer)
-    kind = failure if failure.name.startswith("timeout") else base.STREAM_BROKEN
+    is_told = failure is base.ANSWER_TOO_LONG or failure.name.startswith("timeout")
+    kind = failure if is_told else base.STREAM_BROKEN
     return Outcome(RunState.FAILED, "error", kind, candidate, answer, charge_is_due=useful)
 
 
@@ -296,10 +298,11 @@ def is_useful(answer: Answer) -> bool:
     return estimated_usage(sum(len(part.encode()) for part in answer.text), 0).output_tokens >= USEFUL_TOKENS
 
 
-def _estimated(answer: Answer, input_bound: int) -> Usage:
-    """Usage when the provider never said, from what was delivered."""
+def _estimated(answer: Answer, input_bound: int, max_output: int) -> Usage:
+    """Usage when the provider never said, from what was delivered, and no more than was asked for."""
     size = sum(len(part.encode()) for part in (*answer.text, *answer.reasoning))
-    return estimated_usage(size, input_bound)
+    usage = estimated_usage(size, input_bound)
+    return replace(usage, output_tokens=min(usage.output_tokens, max_output))
 
 
 def estimated_usage(output_bytes: int, input_bound: int) -> Usage:
@@ -337,7 +340,7 @@ def _usage_of(answer: Answer, input_bound: int, max_output: int) -> tuple[Usage,
     """What the provider told, unless it is absent or cannot be true."""
     told = answer.usage
     if told is None or not _is_believable(told, answer, input_bound, max_output):
-        return _estimated(answer, input_bound), True
+        return _estimated(answer, input_bound, max_output), True
     return told, False
 
 

@@ -93,14 +93,21 @@ class Story:
         told = self.pending or self.shown
         return bool(told) and is_terminal(told[-1])
 
-    def abandon(self) -> None:
-        """This process cannot finish the story: readers are let go, the sweep writes its end."""
+    def abandon(self, *, is_taken_over: bool = False) -> None:
+        """This process cannot finish the story: readers are let go, the sweep writes its end.
+
+        One that was taken over has that end already: what was not written yet is no part of it.
+        """
         self.is_over = True
+        if is_taken_over:
+            self.pending.clear()
         self._wake_readers()
-        if not self.pending:
-            self._on_end(self)
-        elif not self._is_under_way:
+        if self._is_under_way:
+            return  # the writer ends it
+        if self.pending:
             self._log.has_work(self)
+        else:
+            self._on_end(self)
 
     def hand_over(self) -> int:
         """The writer asks: how many frames to write now."""

@@ -45,6 +45,7 @@ _ERRORS: dict[str, Words] = {
     "context_too_long": gettext_lazy("запрос в неё не поместился"),
     "content_blocked": gettext_lazy("отказалась по своим правилам"),
     "stream_broken": gettext_lazy("ответ оборвался"),
+    "answer_too_long": gettext_lazy("ответ оказался длиннее, чем просили"),
     "timeout_first": gettext_lazy("не начала отвечать вовремя"),
     "timeout_idle": gettext_lazy("замолчала посреди ответа"),
     "empty_answer": gettext_lazy("ответила пустотой"),

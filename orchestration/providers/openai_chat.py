@@ -65,6 +65,11 @@ BY_STATUS: dict[int, ErrorClass] = {
     529: base.OVERLOADED,
 }
 ERROR_BODY_BYTES = 4096
+# A provider that does not keep to the asked bound must not fill the memory. Far above any honest answer.
+SPARE_BYTES = 2**25  # thoughts, which some hosts do not count
+EVENT_BYTES = 512  # a token in an event of its own
+TOKEN_BYTES = 64
+SPREAD_EVENT_BYTES = 2**16  # JSON over several data lines is read again with each of them
 LONGEST_RETRY_AFTER_SECONDS = 3600  # no header may take a key away for longer
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -87,10 +92,10 @@ class OpenAIChat:
             if response.status != 200:
                 raise await _refusal(response)
             if call.stream:
-                async for group in _read_stream(response, answer):
+                async for group in _read_stream(response, _room(call), answer):
                     yield group
             else:
-                yield _whole(await response.read(), answer)
+                yield _whole(await _read(response, _room(call)), answer)
         except TimeoutError as error:
             raise ProviderError(base.TIMEOUT_IDLE) from error
         except (ClientError, OSError) as error:
@@ -119,13 +124,33 @@ def _body(call: Call) -> bytes:
     return orjson.dumps(body)
 
 
-async def _read_stream(response: ClientResponse, answer: Answer) -> AsyncIterator[list[Delta]]:
-    rest = held = b""
-    async for block in response.content.iter_any():
-        rest += block
+def _room(call: Call) -> int:
+    """How many bytes an answer may have."""
+    return SPARE_BYTES + call.max_output_tokens * (EVENT_BYTES if call.stream else TOKEN_BYTES)
+
+
+async def _read(response: ClientResponse, room: int) -> bytes:
+    blocks: list[bytes] = []
+    while block := await response.content.readany():
+        room -= len(block)
+        if room < 0:
+            raise ProviderError(base.ANSWER_TOO_LONG)
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+async def _read_stream(response: ClientResponse, room: int, answer: Answer) -> AsyncIterator[list[Delta]]:
+    parts: list[bytes] = []  # of a line that has not ended
+    held = b""
+    while block := await response.content.readany():
+        room -= len(block)
+        if room < 0:
+            raise ProviderError(base.ANSWER_TOO_LONG)
+        parts.append(block)
         if b"\n" not in block:
             continue
-        ready, _, rest = rest.rpartition(b"\n")
+        ready, _, rest = b"".join(parts).rpartition(b"\n")
+        parts = [rest]
         group: list[Delta] = []
         is_done = False
         try:
@@ -152,7 +177,9 @@ def _read_lines(lines: bytes, held: bytes, answer: Answer, group: list[Delta]) -
                 return b"", True
             try:
                 chunk = orjson.loads(data)
-            except orjson.JSONDecodeError:
+            except orjson.JSONDecodeError as error:
+                if held and len(data) > SPREAD_EVENT_BYTES:
+                    raise ProviderError(base.STREAM_BROKEN) from error
                 held = data
             else:
                 held = b""
@@ -205,9 +232,13 @@ def _whole(body: bytes, answer: Answer) -> list[Delta]:
         chunk["choices"] = [{**choice, "delta": choice.get("message")} for choice in choices]
     except (AttributeError, TypeError) as error:
         raise ProviderError(base.STREAM_BROKEN) from error
-    _take(chunk, answer, group)
-    if not answer.finish_reason:
+    whole = Answer()
+    _take(chunk, whole, group)
+    if not whole.finish_reason:
         raise ProviderError(base.STREAM_BROKEN)
+    # Only now: what is not handed out was not delivered.
+    answer.text, answer.reasoning = whole.text, whole.reasoning
+    answer.finish_reason, answer.usage = whole.finish_reason, whole.usage
     return group
 
 

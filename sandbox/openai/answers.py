@@ -19,6 +19,7 @@ Json = dict[str, Any]
 
 BENCH_PIECE = "слово "
 SLOW_CHUNKS = 40
+ENDLESS_PIECE = "и так далее " * 100
 FILTER_AFTER = 5
 
 
@@ -81,6 +82,8 @@ def _bench(chunks: int) -> Answer:
 def _composed(behaviour: Behaviour, question: Question, limit: int | None, stop: tuple[str, ...]) -> Answer:
     if behaviour.fault == "fault-empty":
         return Answer("", "", (), "stop", 0, 0)
+    if behaviour.fault == "fault-endless":
+        return _from_pieces("", (ENDLESS_PIECE,), "stop")
     if behaviour.fault == "fault-slow":
         pieces = tuple(
             f"Медленный ответ, часть {place} из {SLOW_CHUNKS}. " for place in range(1, SLOW_CHUNKS + 1)

@@ -18,7 +18,7 @@ from sandbox.openai import answers, faults, models, requests, streams, text
 from sandbox.openai.answers import Answer
 from sandbox.openai.calls import Call, Calls, fingerprint
 from sandbox.openai.errors import ProviderError, bad_key, unknown_model
-from sandbox.openai.models import PLAIN_FAULTS, Behaviour
+from sandbox.openai.models import PAUSES, PLAIN_FAULTS, Behaviour
 from sandbox.openai.requests import ChatRequest
 from sandbox.openai.streams import Stream
 
@@ -153,6 +153,10 @@ class ChatDoor:
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", b"req_" + identity),
         ]
+        if fault == "fault-endless":
+            await send({"type": "http.response.start", "status": 200, "headers": headers[::2]})
+            call.state = await self._goes_on(reply, body, receive, send)
+            return
         if fault == "fault-bad-json":
             body = body[:-20] + b"}" * 20
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -169,6 +173,20 @@ class ChatDoor:
         if behaviour.pause_seconds or behaviour.fault in {"fault-slow-first", "fault-split-utf8"}:
             return Waiter(receive, self._clock)
         return None
+
+    async def _goes_on(self, reply: Answer, body: bytes, receive: Receive, send: Send) -> str:
+        """Send the completion up to its text, and the text again and again until the client leaves."""
+        text = orjson.dumps(reply.content)[1:-1]
+        waiter = Waiter(receive, self._clock)
+        try:
+            part = body.partition(text)[0]
+            while True:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                if not await waiter.pause(PAUSES["fault-endless"]):
+                    return "disconnected"
+                part = text
+        finally:
+            waiter.close()
 
     async def _client_leaves(self, receive: Receive, seconds: float | None) -> bool:
         """Wait; answer True when the client went away (or the sandbox stops) before the time was over."""

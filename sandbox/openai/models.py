@@ -30,6 +30,7 @@ TRANSPORT_FAULTS = {
     "fault-cut": "обрыв соединения после части ответа",
     "fault-cut-early": "обрыв соединения сразу после заголовков",
     "fault-bad-json": "200 и сломанный JSON",
+    "fault-endless": "пишет без конца, о пределе не знает",
     "fault-error-in-stream": "200, затем ошибка до первого слова",
     "fault-error-late": "200, затем ошибка после части ответа",
 }
@@ -48,6 +49,7 @@ SHAPE_FAULTS = {
     "fault-wrong-usage": "cached_tokens больше, чем prompt_tokens",
     "fault-zero-usage": "usage из нулей",
 }
+PAUSES = {"fault-slow": 0.25, "fault-endless": 0.001}
 FAULTS = {**PLAIN_FAULTS, **TRANSPORT_FAULTS, **SHAPE_FAULTS}
 
 
@@ -77,7 +79,7 @@ def find(model: str) -> Behaviour | None:
     if model in ORDINARY:
         return ORDINARY[model]
     if model in FAULTS:
-        return Behaviour(model, fault=model, pause_seconds=0.25 if model == "fault-slow" else 0.0)
+        return Behaviour(model, fault=model, pause_seconds=PAUSES.get(model, 0.0))
     match = BENCH.fullmatch(model)
     if match is None:
         return None

@@ -6,6 +6,7 @@ answer, and a tail. Source: the project's providers reference, 2.3.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import cycle
 from time import time
 from typing import Any, Protocol
 
@@ -107,7 +108,8 @@ async def _faulty(stream: Stream, call: Call, send: Send, pauses: Pauses | None)
         await write(_bare_chunk(stream))
     head = _head(stream, 0)
     await write(head + ROLE + _tail(stream, sent=0))
-    for place, delta in enumerate(stream.reply.deltas):
+    deltas = cycle(stream.reply.deltas) if fault == "fault-endless" else stream.reply.deltas
+    for place, delta in enumerate(deltas):
         if place == CUT_AFTER and fault in {"fault-cut", "fault-error-late", "fault-bad-json"}:
             return await _break(str(fault), send)
         wait = stream.behaviour.pause_seconds

@@ -8,17 +8,22 @@ from uuid import UUID
 
 import orjson
 import pytest
+from django.db import connection
 from pytest_django import Settings
 
 from billing.models import Hold, LedgerEntry, UsageEvent
-from orchestration import catalogue, engine
+from orchestration import catalogue, engine, sweep
 from orchestration.engine import CONTROL_CHANNEL, Engine
+from orchestration.frames import stream_key
 from orchestration.models import Attempt, Run, RunFrames
+from orchestration.providers import openai_chat
 from orchestration.shapes import RunRequest
+from plyrum import clock
 from plyrum.errors import Unavailable
 from plyrum.ids import uuid7
 from tests import factories
 from tests.orchestration.conftest import RUB, credited, one, text_of, types
+from tests.orchestration.lost_answers import lossy_way
 from tests.sandbox_process import SandboxProcess
 
 T = TypeVar("T")
@@ -180,6 +185,113 @@ def test_lease_is_renewed_while_the_run_lives(asked: Asked, monkeypatch: pytest.
     first, second = with_engine(work)
 
     assert second["lease_until"] > first["lease_until"]
+
+
+def test_answer_that_could_not_be_charged_is_told_again_as_before(asked: Asked, settings: Settings) -> None:
+    """Its hold is over. What is kept with a charge is kept by itself here."""
+    settings.HOLD_MARGIN_SECONDS = -settings.PLYRUM_RUN_SECONDS
+
+    async def twice(opened: Engine) -> tuple[list[bytes], list[bytes]]:
+        request = asked(stream=False)
+        first = await opened.whole_story((await opened.start(request)).run_id)
+        return first, await opened.whole_story((await opened.start(request)).run_id)
+
+    first, again = with_engine(twice)
+
+    assert orjson.loads(first[-1])["code"] == "settle_expired"
+    assert again == first
+
+
+def test_answer_whose_settlement_was_answered_twice_is_told_again_as_before(asked: Asked) -> None:
+    async def twice(opened: Engine) -> tuple[list[bytes], list[bytes]]:
+        request = asked(stream=False)
+        async with lossy_way(opened.conninfo) as way:
+            opened._settles._conninfo = way.conninfo
+            run_id = (await opened.start(request)).run_id
+            way.word = str(run_id).encode()
+            first = await opened.whole_story(run_id)
+            assert way.is_cut.is_set()
+            await opened._settles.close()
+        return first, await opened.whole_story((await opened.start(request)).run_id)
+
+    first, again = with_engine(twice)
+
+    assert orjson.loads(first[-1])["type"] == "run.finished"
+    assert again == first
+    assert (
+        LedgerEntry.objects.filter(type="usage_debit", hold_id=orjson.loads(first[0])["run_id"]).count() == 1
+    )
+
+
+def test_endless_stream_is_cut_and_charged_for_no_more_than_was_asked(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_chat, "SPARE_BYTES", 2**17)
+
+    async def asking(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked("fault/endless", max_output_tokens=100))).run_id
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(asking)
+
+    assert types(frames)[-5:] == ["delta", "usage", "stage.finished", "settled", "error"]
+    assert frames[-1]["code"] == "answer_too_long"
+    assert one(frames, "usage")["usage"]["output_tokens"] == 100 < len(text_of(frames))
+    run = Run.objects.get(id=run_id)
+    assert 0 < run.cost_micro_rub < run.hold_micro_rub
+    assert frames[-1]["charged_micro_rub"] == run.cost_micro_rub
+
+
+def test_endless_answer_in_one_is_free_and_another_model_answers(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_chat, "SPARE_BYTES", 2**17)
+
+    async def asking(opened: Engine) -> Frames:
+        request = asked("fault/endless", stream=False, models=("fault/endless", "sandbox/small"))
+        return [orjson.loads(line) for line in await opened.whole_story((await opened.start(request)).run_id)]
+
+    frames = with_engine(asking)
+
+    assert one(frames, "fallback")["class"] == "answer_too_long"
+    assert one(frames, "stage.finished")["model"] == "sandbox/small"
+    assert Attempt.objects.get(run_id=frames[0]["run_id"], model="fault/endless").cost_micro_rub == 0
+
+
+def test_answer_in_one_that_was_taken_over_is_told_by_the_sweep_alone(asked: Asked) -> None:
+    def take_over(run_id: UUID) -> None:
+        Run.objects.filter(id=run_id).update(lease_until=clock.now())
+        sweep.sweep(now=clock.now())
+        connection.close()
+
+    async def follow(opened: Engine) -> tuple[UUID, list[bytes]]:
+        run_id = (await opened.start(asked("fault/hang", stream=False))).run_id
+        await asyncio.to_thread(take_over, run_id)
+        reader = asyncio.create_task(opened.whole_story(run_id))
+        await opened.stop(run_id)
+        return run_id, await reader
+
+    run_id, frames = with_engine(follow)
+
+    assert [orjson.loads(frame)["type"] for frame in frames] == ["settled", "error"]
+    assert b"".join(frames).decode() == RunFrames.objects.get(run_id=run_id).frames
+
+
+def test_reader_elsewhere_is_told_the_end_of_a_story_that_was_kept_shorter(asked: Asked) -> None:
+    """The sweep counted from fewer frames than the woken owner wrote afterwards."""
+    run_id = uuid7()
+    frames = [f'{{"run_id":"{run_id}","seq":{seq},"type":"delta"}}\n'.encode() for seq in range(1, 6)]
+    end = f'{{"run_id":"{run_id}","seq":3,"type":"error"}}\n'
+    RunFrames.objects.create(
+        run_id=run_id, customer_id=uuid7(), frames=b"".join(frames[:2]).decode() + end, created_at=clock.now()
+    )
+
+    async def follow(opened: Engine) -> list[bytes]:
+        await opened.redis.xadd(stream_key(run_id), {"f": b"".join(frames)}, id="5-0")
+        groups = opened._follow_elsewhere(run_id, 1, lacks_end=False)
+        return [frame async for group in groups for frame in group]
+
+    assert with_engine(follow) == [*frames[1:], end.encode()]
 
 
 def test_fault_of_ours_is_an_end_without_a_charge(asked: Asked) -> None:

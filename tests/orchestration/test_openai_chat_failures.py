@@ -128,6 +128,34 @@ async def test_refusal_is_classed_by_code_then_type_then_status(
     assert (refused.kind.name, refused.http_status) == (kind, status)
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [{"message": {"content": "Половина"}, "finish_reason": None}],
+        [{"message": {"content": "Половина"}, "finish_reason": "stop"}, {"message": {"content": 5}}],
+    ],
+    ids=["no finish", "no text"],
+)
+async def test_answer_in_one_that_cannot_be_read_to_its_end_has_delivered_nothing(
+    session: ClientSession, choices: list[dict[str, Any]]
+) -> None:
+    async with host(head(200), orjson.dumps({"choices": choices})) as served:
+        answer, groups, error = await ask(session, call_of(served.url, stream=False))
+
+    assert error is not None
+    assert error.kind.name == "stream_broken"
+    assert (groups, answer.has_output) == ([], False)
+
+
+async def test_event_that_never_becomes_json_is_given_up(session: ClientSession) -> None:
+    lines = b"data: x\n" * (openai_chat.SPREAD_EVENT_BYTES + 1)
+    async with host(STREAM, lines, keeps_open=True) as served:
+        _, _, error = await ask(session, call_of(served.url))
+
+    assert error is not None
+    assert error.kind.name == "stream_broken"
+
+
 @pytest.mark.parametrize("body", [b"[]", b"null", b'{"error":"words"}', b'{"error":[]}', b"\xff\xfe", b""])
 async def test_refusal_without_a_shape_is_classed_by_its_status(session: ClientSession, body: bytes) -> None:
     async with host(head(429), body) as served:
