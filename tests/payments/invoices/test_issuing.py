@@ -1,6 +1,6 @@
 """Invoices: a frozen snapshot, a number, VAT by the dated table; issued once for each key, closed once."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -28,25 +28,25 @@ from tests import factories
 from tests.payments.invoices.firm import BUYER, REASON, actions, firm, invoice, operator
 from tests.payments.shop import RUB
 
-# Not before the offer came into force, which the suite publishes when it begins.
-EVENING = (clock.now() + timedelta(days=1)).replace(hour=22, minute=30)
-DAY = EVENING.date() + timedelta(days=1)  # in Moscow
-LAST_DAY = DAY + timedelta(days=6)
+# A Friday to come, for the offer is in force from the beginning of the suite; in Moscow it is Saturday already.
+FRIDAY = (clock.now() + timedelta(days=7 - (clock.now().weekday() - 4) % 7)).replace(hour=22, minute=30)
+SATURDAY = FRIDAY.date() + timedelta(days=1)
+LAST_DAY = SATURDAY + timedelta(days=6)
 
 
 def test_an_invoice_says_everything_an_accountant_needs() -> None:
     organisation = firm()
 
-    row = invoice(organisation.owner_id, 25_000, now=EVENING)
+    row = invoice(organisation.owner_id, 25_000, now=FRIDAY)
 
     assert (row.status, row.amount_micro_rub, row.vat_rate_bp) == ("issued", 25_000 * RUB, 2200)
     assert row.vat_micro_rub == 4_508_200_000  # 22/122, half up to a kopeck
-    assert (row.document_date, row.valid_until) == (DAY, LAST_DAY)
-    assert row.title == f"{DAY:%y}-{row.number:06d}"
+    assert (row.document_date, row.valid_until) == (SATURDAY, LAST_DAY)
+    assert row.title == f"{SATURDAY:%y}-{row.number:06d}"
     assert row.buyer["inn"] == BUYER.inn
     assert row.seller["account"] == "40702810600000000001"
     assert row.purpose == (
-        f"Оплата по счёту {row.title} от {DAY:%d.%m.%Y}, аванс за услуги сервиса Plyrum. "
+        f"Оплата по счёту {row.title} от {SATURDAY:%d.%m.%Y}, аванс за услуги сервиса Plyrum. "
         "В т.ч. НДС 22 % – 4 508,20 руб."
     )
     assert len(row.purpose) <= 210
@@ -153,7 +153,7 @@ def test_voiding_needs_a_reason_and_happens_once() -> None:
 
 
 def test_invoices_expire_after_their_last_day_in_moscow() -> None:
-    row = invoice(firm().owner_id, now=EVENING)
+    row = invoice(firm().owner_id, now=FRIDAY)
     last_moment = datetime.combine(LAST_DAY, time(20, 59), UTC)
 
     issuing.expire(now=last_moment, actor=operator())
