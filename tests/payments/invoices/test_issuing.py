@@ -28,7 +28,7 @@ from tests import factories
 from tests.payments.invoices.firm import BUYER, REASON, actions, firm, invoice, operator
 from tests.payments.shop import RUB
 
-# A Friday to come, for the offer is in force from the beginning of the suite; in Moscow it is Saturday already.
+# A Friday to come, for the offer is in force since the suite began; in Moscow it is Saturday already.
 FRIDAY = (clock.now() + timedelta(days=7 - (clock.now().weekday() - 4) % 7)).replace(hour=22, minute=30)
 SATURDAY = FRIDAY.date() + timedelta(days=1)
 LAST_DAY = SATURDAY + timedelta(days=6)
