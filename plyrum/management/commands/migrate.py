@@ -24,7 +24,7 @@ class Command(DjangoMigrate):
         connection = connections[options["database"]]
         work_as_owner(connection)
         _require_postgres(connection)
-        _make_role(connection, settings.PLYRUM_DATABASE_ROLE)
+        make_role(connection, settings.PLYRUM_DATABASE_ROLE)
         output = super().execute(*args, **options)
         _grant(connection, settings.PLYRUM_DATABASE_ROLE)
         return output
@@ -43,12 +43,17 @@ def _require_postgres(connection: BaseDatabaseWrapper) -> None:
         raise CommandError(f"Plyrum needs PostgreSQL 15 or newer; this server is {version // 10_000}.")
 
 
-def _make_role(connection: BaseDatabaseWrapper, role: str) -> None:
+def make_role(connection: BaseDatabaseWrapper, role: str) -> None:
+    """Roles are the whole server's: somebody who migrates another database may make it at the same moment."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
         if cursor.fetchone() is None:
-            cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
-            cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+            cursor.execute(
+                sql.SQL(
+                    "DO $$ BEGIN CREATE ROLE {role} NOLOGIN; GRANT {role} TO CURRENT_USER;"
+                    " EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+                ).format(role=sql.Identifier(role))
+            )
 
 
 def _grant(connection: BaseDatabaseWrapper, role: str) -> None:
