@@ -19,6 +19,7 @@ from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
@@ -56,7 +57,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
         "cost",
         "held",
         "customer",
-        "surface",
+        "whence",
         "time",
         "error_code",
     ]
@@ -69,7 +70,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
             None,
             {
                 "fields": [
-                    "id", "sentence", "state", "error", "finish_reason", "customer", "surface",
+                    "id", "sentence", "state", "error", "finish_reason", "customer", "whence",
                     "idempotency_key", "api_key_id", "created_at", "finished_at", "time",
                 ]
             },
@@ -121,6 +122,10 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, run: Run) -> SafeString | str:
         return _link("accounts_user", run.customer_id, text=customer_words(run, run.customer_id))
+
+    @display(description=_("Откуда"), ordering="surface")  # type: ignore[untyped-decorator]
+    def whence(self, run: Run) -> str:
+        return gettext("сайт") if run.surface == "site" else run.surface.upper()
 
     @display(description=_("Списано"), ordering="cost_micro_rub")  # type: ignore[untyped-decorator]
     def cost(self, run: Run) -> str:
