@@ -55,7 +55,6 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
         "condition",
         "model",
         "cost",
-        "held",
         "customer",
         "whence",
         "time",
