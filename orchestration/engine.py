@@ -27,11 +27,11 @@ from redis.exceptions import RedisError
 from billing import ledger, policies
 from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight, SpendLimitReached
 from billing.policies import CHANGES_CHANNEL, AppliedLimit, Policy
-from orchestration import catalogue, routing
+from orchestration import catalogue, endings, routing
 from orchestration.admission import Admission
 from orchestration.callers import Callers, require_terms
 from orchestration.coalescer import Coalescer, Reader, Row
-from orchestration.execution import Bill, Outcome, RunTask, bill, carry_out, settle_step
+from orchestration.execution import Outcome, RunTask, bill, carry_out, settle_step
 from orchestration.frames import FrameLog, Story, is_terminal, lines
 from orchestration.models import RunState
 from orchestration.providers.base import ErrorClass
@@ -48,13 +48,10 @@ SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
 CONTROL_CHANNEL = "orchestration:control"
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
-SETTLED = ("done", "replayed")  # outcomes of run_settle by which the money is where it belongs
 ARCHIVE_LINGER_SECONDS = 0.02
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 INTERNAL = ErrorClass("internal_error")
-BALANCE = '"balance_micro_rub":'
-NO_BALANCE = f"{BALANCE}null"  # not to be found inside a text, whose quotation marks are escaped
 
 
 @dataclass(frozen=True)
@@ -205,16 +202,16 @@ class Engine:
             run.is_ending = True  # a stop that comes now is too late: the settlement may not be cut
             counted = bill(run, outcome)
             step = settle_step(run, outcome, counted)
-            expected = None if run.story.is_live else _expected_end(run, outcome, counted, step)
+            expected = None if run.story.is_live else endings.expected(run, outcome, counted, step)
             row = await self._settles.submit(step)
             if row["outcome"] == "fenced":  # the sweep has ended this run and tells the end
                 log.warning("run_taken_over", run_id=str(run.id))
                 run.story.abandon(is_taken_over=True)
             elif expected is not None and row["outcome"] == "done":
                 run.is_archived = True
-                run.story.end(_with_balance(expected, row["spendable"]))
+                run.story.end(endings.with_balance(expected, row["spendable"]))
             else:
-                if row["outcome"] not in SETTLED:
+                if row["outcome"] not in endings.SETTLED:
                     log.error(
                         "run_not_charged",
                         run_id=str(run.id),
@@ -222,7 +219,7 @@ class Engine:
                         cost=counted.cost_micro_rub,
                     )
                 kept = await self._kept_end(run) if expected is not None else None
-                run.story.end(kept or run.story.drafted(ending(outcome, counted, row)))
+                run.story.end(kept or run.story.drafted(endings.frames(outcome, counted, row)))
         except Exception:
             # The edge of a worker: the run stays open in the database, the sweep will settle and finish it.
             log.exception("run_not_settled", run_id=str(run.id))
@@ -407,73 +404,9 @@ class Engine:
         task.add_done_callback(self._side_tasks.discard)
 
 
-def ending(outcome: Outcome, counted: Bill, row: Row) -> list[tuple[str, dict[str, Any]]]:
-    """The last frames: usage, the stage's end, the money, then exactly one terminal frame."""
-    usage = counted.usage
-    facts = {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "images": usage.images,
-        "estimated": counted.estimated,
-    }
-    is_settled = row["outcome"] in SETTLED
-    charged = row["charged"]
-    model = outcome.candidate.offer.id if outcome.candidate is not None else ""
-    stage = {
-        "stage": "final",
-        "role": "answer",
-        "index": 0,
-        "model": model,
-        "status": outcome.state.value,
-        "usage": facts,
-        "cost_micro_rub": charged,
-    }
-    settled = {
-        "cost_micro_rub": charged,
-        "released_micro_rub": row["released"],
-        "balance_micro_rub": row["spendable"],
-        "ledger_entry_id": row["entry_id"],
-    }
-    told = [("usage", {"usage": facts}), ("stage.finished", stage), ("settled", settled)]
-    error = outcome.error
-    if is_settled and error is None:
-        return [*told, ("run.finished", {"finish_reason": outcome.finish_reason})]
-    failure = {
-        "code": error.name if error is not None and is_settled else f"settle_{row['outcome']}",
-        "retryable": error is not None and not error.is_customers,
-        "charged_micro_rub": charged,
-    }
-    return [*told, ("error", failure)]
-
-
-def _expected_end(run: RunTask, outcome: Outcome, counted: Bill, step: dict[str, Any]) -> list[bytes]:
-    """The last frames of a story that is archived with its charge: all but the balance is known before."""
-    charged = counted.charged_micro_rub
-    row = {
-        "outcome": "done",
-        "charged": charged,
-        "released": run.held_micro_rub - charged,
-        "spendable": None,
-        "entry_id": step["money"]["entry_id"] if charged else None,
-    }
-    frames = run.story.drafted(ending(outcome, counted, row))
-    before, after = b"".join(run.story.pending + frames).decode().rsplit(NO_BALANCE, 1)
-    step["story"] = [before + BALANCE, after]
-    return frames
-
-
 def _rest(archived: list[bytes], seen: int, *, lacks_end: bool) -> list[bytes]:
     """What a reader has not seen. A story that was taken over may be shorter than what was told of it."""
     return archived[seen:] or (archived[-1:] if lacks_end else [])
-
-
-def _with_balance(frames: list[bytes], spendable: int | None) -> list[bytes]:
-    if spendable is None:
-        return frames
-    return [frame.replace(NO_BALANCE.encode(), f"{BALANCE}{spendable}".encode()) for frame in frames]
 
 
 _engine: Engine | None = None

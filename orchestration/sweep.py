@@ -76,9 +76,7 @@ def _end(run: Run, now: datetime) -> None:
     answer = _settle(run, delivered)
     if answer["outcome"] != "fenced":
         run.refresh_from_db()
-        if run.error_code.startswith(
-            "settle_"
-        ):  # its hold has ended: docs/decisions/0036-holds-outlive-runs.md
+        if run.error_code.startswith("settle_"):  # its hold has ended, see decision 0036
             log.error("run_not_charged", run_id=str(run.id), outcome=answer["outcome"])
         _archive(run, delivered, answer, now)
 
