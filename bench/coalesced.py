@@ -1,4 +1,4 @@
-"""As many callers in flight as a busy process has, behind the engine's coalescers."""
+"""As many callers in flight as fill two connections of the engine's: a batch under way, one ready."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from bench.pgbench import WALLETS, wallet
 
-IN_FLIGHT = 256
+IN_FLIGHT = 512
 CUSTOMERS = [wallet(number) for number in range(1, WALLETS + 1)]
 
 

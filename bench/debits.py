@@ -70,12 +70,13 @@ def _debits(number: int, seconds: float, *, wallets: int, callers: int = pgbench
 
 
 async def _coalesced(seconds: float) -> float:
-    """Debits a second through a coalescer."""
-    debits = Coalescer(conninfo(), "ledger_debit", step_key="entry_id", row_key="entry_id")
+    """Debits a second through as many connections as pairs have; those of a wallet go over the same one."""
+    address = conninfo()
+    both = [Coalescer(address, "ledger_debit", step_key="entry_id", row_key="entry_id") for _ in range(2)]
 
     async def debit(customer: UUID) -> None:
         entry_id = uuid7()
-        row = await debits.submit(
+        row = await both[customer.int % 2].submit(
             {
                 "entry_id": entry_id,
                 "customer_id": customer,
@@ -95,5 +96,6 @@ async def _coalesced(seconds: float) -> float:
             raise RuntimeError(f"A debit was refused: {row['outcome']}")
 
     found = await coalesced.rate(debit, seconds)
-    await debits.close()
+    for each in both:
+        await each.close()
     return found

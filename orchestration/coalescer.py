@@ -1,7 +1,8 @@
 """Group commit for the engine: steps that arrive while a commit is under way go into the next database call.
 
-Each coalescer owns one connection. With one request in flight it is a batch of one; nobody waits on a timer.
-Only what is posted, and so waited for by nobody, may `linger` to share its commit with what comes after it.
+Each coalescer owns one connection. With one request in flight it is a batch of one; nobody waits on a timer,
+and a full batch does not wait for the call under way either. Only what is posted, and so waited for by
+nobody, may `linger` to share its commit with what comes after it.
 A failure of the call is retried (steps carry their own keys); a poisoned step fails alone.
 """
 
@@ -15,14 +16,16 @@ import psycopg
 import structlog
 from psycopg.rows import dict_row
 
+from orchestration.database_call import DatabaseCall, Row
+
 log = structlog.get_logger(__name__)
 
-MAX_BATCH = 128  # larger arrays hold their wallets' locks longer than they save commits
+MAX_BATCH = 256  # larger arrays hold their wallets' locks longer than they save commits
+MAX_CALLS = 2  # one that the server works on, one that lies ready for it
 RETRY_PAUSE_SECONDS = 0.05
 LOOK_UP_SECONDS = 10
 
 Step = dict[str, Any]
-Row = dict[str, Any]
 Parameters = Sequence[Any] | Mapping[str, Any]
 _TRANSIENT = (psycopg.OperationalError, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
@@ -42,55 +45,54 @@ class Coalescer:
     ) -> None:
         """`patience_seconds`: how long a call is repeated while the database is away."""
         self._conninfo = conninfo
-        self._query = f"SELECT * FROM {function}(%s)"  # noqa: S608 - our own function names
+        self._function = function
         self._step_key = step_key
         self._row_key = row_key
         self._patience_seconds = patience_seconds
         self._linger_seconds = linger_seconds
-        self._is_serving = False
         self._waiting: list[tuple[Step, asyncio.Future[Row]]] = []
-        self._wake = asyncio.Event()
-        self._cursor: psycopg.AsyncCursor[Row] | None = None
-        self._pump = asyncio.create_task(self._run(), name=f"coalescer {function}")
+        self._workers: set[asyncio.Task[None]] = set()
+        self._connecting = asyncio.Lock()
+        self._database: DatabaseCall | None = None
 
-    async def submit(self, step: Step) -> Row:
-        """Hand in one step and wait until its effect is durable."""
+    def submit(self, step: Step) -> asyncio.Future[Row]:
+        """Hand in one step; the answer comes when its effect is durable."""
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
         self._waiting.append((step, future))
-        self._wake.set()
-        return await future
+        if not self._workers or (len(self._waiting) >= MAX_BATCH and len(self._workers) < MAX_CALLS):
+            self._workers.add(asyncio.create_task(self._work()))
+        return future
 
     def post(self, step: Step) -> None:
         """Hand in one step without waiting for it: for what the sweep would do again if it were lost."""
-        self._waiting.append((step, asyncio.get_running_loop().create_future()))
-        self._wake.set()
+        self.submit(step)
 
     async def close(self) -> None:
         """Finish what was handed in, then let the connection go."""
         self._linger_seconds = 0
-        while self._waiting or self._is_serving:
-            await asyncio.sleep(0.01)
-        self._pump.cancel()
-        await asyncio.gather(self._pump, return_exceptions=True)
-        if self._cursor is not None:
-            await self._cursor.connection.close()
+        while self._workers:
+            await asyncio.wait(self._workers)
+        if self._database is not None:
+            self._database.close()
 
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
+    async def _work(self) -> None:
+        """Serve what is waiting. Of two workers one that finds no full batch leaves it to the other."""
+        try:
             if self._linger_seconds:
                 await asyncio.sleep(self._linger_seconds)
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-                self._is_serving = True
                 await self._serve(batch)
-                self._is_serving = False
+                if len(self._workers) > 1 and len(self._waiting) < MAX_BATCH:
+                    return
+        finally:
+            # At once, not when the task is over: a step handed in meanwhile would wait for nobody.
+            self._workers.remove(asyncio.current_task())  # type: ignore[arg-type]
 
     async def _serve(self, batch: list[tuple[Step, asyncio.Future[Row]]]) -> None:
         try:
             rows = await self._call_with_retries([step for step, _ in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, each step is answered and the pump goes on
+        except Exception as error:  # noqa: BLE001 - whatever it is, each step is answered and the work goes on
             if len(batch) > 1 and not self._is_away():
                 for single in batch:  # one of them may be poisoned: each gets its own verdict
                     await self._serve([single])
@@ -108,7 +110,7 @@ class Coalescer:
 
     def _is_away(self) -> bool:
         """No connection could be made: asking again step by step would only wait as often."""
-        return self._cursor is None or self._cursor.connection.closed
+        return self._database is None or self._database.closed
 
     async def _call_with_retries(self, steps: list[Step]) -> Iterable[Row]:
         deadline = time.monotonic() + self._patience_seconds
@@ -123,11 +125,11 @@ class Coalescer:
                 pause = min(2 * pause, 1.0)
 
     async def _call(self, steps: list[Step]) -> list[Row]:
-        cursor = self._cursor
-        if cursor is None or cursor.connection.closed:
-            cursor = self._cursor = (await connect(self._conninfo)).cursor()
-        await cursor.execute(self._query, [orjson.dumps(steps).decode()], prepare=True, binary=True)
-        return await cursor.fetchall()
+        async with self._connecting:
+            database = self._database
+            if database is None or database.closed:
+                database = self._database = await DatabaseCall.connect(self._conninfo, self._function)
+        return await database.rows(orjson.dumps(steps))
 
 
 class Reader:

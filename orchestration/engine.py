@@ -30,7 +30,8 @@ from billing.policies import CHANGES_CHANNEL, AppliedLimit, Policy
 from orchestration import catalogue, endings, routing
 from orchestration.admission import Admission
 from orchestration.callers import Callers, require_terms
-from orchestration.coalescer import Coalescer, Reader, Row
+from orchestration.coalescer import Coalescer, Reader
+from orchestration.database_call import Row
 from orchestration.execution import Outcome, RunTask, bill, carry_out, settle_step
 from orchestration.frames import FrameLog, Story, is_terminal, lines
 from orchestration.models import RunState

@@ -1,7 +1,8 @@
 -- Runs are opened and settled together with their money, many at a time, in one call each.
 --
--- What nearly always happens is written for all steps at once; the few steps that end in another way are mended
--- afterwards, one by one, in the same transaction. Rows are locked in one order everywhere: runs, then wallets.
+-- Runs are written one by one, since a small statement made again is as cheap as a large one made once; money moves for
+-- all steps at once. The few that end in another way are mended afterwards, in the same transaction. Rows are locked in
+-- one order everywhere: runs, then wallets.
 -- Every look-up here has its index (`enable_seqscan`, see the ledger's functions).
 -- Edited in place until the first release; from then on a new version is a new file.
 
@@ -17,29 +18,32 @@ AS $$
 DECLARE
     kept jsonb := steps;  -- those whose key was new
     moment timestamptz := ledger_clock();  -- before the wallets' locks: for rows of runs only, never of money
-    opened uuid[];
+    opened uuid[] := '{}';
+    step jsonb;
     holds jsonb;
     reserved record;
-    step record;
+    repeated record;
     known record;
 BEGIN
-    WITH made AS (
-        INSERT INTO orchestration_run AS r (
+    FOR step IN  -- two calls with the same keys wait in one direction
+        SELECT s.step FROM jsonb_array_elements(steps) AS s (step)
+         ORDER BY (s.step ->> 'customer_id')::uuid, s.step ->> 'idempotency_key'
+    LOOP
+        INSERT INTO orchestration_run (
                     id, customer_id, idempotency_key, fingerprint, surface, mode, profile, model, provider, route,
                     estimate_micro_rub, api_key_id, hold_micro_rub, lease_until, state, error_code, finish_reason,
                     cost_micro_rub, input_tokens, output_tokens, estimated, fence, created_at)
-        SELECT s.id, s.customer_id, s.idempotency_key, s.fingerprint, s.surface, s.mode, s.profile, s.model,
-               s.provider, s.route, s.estimate_micro_rub, s.api_key_id,
-               coalesce((s.hold ->> 'amount')::bigint, 0), moment + make_interval(secs => s.lease_seconds),
-               'running', '', '', 0, 0, 0, false, 1, moment
-          FROM jsonb_to_recordset(kept) AS s (
-               id uuid, customer_id uuid, idempotency_key text, fingerprint text, surface text, mode text,
-               profile text, model text, provider text, route jsonb, estimate_micro_rub bigint, api_key_id uuid,
-               lease_seconds int, hold jsonb)
-         ORDER BY s.customer_id, s.idempotency_key  -- two calls with the same keys wait in one direction
-        ON CONFLICT DO NOTHING RETURNING r.id
-    )
-    SELECT coalesce(array_agg(m.id), '{}') INTO opened FROM made m;
+        VALUES ((step ->> 'id')::uuid, (step ->> 'customer_id')::uuid, step ->> 'idempotency_key',
+                step ->> 'fingerprint', step ->> 'surface', step ->> 'mode', step ->> 'profile', step ->> 'model',
+                step ->> 'provider', step -> 'route', (step ->> 'estimate_micro_rub')::bigint,
+                (step ->> 'api_key_id')::uuid, coalesce((step #>> '{hold,amount}')::bigint, 0),
+                moment + make_interval(secs => (step ->> 'lease_seconds')::int),
+                'running', '', '', 0, 0, 0, false, 1, moment)
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            opened := opened || (step ->> 'id')::uuid;
+        END IF;
+    END LOOP;
     IF cardinality(opened) < jsonb_array_length(steps) THEN
         kept := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
                    FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)
@@ -85,15 +89,15 @@ BEGIN
     IF cardinality(opened) = jsonb_array_length(steps) THEN
         RETURN;
     END IF;
-    FOR step IN
+    FOR repeated IN
         SELECT * FROM jsonb_to_recordset(steps) AS s (
                id uuid, customer_id uuid, idempotency_key text, fingerprint text)
          WHERE s.id <> ALL (opened)
     LOOP
-        given_id := step.id;
-        SELECT r.id, r.state, r.hold_micro_rub, r.fingerprint = step.fingerprint AS is_same INTO known
+        given_id := repeated.id;
+        SELECT r.id, r.state, r.hold_micro_rub, r.fingerprint = repeated.fingerprint AS is_same INTO known
           FROM orchestration_run r
-         WHERE r.customer_id = step.customer_id AND r.idempotency_key = step.idempotency_key;
+         WHERE r.customer_id = repeated.customer_id AND r.idempotency_key = repeated.idempotency_key;
         IF FOUND THEN
             run_id := known.id;
             state := known.state;
@@ -101,13 +105,13 @@ BEGIN
             spendable := NULL;
             limit_place := NULL;
             -- A caller that lost the first answer finds its own run here: "opened" again, with its hold.
-            outcome := CASE WHEN known.id = step.id AND known.state = 'running' THEN 'opened'
+            outcome := CASE WHEN known.id = repeated.id AND known.state = 'running' THEN 'opened'
                             WHEN known.is_same THEN 'known' ELSE 'mismatch' END;
         ELSE  -- its twin in this call was not kept
-            run_id := step.id;
+            run_id := repeated.id;
             state := 'refused';
             held := 0;
-            spendable := (ledger_spendable(ARRAY [step.customer_id]))[1];
+            spendable := (ledger_spendable(ARRAY [repeated.customer_id]))[1];
             limit_place := NULL;
             outcome := 'reserved_in_flight';
         END IF;
@@ -129,32 +133,32 @@ AS $$
 DECLARE
     kept jsonb := steps;  -- those that were ours to end
     moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
-    ended bigint[];  -- their places
+    ended int[] := '{}';  -- their places
     spendables bigint[];
     unpaid bigint[] := '{}';  -- places of those that ended in another way than they were told
     paid record;
     step jsonb;
+    money jsonb;
     run record;
 BEGIN
-    -- `= ANY` bounds the update by the steps, however the planner turns the join.
-    WITH mine AS (
+    FOR place IN 1 .. jsonb_array_length(steps) LOOP
+        step := steps -> place - 1;
+        money := step -> 'money';
         UPDATE orchestration_run r
-           SET state = s.state, error_code = s.error_code, finish_reason = s.finish_reason, model = s.model,
-               provider = s.provider, input_tokens = s.input_tokens, output_tokens = s.output_tokens,
-               estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint,
-               ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0
-                                      THEN (s.money ->> 'entry_id')::uuid END
-          FROM ROWS FROM (jsonb_to_recordset(kept) AS (
-               run_id uuid, customer_id uuid, fence int, state text, finish_reason text, error_code text,
-               model text, provider text, input_tokens bigint, output_tokens bigint, estimated boolean,
-               money jsonb)) WITH ORDINALITY
-               AS s (run_id, customer_id, fence, state, finish_reason, error_code, model, provider, input_tokens,
-                     output_tokens, estimated, money, place)
-         WHERE r.id = ANY (ARRAY (SELECT (s ->> 'run_id')::uuid FROM jsonb_array_elements(kept) s))
-           AND r.id = s.run_id AND r.customer_id = s.customer_id AND r.state = 'running' AND r.fence = s.fence
-        RETURNING s.place
-    )
-    SELECT coalesce(array_agg(m.place), '{}') INTO ended FROM mine m;
+           SET state = step ->> 'state', error_code = step ->> 'error_code', finish_reason = step ->> 'finish_reason',
+               model = step ->> 'model', provider = step ->> 'provider',
+               input_tokens = (step ->> 'input_tokens')::bigint, output_tokens = (step ->> 'output_tokens')::bigint,
+               estimated = (step ->> 'estimated')::boolean, finished_at = moment,
+               cost_micro_rub = (money ->> 'amount')::bigint,
+               ledger_entry_id = CASE WHEN (money ->> 'amount')::bigint > 0 THEN (money ->> 'entry_id')::uuid END
+         WHERE r.id = (step ->> 'run_id')::uuid
+           -- No index serves this form: a plan made while the table was empty would read all runs of the customer.
+           AND r.customer_id IS NOT DISTINCT FROM (step ->> 'customer_id')::uuid
+           AND r.state = 'running' AND r.fence = (step ->> 'fence')::int;
+        IF FOUND THEN
+            ended := ended || place;
+        END IF;
+    END LOOP;
     IF cardinality(ended) < jsonb_array_length(steps) THEN
         kept := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
                    FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)

@@ -24,7 +24,8 @@ from billing.models import Hold, LedgerEntry, UsageEvent
 from legal.errors import TermsOutdated
 from orchestration import callers, catalogue
 from orchestration.callers import Callers
-from orchestration.coalescer import Parameters, Reader, Row
+from orchestration.coalescer import Parameters, Reader
+from orchestration.database_call import Row
 from orchestration.engine import conninfo
 from orchestration.models import Run
 from plyrum import clock

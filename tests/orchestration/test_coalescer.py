@@ -11,6 +11,7 @@ import pytest_asyncio
 from django.db import connection
 from psycopg import sql
 
+from orchestration import database_call
 from orchestration.coalescer import MAX_BATCH, Coalescer, Reader, connect
 from orchestration.engine import conninfo
 
@@ -31,6 +32,8 @@ BEGIN
     FOR step IN SELECT * FROM jsonb_array_elements(steps) LOOP
         IF step ->> 'act' = 'sleep' THEN
             PERFORM pg_sleep(0.3);
+        ELSIF step ->> 'act' = 'wait' THEN
+            PERFORM pg_advisory_xact_lock_shared(4711);
         ELSIF step ->> 'act' = 'poison' THEN
             RAISE EXCEPTION 'poison';
         ELSIF step ? 'fails' AND nextval('coalescer_faults') <= (step ->> 'fails')::int THEN
@@ -139,7 +142,7 @@ async def test_steps_that_arrive_during_a_call_share_the_next_one(
 ) -> None:
     served = coalescer()
     slow, others = step("sleep"), [step() for _ in range(50)]
-    first = asyncio.create_task(served.submit(slow))
+    first = served.submit(slow)
     await asyncio.sleep(0.1)
 
     rows = await asyncio.gather(*[served.submit(each) for each in others])
@@ -162,6 +165,81 @@ async def test_batch_has_an_upper_limit(coalescer: Make, database: Database) -> 
     assert await calls(database) == 2
 
 
+async def test_full_batch_does_not_wait_for_the_call_under_way(coalescer: Make, database: Database) -> None:
+    served = coalescer()
+    slow, others = step("wait"), [step() for _ in range(MAX_BATCH)]
+    await database.execute("SELECT pg_advisory_lock(4711)")
+    first = served.submit(slow)
+    await asyncio.sleep(0)
+
+    answers = [served.submit(each) for each in others]
+    async with asyncio.timeout(10):
+        while served._database is None or served._database.under_way < 2:
+            await asyncio.sleep(0.01)
+    await database.execute("SELECT pg_advisory_unlock(4711)")
+    await asyncio.gather(first, *answers)
+
+    assert await kept(database, slow, *others) == [(1, 1)] + [(MAX_BATCH, 1)] * MAX_BATCH
+
+
+async def test_connection_lost_with_two_calls_under_way_loses_no_step(
+    coalescer: Make, database: Database
+) -> None:
+    served = coalescer()
+    dying, others = step("terminate", fails=1), [step() for _ in range(MAX_BATCH)]
+    first = served.submit(dying)
+    await asyncio.sleep(0)
+
+    answers = await asyncio.gather(first, *[served.submit(each) for each in others])
+
+    assert [row["given_key"] for row in answers] == [each["key"] for each in (dying, *others)]
+    assert [times for _, times in await kept(database, dying, *others)] == [1] * (MAX_BATCH + 1)
+
+
+async def test_steps_of_a_busy_caller_are_all_served(coalescer: Make, database: Database) -> None:
+    """A step that is handed in just when the work ends must not lie there for ever."""
+    served = coalescer()
+
+    async def caller(number: int) -> None:
+        for _ in range(40):
+            await served.submit(step())
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*[caller(number) for number in range(25)])
+
+    assert served._waiting == []
+
+
+async def test_large_batch_is_sent_in_parts_as_the_socket_takes_it(
+    coalescer: Make, database: Database
+) -> None:
+    served = coalescer()
+    steps = [step(text="x" * 40_000) for _ in range(MAX_BATCH)]
+
+    await asyncio.gather(*[served.submit(each) for each in steps])
+
+    assert {size for size, _ in await kept(database, *steps)} == {MAX_BATCH}
+
+
+async def test_server_that_says_nothing_is_left(
+    coalescer: Make, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is closed and the call made again: steps carry their own keys."""
+    await database.execute("SELECT pg_advisory_lock(4711)")
+    served = coalescer(patience_seconds=0.1)
+
+    with monkeypatch.context() as impatient:
+        impatient.setattr(database_call, "SILENCE_SECONDS", 0.2)
+        with pytest.raises(psycopg.OperationalError, match="does not answer"):
+            await served.submit(step("wait"))
+    await database.execute("SELECT pg_advisory_unlock(4711)")
+    after = await served.submit(step())
+
+    assert after["given_key"]
+
+
 async def test_poisoned_step_fails_alone(coalescer: Make, database: Database) -> None:
     served = coalescer()
     good, bad = [step() for _ in range(5)], step("poison")
@@ -178,7 +256,7 @@ async def test_poisoned_step_fails_alone(coalescer: Make, database: Database) ->
 
 
 async def test_step_that_cannot_be_written_fails_alone(coalescer: Make, database: Database) -> None:
-    """A fault before the database is asked must not end the pump either."""
+    """A fault before the database is asked must not end the work either."""
     served = coalescer()
     good, bad = step(), step(amount=2**80)
 
@@ -234,8 +312,8 @@ async def test_connection_that_dies_during_a_call_is_made_again(coalescer: Make,
 async def test_connection_that_dies_between_calls_is_made_again(coalescer: Make, database: Database) -> None:
     served = coalescer()
     await served.submit(step())
-    assert served._cursor is not None
-    pid = served._cursor.connection.info.backend_pid
+    assert served._database is not None
+    pid = served._database.backend_pid
     await database.execute("SELECT coalescer_terminate(%s)", [pid])
 
     one = step()
@@ -257,7 +335,7 @@ async def test_database_that_is_away_fails_the_whole_batch_once_after_patience(c
 async def test_reader_that_leaves_harms_nobody(coalescer: Make, database: Database) -> None:
     served = coalescer()
     slow, left, stays = step("sleep"), step(), step()
-    tasks = [asyncio.create_task(served.submit(each)) for each in (slow, left, stays)]
+    tasks = [served.submit(each) for each in (slow, left, stays)]
     await asyncio.sleep(0.1)
 
     tasks[1].cancel()
@@ -278,8 +356,8 @@ async def test_close_finishes_what_was_handed_in(coalescer: Make, database: Data
     await served.close()
 
     assert [times for _, times in await kept(database, *steps)] == [1] * 7
-    assert served._cursor is not None
-    assert served._cursor.connection.closed
+    assert served._database is not None
+    assert served._database.closed
 
 
 async def test_close_waits_for_the_call_under_way(coalescer: Make, database: Database) -> None:
@@ -306,7 +384,7 @@ async def test_unused_coalescer_opens_no_connection(coalescer: Make) -> None:
     served = coalescer()
     await served.close()
 
-    assert served._cursor is None
+    assert served._database is None
 
 
 async def test_reads_share_one_connection_and_survive_its_loss(database: Database) -> None:

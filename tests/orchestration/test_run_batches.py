@@ -4,7 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
-from django.db import connection
+from django.db import connection, transaction
 
 from billing.models import Hold, LedgerEntry
 from orchestration.models import Attempt, Run
@@ -178,3 +178,21 @@ def attempts(customer_id: Any, run_id: Any) -> dict[str, Any]:
         "started_at": "2026-11-20T12:00:00Z",
     }
     return {"attempts": [row]}
+
+
+def test_run_that_ends_is_found_by_its_id_with_a_plan_of_an_empty_table() -> None:
+    """A connection keeps the plan of its first call: it may not read all runs of the customer later."""
+    rich = credited(factories.customer(), RUB)
+    connection.close()
+    call("run_settle", settle_step(rich.id, uuid7()))
+    run_ids = [opened(rich.id, 1000)[0] for _ in range(30)]
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        rows = call("run_settle", settle_step(rich.id, run_ids[-1]))
+        cursor.execute(
+            "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'orchestration_run'"
+        )
+        (read,) = cursor.fetchone()
+
+    assert rows[0]["outcome"] == "done"
+    assert read == 1
