@@ -34,6 +34,7 @@ WRITING_FUNCTIONS = (
     "ledger_book(jsonb)",
     "ledger_open_wallet(uuid)",
     "ledger_expire_holds(integer,integer)",
+    "ledger_renew(uuid[],integer)",
     "ledger_lock(uuid[])",
 )
 # What has a meaning for the books as they were at a moment: entries are never changed, all else is only

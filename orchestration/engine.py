@@ -333,7 +333,7 @@ class Engine:
     # --- side tasks -----------------------------------------------------------------------------------------
 
     async def _keep_leases(self) -> None:
-        """Say every ten seconds that this process is alive and its runs with it."""
+        """Say every ten seconds that this process is alive, its runs with it and their holds with them."""
         while True:
             await asyncio.sleep(LEASE_RENEWAL_SECONDS)
             if not self.runs:
@@ -345,8 +345,8 @@ class Engine:
                     " WHERE id IN (SELECT id FROM orchestration_run"
                     # A run that is being settled now needs no lease, and waiting for it could close a circle.
                     "   WHERE id = ANY(%s) AND state = 'running' AND fence = 1 FOR NO KEY UPDATE SKIP LOCKED)"
-                    " RETURNING 1) SELECT count(*) AS alive FROM alive",
-                    [settings.PLYRUM_RUN_LEASE_SECONDS, list(self.runs)],
+                    " RETURNING id) SELECT ledger_renew(array_agg(id), %s) AS renewed FROM alive",
+                    [settings.PLYRUM_RUN_LEASE_SECONDS, list(self.runs), settings.HOLD_SECONDS],
                 )
             except (DatabaseError, OSError) as error:
                 log.warning("leases_not_renewed", error=type(error).__name__)
@@ -437,7 +437,7 @@ def _open_step(run_id: UUID, request: RunRequest, plan: Any, policy: Policy | No
         hold_id=run_id,
         customer_id=request.customer_id,
         amount=plan.hold_micro_rub,
-        ttl_seconds=settings.PLYRUM_RUN_SECONDS + settings.HOLD_MARGIN_SECONDS,
+        ttl_seconds=settings.HOLD_SECONDS,
         soft=not settings.PLYRUM_BILLING_ENFORCE_BALANCE,
         limits=policy.steps() if policy is not None else (),
     )

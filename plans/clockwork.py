@@ -26,7 +26,7 @@ CANCELED_AFTER = timedelta(days=30)
 WARNING_DAYS = (7, 1)
 # Money that a running request holds is asked for again this often, for as long as a hold may live.
 ASKED_AGAIN_AFTER = timedelta(minutes=1)
-LONGEST_HOLD = timedelta(seconds=settings.PLYRUM_RUN_SECONDS + settings.HOLD_MARGIN_SECONDS)
+LONGEST_HOLD = timedelta(seconds=settings.PLYRUM_RUN_SECONDS + settings.HOLD_SECONDS)
 # What a period that begins writes.
 BEGUN = (
     "plan",

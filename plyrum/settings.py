@@ -328,7 +328,7 @@ if PLYRUM_SANDBOX_URL:
 PLYRUM_FIRST_TOKEN_SECONDS = env.int("PLYRUM_FIRST_TOKEN_SECONDS", default=20)
 PLYRUM_FIRST_TOKEN_REASONING_SECONDS = env.int("PLYRUM_FIRST_TOKEN_REASONING_SECONDS", default=120)
 PLYRUM_RUN_SECONDS = env.int("PLYRUM_RUN_SECONDS", default=540)  # below the 600 s that clients wait
-HOLD_MARGIN_SECONDS = 15 * 60  # a hold outlives the longest run, so that the sweep can still settle
+HOLD_SECONDS = 15 * 60  # a hold lives so long, and again from each renewal: time for the sweep to settle it
 # A run whose process has not been heard of for this long is ended by the sweep.
 PLYRUM_RUN_LEASE_SECONDS = env.int("PLYRUM_RUN_LEASE_SECONDS", default=30)
 

@@ -496,6 +496,26 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     VALUES (customer, 0, 0, '', ledger_clock()) ON CONFLICT DO NOTHING
 $$;
 
+-- Say that the work of these holds goes on: their end moves to `ttl_seconds` from now. Of a hold that is resolved, is over
+-- or ends later, nothing moves. One that somebody is resolving now is let be: waiting for it could close a circle.
+-- Returns how many moved.
+CREATE FUNCTION ledger_renew(hold_ids uuid[], ttl_seconds int) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    moment timestamptz := ledger_clock();
+    until timestamptz := moment + make_interval(secs => ttl_seconds);
+    renewed int;
+BEGIN
+    UPDATE billing_hold h SET expires_at = until
+     WHERE h.id IN (SELECT a.id FROM billing_hold a
+                     WHERE a.id = ANY (hold_ids) AND a.status = 'open' AND a.expires_at > moment AND a.expires_at < until
+                       FOR NO KEY UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS renewed = ROW_COUNT;
+    RETURN renewed;
+END $$;
+
 -- Give back holds whose time is over, at most `most` of them behind the first `past`; never before their time. Returns
 -- how many.
 CREATE FUNCTION ledger_expire_holds(most int, past int DEFAULT 0) RETURNS int
@@ -516,7 +536,8 @@ BEGIN
       ORDER BY w.customer_id FOR NO KEY UPDATE;
     WITH closed AS (
         UPDATE billing_hold h SET status = 'expired', resolved_at = moment
-         WHERE h.id = ANY (due) AND h.status = 'open' RETURNING h.id, h.lot_ids, h.lot_amounts, h.counter_ids
+         WHERE h.id = ANY (due) AND h.status = 'open' AND h.expires_at <= moment  -- it may have been renewed meanwhile
+        RETURNING h.id, h.lot_ids, h.lot_amounts, h.counter_ids
     ), back AS (
         UPDATE billing_creditlot l SET reserved_micro_rub = l.reserved_micro_rub - s.amount
           FROM (SELECT x.lot_id, sum(x.amount)::bigint AS amount

@@ -169,12 +169,17 @@ def test_quiet_run_says_that_it_is_alive(asked: Asked, monkeypatch: pytest.Monke
     assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
 
 
-def test_lease_is_renewed_while_the_run_lives(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_and_hold_are_renewed_while_the_run_lives(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine, "LEASE_RENEWAL_SECONDS", 0.2)
 
     async def work(opened: Engine) -> tuple[Any, Any]:
         run_id = (await opened.start(asked("fault/slow"))).run_id
-        query = "SELECT lease_until FROM orchestration_run WHERE id = %s"
+        query = (
+            "SELECT r.lease_until, h.expires_at FROM orchestration_run r JOIN billing_hold h USING (id)"
+            " WHERE r.id = %s"
+        )
         first = await opened._reads.one(query, [run_id])
         await asyncio.sleep(0.7)
         second = await opened._reads.one(query, [run_id])
@@ -185,11 +190,12 @@ def test_lease_is_renewed_while_the_run_lives(asked: Asked, monkeypatch: pytest.
     first, second = with_engine(work)
 
     assert second["lease_until"] > first["lease_until"]
+    assert second["expires_at"] > first["expires_at"]
 
 
 def test_answer_that_could_not_be_charged_is_told_again_as_before(asked: Asked, settings: Settings) -> None:
     """Its hold is over. What is kept with a charge is kept by itself here."""
-    settings.HOLD_MARGIN_SECONDS = -settings.PLYRUM_RUN_SECONDS
+    settings.HOLD_SECONDS = 0
 
     async def twice(opened: Engine) -> tuple[list[bytes], list[bytes]]:
         request = asked(stream=False)
