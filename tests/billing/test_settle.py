@@ -111,6 +111,21 @@ def test_capture_above_the_hold_is_refused_and_the_hold_stays() -> None:
     books.assert_right(customer)
 
 
+def test_work_that_outgrows_its_hold_takes_a_second_one() -> None:
+    """Extension: each hold is settled by itself; there is nothing left for a third."""
+    customer = books.funded(100)
+    first, second = books.held(customer, 60), books.held(customer, 40)
+
+    assert books.hold(customer, 1)["outcome"] == "reserved_in_flight"
+    assert [books.settle(customer, hold, paid)["outcome"] for hold, paid in [(first, 60), (second, 15)]] == [
+        "done",
+        "done",
+    ]
+    assert books.wallet(customer).balance_micro_rub == 25
+    assert books.reserved(customer) == [0]
+    books.assert_right(customer)
+
+
 def test_unknown_hold_and_hold_of_somebody_else_are_the_same() -> None:
     customer, stranger = books.funded(100), books.funded(100)
     hold_id = books.held(customer, 60)
