@@ -196,6 +196,12 @@ BEGIN
             UPDATE orchestration_run r
                SET state = 'failed', error_code = 'settle_' || outcome, cost_micro_rub = 0, ledger_entry_id = NULL
              WHERE r.id = run_id;
+            IF outcome = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
+                PERFORM ledger_settle(jsonb_build_array((step -> 'money') || jsonb_build_object(
+                    'hold_id', NULL, 'amount', 0, 'usage', (
+                        SELECT coalesce(jsonb_agg(u.line || '{"charged_micro_rub": 0}'), '[]')
+                          FROM jsonb_array_elements(step #> '{money,usage}') AS u (line)))));
+            END IF;
         END IF;
         RETURN NEXT;
     END LOOP;

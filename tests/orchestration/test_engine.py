@@ -194,7 +194,7 @@ def test_lease_and_hold_are_renewed_while_the_run_lives(
 
 
 def test_answer_that_could_not_be_charged_is_told_again_as_before(asked: Asked, settings: Settings) -> None:
-    """Its hold is over. What is kept with a charge is kept by itself here."""
+    """Its hold is over. What is kept with a charge is kept by itself here; what it cost us is in the usage."""
     settings.HOLD_SECONDS = 0
 
     async def twice(opened: Engine) -> tuple[list[bytes], list[bytes]]:
@@ -206,6 +206,9 @@ def test_answer_that_could_not_be_charged_is_told_again_as_before(asked: Asked, 
 
     assert orjson.loads(first[-1])["code"] == "settle_expired"
     assert again == first
+    usage = UsageEvent.objects.get(run_id=orjson.loads(first[0])["run_id"])
+    assert (usage.charged_micro_rub, usage.ledger_entry_id) == (0, None)
+    assert usage.cost_micro_rub > 0
 
 
 def test_answer_whose_settlement_was_answered_twice_is_told_again_as_before(asked: Asked) -> None:

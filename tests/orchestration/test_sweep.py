@@ -159,7 +159,9 @@ def test_run_whose_hold_has_ended_costs_nothing_and_operators_are_told() -> None
     assert (run.state, run.error_code, run.cost_micro_rub) == ("failed", "settle_expired", 0)
     told = [line for line in said if line.get("run_id") == str(run.id)]
     assert [(line["event"], line["outcome"]) for line in told] == [("run_not_charged", "expired")]
-    assert not UsageEvent.objects.filter(run_id=run.id).exists()
+    usage = UsageEvent.objects.get(run_id=run.id)
+    assert (usage.charged_micro_rub, usage.ledger_entry_id, usage.estimated) == (0, None, True)
+    assert usage.cost_micro_rub > 0  # ours
     last = RunFrames.objects.get(run_id=run.id).frames.splitlines()[-1]
     assert orjson.loads(last)["code"] == "settle_expired"
     while ledger.expire_holds(most=100):
