@@ -194,7 +194,7 @@ def test_lease_and_hold_are_renewed_while_the_run_lives(
 
 
 def test_answer_that_could_not_be_charged_is_told_again_as_before(asked: Asked, settings: Settings) -> None:
-    """Its hold is over. What is kept with a charge is kept by itself here; what it cost us is in the usage."""
+    """Its hold is over. What is kept with a charge is kept by itself; what it cost us is in the usage."""
     settings.HOLD_SECONDS = 0
 
     async def twice(opened: Engine) -> tuple[list[bytes], list[bytes]]:
