@@ -17,7 +17,7 @@ FILES = ("0001_ledger.sql", "0002_movements.sql", "0004_limits.sql")
 TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
 
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
-ROW_LOCK = (r"FOR NO KEY UPDATE", "")
+ROW_LOCK = (r"FOR NO KEY UPDATE(?: SKIP LOCKED)?", "")
 LOCK_OF_ALL = (r"(PERFORM ledger_lock)\(customers\)", r"\1('{}')")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
