@@ -18,7 +18,7 @@ from unfold.widgets import (
 )
 
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
-from legal import documents
+from legal import documents, words
 from legal.models import Acceptance, DocumentVersion, LegalDocument
 from plyrum import clock
 
@@ -86,6 +86,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
             request,
             lambda now, actor: documents.draft(now=now, actor=actor, **facts),
             done=_("Черновик подготовлен."),
+            refusals=words.REFUSALS,
         )
 
     @action(  # type: ignore[untyped-decorator]
@@ -108,6 +109,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
                 version_id=version_id, approval_ref=ref, now=now, actor=actor
             ),
             done=_("Текст согласован."),
+            refusals=words.REFUSALS,
             object_id=object_id,
         )
 
@@ -128,6 +130,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
             request,
             lambda now, actor: documents.publish(version_id=version_id, now=now, actor=actor),
             done=_("Версия опубликована."),
+            refusals=words.REFUSALS,
             object_id=object_id,
         )
 
