@@ -1,6 +1,7 @@
 """Back office of the legal documents: draft from a file, approve with a reference, publish.
 
 Texts are written in files and reviewed there; nothing is typed into this page but the facts of a decision.
+Who accepted them is shown by accounts, which know people.
 """
 
 from django import forms
@@ -19,7 +20,7 @@ from unfold.widgets import (
 
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
 from legal import documents, words
-from legal.models import Acceptance, DocumentVersion, LegalDocument
+from legal.models import DocumentVersion, LegalDocument
 from plyrum import clock
 
 
@@ -133,13 +134,3 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
             refusals=words.REFUSALS,
             object_id=object_id,
         )
-
-
-@admin.register(Acceptance)
-class AcceptanceAdmin(ReadOnlyAdmin):
-    list_display = ["created_at", "user_id", "version", "act", "surface", "ip"]
-    list_filter = ["act", "surface", "version__document__kind", "created_at"]
-    list_select_related = ["version"]
-    search_fields = ["user_id__exact", "order_id__exact", "request_id"]
-    ordering = ["-created_at", "-id"]
-    nothing_yet = _("Принятие появляется, когда клиент соглашается с документом: при регистрации или оплате.")
