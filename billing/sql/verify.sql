@@ -243,7 +243,7 @@ SELECT s.hold_id, 'took from lot ' || l.id || ' while lot ' || better.id || ' la
 SELECT substr(p.key, length('topup:') + 1), 'paid ' || p.amount_micro_rub || ', given back ' || b.amount
   FROM (SELECT topup_id, sum(amount) AS amount
           FROM (SELECT l.source_entry_id AS topup_id, e.amount_micro_rub::bigint AS amount
-                  FROM entry e JOIN lot l ON l.id = ANY (e.lot_ids)  -- a refund takes from one lot alone
+                  FROM entry e JOIN billing_creditlot l ON l.id = ANY (e.lot_ids)  -- a refund takes from one lot
                  WHERE e.type = 'refund'
                  UNION ALL
                 SELECT t.id, e.amount_micro_rub
