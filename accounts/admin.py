@@ -17,7 +17,9 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts import blocking
 from accounts.models import Notice, RefreshFamily, User
+from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
+from legal.models import Acceptance
 
 # Folders of templates/emails that the outbox sends, as operators call them.
 LETTERS: dict[str, Promise | str] = {
@@ -168,9 +170,10 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Notice)
-class NoticeAdmin(ReadOnlyAdmin):
+class NoticeAdmin(CustomerByEmail, ReadOnlyAdmin):
     """What a letter says stays out of sight."""
 
+    customer_field = "user_id"
     list_display = ["created_at", "told", "customer", "state", "attempts", "finished_at"]
     list_filter = ["outcome", LetterFilter, "created_at"]
     search_fields = ["id__exact", "user_id__exact", "key"]
@@ -197,10 +200,7 @@ class NoticeAdmin(ReadOnlyAdmin):
 
     @display(description=_("Клиент"), ordering="user_id")  # type: ignore[untyped-decorator]
     def customer(self, notice: Notice) -> SafeString:
-        address = reverse("admin:accounts_user_change", args=[notice.user_id])
-        return format_html(
-            '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', address, notice.user_id
-        )
+        return _customer(notice)
 
     @display(  # type: ignore[untyped-decorator]
         description=_("Исход"),
@@ -209,3 +209,40 @@ class NoticeAdmin(ReadOnlyAdmin):
     )
     def state(self, notice: Notice) -> tuple[str, str]:
         return notice.outcome, notice.get_outcome_display()
+
+
+@admin.register(Acceptance)
+class AcceptanceAdmin(CustomerByEmail, ReadOnlyAdmin):
+    """Here and not with the texts, which stand below people."""
+
+    customer_field = "user_id"
+    list_display = ["created_at", "customer", "version", "act", "surface", "ip"]
+    list_filter = ["act", "surface", "version__document__kind", "created_at"]
+    list_select_related = ["version"]
+    search_fields = ["user_id__exact", "order_id__exact", "request_id"]
+    ordering = ["-created_at", "-id"]
+    nothing_yet = _("Принятие появляется, когда клиент соглашается с документом: при регистрации или оплате.")
+    fields = [
+        "customer",
+        "version",
+        "sha256",
+        "act",
+        "order_id",
+        "created_at",
+        "ip",
+        "user_agent",
+        "request_id",
+        "locale",
+        "surface",
+    ]
+    readonly_fields = fields
+
+    @display(description=_("Клиент"), ordering="user_id")  # type: ignore[untyped-decorator]
+    def customer(self, acceptance: Acceptance) -> SafeString:
+        return _customer(acceptance)
+
+
+def _customer(row: Notice | Acceptance) -> SafeString:
+    address = reverse("admin:accounts_user_change", args=[row.user_id])
+    words = customer_words(row, row.user_id)
+    return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', address, words)

@@ -18,9 +18,12 @@ from auditlog.actors import Actor
 from auditlog.models import AuditEvent, JobRun
 from auditlog.requests import operator_of
 from plyrum import clock
-from plyrum.errors import PlyrumError
+from plyrum.errors import NotFound, PlyrumError
 
-NO_WORDS: Mapping[str, str] = {}
+# Words for the code of an error, or what makes them of the error itself.
+Words = Promise | str | Callable[[Any], str]
+NO_WORDS: Mapping[str, Words] = {}
+NOT_FOUND = _("Такой строки больше нет.")  # whatever the act was about
 SECRET_WORDS = ("password", "token", "hash", "secret", "key_")
 
 
@@ -76,7 +79,7 @@ class OperatorActs:
         act: Callable[[datetime, Actor], object],
         *,
         done: Promise | str | Callable[[Any], str],
-        refusals: Mapping[str, Promise | str] = NO_WORDS,
+        refusals: Mapping[str, Words] = NO_WORDS,
         object_id: str = "",
     ) -> HttpResponse:
         """Run `act(now, actor)`, then lead back to the object's page, or to the list without `object_id`.
@@ -86,7 +89,8 @@ class OperatorActs:
         try:
             answer = act(clock.now(), operator_of(request))
         except PlyrumError as error:
-            messages.error(request, str(refusals.get(error.code, error.detail)))
+            words = {NotFound.code: NOT_FOUND, **refusals}.get(error.code, error.detail)
+            messages.error(request, words(error) if callable(words) else str(words))
         else:
             messages.success(request, done(answer) if callable(done) else str(done))
         page = "change" if object_id else "changelist"

@@ -1,6 +1,7 @@
 """Back office of the legal documents: draft from a file, approve with a reference, publish.
 
 Texts are written in files and reviewed there; nothing is typed into this page but the facts of a decision.
+Who accepted them is shown by accounts, which know people.
 """
 
 from django import forms
@@ -18,8 +19,8 @@ from unfold.widgets import (
 )
 
 from auditlog.admin import OperatorActs, ReadOnlyAdmin
-from legal import documents
-from legal.models import Acceptance, DocumentVersion, LegalDocument
+from legal import documents, words
+from legal.models import DocumentVersion, LegalDocument
 from plyrum import clock
 
 
@@ -86,6 +87,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
             request,
             lambda now, actor: documents.draft(now=now, actor=actor, **facts),
             done=_("Черновик подготовлен."),
+            refusals=words.REFUSALS,
         )
 
     @action(  # type: ignore[untyped-decorator]
@@ -108,6 +110,7 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
                 version_id=version_id, approval_ref=ref, now=now, actor=actor
             ),
             done=_("Текст согласован."),
+            refusals=words.REFUSALS,
             object_id=object_id,
         )
 
@@ -128,15 +131,6 @@ class DocumentVersionAdmin(OperatorActs, ReadOnlyAdmin):
             request,
             lambda now, actor: documents.publish(version_id=version_id, now=now, actor=actor),
             done=_("Версия опубликована."),
+            refusals=words.REFUSALS,
             object_id=object_id,
         )
-
-
-@admin.register(Acceptance)
-class AcceptanceAdmin(ReadOnlyAdmin):
-    list_display = ["created_at", "user_id", "version", "act", "surface", "ip"]
-    list_filter = ["act", "surface", "version__document__kind", "created_at"]
-    list_select_related = ["version"]
-    search_fields = ["user_id__exact", "order_id__exact", "request_id"]
-    ordering = ["-created_at", "-id"]
-    nothing_yet = _("Принятие появляется, когда клиент соглашается с документом: при регистрации или оплате.")

@@ -34,6 +34,7 @@ from billing.templatetags.money import duration, money, money_exact, tokens
 from orchestration import catalogue, queries, switching, words
 from orchestration.models import Attempt, CatalogueVersion, Model, Provider, Run, RunState
 
+REFUSALS = {"already_switched": _("Кто-то переключил это раньше: состояние уже такое.")}
 REASON_CHARS = (10, 300)  # shorter says nothing, longer belongs into a document
 
 Act = Callable[[datetime, Actor], object]
@@ -298,7 +299,7 @@ class SwitchedAdmin(OperatorActs, ReadOnlyAdmin):
     ) -> HttpResponse:
         act = self.switch(unquote(object_id), is_enabled, form.cleaned_data["reason"])
         done = _("Включено.") if is_enabled else _("Выключено.")
-        return self.perform(request, act, done=done, object_id=object_id)
+        return self.perform(request, act, done=done, refusals=REFUSALS, object_id=object_id)
 
     def _may_switch(self, request: HttpRequest, object_id: str | None, *, is_enabled: bool) -> bool:
         """The button that would change nothing is not shown."""

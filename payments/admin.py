@@ -112,6 +112,7 @@ class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
                 payment_id=payment_id, reason=reason, now=now, actor=actor
             ),
             done=_("ЮKassa ответила, состояние платежа обновлено."),
+            refusals=words.OPERATORS_REFUSALS,
             object_id=object_id,
         )
 

@@ -35,6 +35,15 @@ _REASONS: dict[str, Words] = {
     "never_created": _NOT_OPENED,
 }
 
+# Why ЮKassa could not be asked, by the code of the error.
+OPERATORS_REFUSALS: dict[str, Words] = {
+    "payment_provider_unavailable": _("ЮKassa сейчас не отвечает. Состояние прежнее, спросим ещё раз сами."),
+    "payment_outcome_unknown": _(
+        "ЮKassa ещё не подтвердила платёж. Дважды он не пройдёт, спросим ещё раз сами."
+    ),
+    "payment_provider_refused": _("ЮKassa отказалась создать платёж: проверьте настройки магазина."),
+}
+
 _METHODS: dict[str, Words] = {
     "bank_card": _("Банковская карта"),
     "sbp": _("СБП"),

@@ -6,7 +6,7 @@ lean route goes to Django.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -32,10 +32,28 @@ from plyrum.middleware import request_id
 
 log = structlog.get_logger(__name__)
 
+BODY_SECONDS = 30  # in which a whole body has to arrive; what nobody sends keeps no socket open
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Begun:
+    """The rest of a wait whose first step was made by hand: the task has yet to see what that yielded."""
+
+    def __init__(self, steps: Generator[Any, Any, MutableMapping[str, Any]], waits_for: Any) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, MutableMapping[str, Any]]:
+        try:
+            yield self._waits_for
+        except BaseException:  # a cancellation: what has begun must end too
+            self._steps.close()
+            raise
+        return (yield from self._steps)
 
 
 class Exchange:
@@ -51,6 +69,7 @@ class Exchange:
         self.request_id = request_id(self.header("x-request-id"))
         self.is_disconnected = False
         self.has_begun = False  # the status line is sent
+        self._closes = False  # the connection, after the answer
 
     def header(self, name: str) -> str:
         return self._headers.get(name.encode("latin-1"), b"").decode("latin-1")
@@ -60,13 +79,18 @@ class Exchange:
         return dict(parse_qsl(self._scope["query_string"].decode("latin-1")))
 
     async def body(self, limit: int) -> dict[str, Any]:
-        """The JSON object sent. Raises BodyTooLarge, InvalidJson."""
+        """The JSON object sent. Raises BodyTooLarge, InvalidJson, BadRequest (it does not arrive)."""
         declared = self.header("content-length")
         if declared.isdecimal() and int(declared) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes.")
         parts, size = [], 0
+        until = asyncio.get_running_loop().time() + BODY_SECONDS
         while True:
-            message = await self._receive()
+            try:
+                message = await self._received(until)
+            except TimeoutError as error:
+                self._closes = True  # what may still come of this request is not the next one
+                raise BadRequest(f"The body did not arrive within {BODY_SECONDS} seconds.") from error
             if message["type"] == "http.disconnect":
                 self.is_disconnected = True
                 raise BadRequest("The body did not arrive.")
@@ -78,6 +102,21 @@ class Exchange:
             if not message.get("more_body"):
                 break
         return parse_object(b"".join(parts))
+
+    async def _received(self, until: float) -> MutableMapping[str, Any]:
+        """The next message. Raises TimeoutError after `until`, on the clock of the loop.
+
+        Mostly it lies ready, and a time limit would cost many times what taking it costs. So the first step
+        is made without one.
+        """
+        receiving = self._receive().__await__()
+        try:
+            waits_for = next(receiving)
+        except StopIteration as ready:
+            message: MutableMapping[str, Any] = ready.value
+            return message
+        async with asyncio.timeout_at(until):
+            return await _Begun(receiving, waits_for)
 
     async def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         """Send a whole JSON answer."""
@@ -129,6 +168,7 @@ class Exchange:
                     (b"content-type", content_type.encode("latin-1")),
                     (b"x-request-id", self.request_id.encode("latin-1")),
                     (b"x-content-type-options", b"nosniff"),
+                    *([(b"connection", b"close")] if self._closes else ()),
                     *(
                         (name.lower().encode("latin-1"), text.encode("latin-1"))
                         for name, text in headers.items()

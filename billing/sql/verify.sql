@@ -7,8 +7,8 @@
 -- guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
 -- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
 -- and V07 say them; V16 and V35 belong to payments (setting LEDGER_CHECKS), as does the inbox of V31, whose outbox
--- is here: accounts, below us, have no checks. V24, V25 and V30 wait for rows of refunds, receipts and the like, which
--- do not exist yet; V32 is what V44 says of the newest root.
+-- is here: accounts, below us, have no checks. V24 asks the ledger, which also knows disputes; V25 and V30 wait for rows of
+-- refunds and receipts, which do not exist yet; V32 is what V44 says of the newest root.
 
 WITH wallet AS NOT MATERIALIZED (
     SELECT customer_id, balance_micro_rub::bigint, seq, head_hash FROM billing_wallet
@@ -238,6 +238,24 @@ SELECT s.hold_id, 'took from lot ' || l.id || ' while lot ' || better.id || ' la
    AND (better.spend_class, better.usable_until, better.id) < (l.spend_class, l.usable_until, l.id)
    AND better.usable_until > h.created_at
    AND better.created_at < h.created_at - interval '1 second'  -- the server's clock may have been set back
+
+-- check V24: refunds and disputes of a payment give back no more than the payment
+SELECT substr(p.key, length('topup:') + 1), 'paid ' || p.amount_micro_rub || ', given back ' || b.amount
+  FROM (SELECT topup_id, sum(amount) AS amount
+          FROM (SELECT l.source_entry_id AS topup_id, e.amount_micro_rub::bigint AS amount
+                  FROM entry e JOIN billing_creditlot l ON l.id = ANY (e.lot_ids)  -- a refund takes from one lot
+                 WHERE e.type = 'refund'
+                 UNION ALL
+                SELECT t.id, e.amount_micro_rub
+                  FROM entry e JOIN entry t ON t.key = 'topup:' || e.source_id
+                 WHERE e.type = 'chargeback' AND e.source_type = 'payment'
+                 UNION ALL  -- what was not covered
+                SELECT t.id, d.amount_micro_rub
+                  FROM billing_ledgerentry d JOIN entry t ON t.key = 'topup:' || right(d.key, length(d.source_id))
+                 WHERE d.debit_account = 'receivable' AND d.key LIKE 'chargeback:%%:debt:%%') g
+         GROUP BY topup_id) b
+  JOIN entry p ON p.id = b.topup_id
+ WHERE b.amount > p.amount_micro_rub
 
 -- check V27: usage is priced by its price version and rate
 SELECT u.id, u.model || ': cost ' || u.cost_micro_rub || ', by its price ' || coalesce(p.cost::text, 'none')

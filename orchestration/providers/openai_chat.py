@@ -142,6 +142,7 @@ async def _read(response: ClientResponse, room: int) -> bytes:
 async def _read_stream(response: ClientResponse, room: int, answer: Answer) -> AsyncIterator[list[Delta]]:
     parts: list[bytes] = []  # of a line that has not ended
     held = b""
+    mark = BYTE_ORDER_MARK  # may stand before the first line
     while block := await response.content.readany():
         room -= len(block)
         if room < 0:
@@ -151,6 +152,7 @@ async def _read_stream(response: ClientResponse, room: int, answer: Answer) -> A
             continue
         ready, _, rest = b"".join(parts).rpartition(b"\n")
         parts = [rest]
+        ready, mark = ready.removeprefix(mark), b""
         group: list[Delta] = []
         is_done = False
         try:

@@ -7,7 +7,9 @@ Source: legal guide 13, docs/decisions/0029-closing-documents.md.
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 from datetime import date, datetime, time, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -33,13 +35,49 @@ log = structlog.get_logger(__name__)
 
 LONGEST_ACT = timedelta(days=366)
 PLAN_ACCESS = "Доступ по тарифу"
-# By month of Moscow and type of entry. Parameters: customer_id, types. A purchased lot is money that the firm
-# paid in; what a grant, a rollover or a bonus gave is paid with the plan, or not at all.
+# By month of Moscow and type of entry. A purchased lot is money that the firm paid in; what a grant, a
+# rollover or a bonus gave is paid with the plan, or not at all. A wallet's numbers have no gaps and time runs
+# with them, to the second that V33 lets pass: the numbers that bound the time are found by halves, and no
+# other entry is read.
 RENDERED_SQL = """
+WITH RECURSIVE narrowed (moment, low, high) AS (
+    SELECT m.moment, 1::bigint, w.seq + 1
+      FROM billing_wallet w,
+           (VALUES (%(since)s::timestamptz - interval '1 second'),
+                   (%(until)s::timestamptz + interval '1 second')) m (moment)
+     WHERE w.customer_id = %(customer)s
+     UNION ALL
+    SELECT n.moment, CASE WHEN e.created_at < n.moment THEN e.seq + 1 ELSE n.low END,
+           CASE WHEN e.created_at < n.moment THEN n.high ELSE e.seq END
+      FROM narrowed n
+     CROSS JOIN LATERAL (  -- LIMIT: looked up, never joined with the whole history
+           SELECT seq, created_at FROM billing_ledgerentry
+            WHERE customer_id = %(customer)s AND seq = (n.low + n.high) / 2 LIMIT 1) e
+     WHERE n.low < n.high
+), bound AS (
+    SELECT min(low) AS first, max(low) AS beyond FROM narrowed WHERE low = high
+    HAVING count(*) = 2  -- a gap, which V03 tells, hides nothing: all is read
+)
 SELECT date_trunc('month', e.created_at, 'Europe/Moscow') AS month, e.type, sum(t.amount)::bigint
   FROM billing_ledgerentry e, unnest(e.lot_ids, e.lot_amounts) AS t (lot_id, amount), billing_creditlot l
- WHERE e.customer_id = %s AND e.type = ANY (%s) AND l.id = t.lot_id AND l.kind = 'purchased'
+ WHERE e.customer_id = %(customer)s AND e.seq >= coalesce((SELECT first FROM bound), 1)
+   AND e.seq < coalesce((SELECT beyond FROM bound), 9223372036854775807)
+   AND e.created_at >= %(since)s AND e.created_at < %(until)s AND e.type = ANY (%(types)s)
+   AND l.id = t.lot_id AND l.kind = 'purchased'
    AND NOT EXISTS (SELECT 1 FROM billing_ledgerentry r WHERE r.key = 'reversal:' || e.id)
+ GROUP BY 1, 2
+"""
+# The told months of which a charge was taken back since they were told. Whoever wrote an entry before a
+# document was made has committed within the grace. A partial index finds the reversals of all, which are few.
+TAKEN_BACK_SQL = """
+SELECT d.organisation_id, d.month
+  FROM billing_ledgerentry r
+  JOIN billing_ledgerentry e ON e.id = r.source_id::uuid AND e.customer_id = r.customer_id
+  JOIN payments_closingdocument d ON d.customer_id = r.customer_id
+   AND d.month = date_trunc('month', e.created_at AT TIME ZONE 'Europe/Moscow')::date
+   AND d.issued_at < r.created_at + make_interval(secs => %(grace)s)
+ WHERE r.type = 'reversal'
+   AND NOT EXISTS (SELECT FROM payments_closingdocument c WHERE c.corrects_id = d.id)
  GROUP BY 1, 2
 """
 # What a reconciliation act calls the movements of a wallet; Russian like every document.
@@ -63,10 +101,10 @@ def close_months(*, now: datetime, actor: Actor) -> int:
     """Make every document that is due for any organisation; returns how many. May run at any time."""
     if not seller.is_configured():
         return 0
-    made = 0
+    made, taken_back = 0, _months_taken_back()
     for organisation in Organisation.objects.order_by("id").iterator(chunk_size=200):
         try:
-            for month in _due(organisation, now):
+            for month in _due(organisation, taken_back[organisation.id], now):
                 made += (
                     close_month(organisation_id=organisation.id, month=month, now=now, actor=actor)
                     is not None
@@ -83,10 +121,11 @@ def close_month(*, organisation_id: UUID, month: date, now: datetime, actor: Act
     `month` is its first day. Raises InvoicesNotConfigured.
     """
     organisation = Organisation.objects.select_for_update(no_key=True).get(pk=organisation_id)
-    if month not in _due(organisation, now):
-        return None
+    first, current = _span(organisation, now)
     known = _newest(organisation).get(month)
-    rendered = rendered_by_month(organisation.owner_id).get(month, NOTHING)
+    rendered = _rendered_in(organisation.owner_id, month)
+    if not first <= month < current or not _differs(rendered, known):
+        return None
     last_day = _following(month) - timedelta(days=1)
     document = ClosingDocument(
         id=uuid7(),
@@ -109,11 +148,17 @@ def close_month(*, organisation_id: UUID, month: date, now: datetime, actor: Act
     return document
 
 
-def rendered_by_month(customer_id: UUID) -> dict[date, Rendered]:
-    """By the first day of each month in which paid money paid for something that was not taken back."""
+def rendered_by_month(customer_id: UUID, *, since: date, until: date) -> dict[date, Rendered]:
+    """By the first day of each month in which paid money paid for something that was not taken back.
+
+    `since` and `until` are first days; the month of `until` is left out.
+    """
     types = [EntryType.USAGE_DEBIT.value, EntryType.PLAN_PURCHASE.value]
+    parameters: dict[str, Any] = {
+        "customer": customer_id, "since": _midnight(since), "until": _midnight(until), "types": types
+    }  # fmt: skip
     with connection.cursor() as cursor:
-        cursor.execute(RENDERED_SQL, [customer_id, types])
+        cursor.execute(RENDERED_SQL, parameters)
         found: dict[date, dict[str, int]] = defaultdict(dict)
         for month, type_, amount in cursor.fetchall():
             found[numbers.day_of(month)][type_] = amount
@@ -158,20 +203,49 @@ def reconcile(
     )
 
 
-def _due(organisation: Organisation, now: datetime) -> list[date]:
+def _due(organisation: Organisation, taken_back: Collection[date], now: datetime) -> list[date]:
     """Months, from the organisation's first to the last, of which no document says what the ledger says.
+
+    Months are told in their order, so those up to the newest document changed only by what was taken back.
+    """
+    first, current = _span(organisation, now)
+    told = _newest(organisation)
+    since = max([first, *map(_following, told)])
+    rendered = {month: _rendered_in(organisation.owner_id, month) for month in taken_back}
+    if since < current:
+        rendered |= rendered_by_month(organisation.owner_id, since=since, until=current)
+    return [
+        month
+        for month, sums in sorted(rendered.items())
+        if first <= month < current and _differs(sums, told.get(month))
+    ]
+
+
+def _span(organisation: Organisation, now: datetime) -> tuple[date, date]:
+    """The first month that is told, and the one that is not over yet.
 
     A month is over an hour after its end: what was written in its last moments is committed by then.
     """
     first = numbers.day_of(organisation.created_at).replace(day=1)
-    current = numbers.day_of(now - daily_roots.GRACE).replace(day=1)
-    told = {month: document.amount_micro_rub for month, document in _newest(organisation).items()}
-    rendered = rendered_by_month(organisation.owner_id)
-    return [
-        month
-        for month in sorted({*rendered, *told})
-        if first <= month < current and rendered.get(month, NOTHING).told_micro_rub != told.get(month, 0)
-    ]
+    return first, numbers.day_of(now - daily_roots.GRACE).replace(day=1)
+
+
+def _months_taken_back() -> defaultdict[UUID, set[date]]:
+    """By organisation, the told months that a charge taken back later may have changed."""
+    with connection.cursor() as cursor:
+        cursor.execute(TAKEN_BACK_SQL, {"grace": daily_roots.GRACE.total_seconds()})
+        found: defaultdict[UUID, set[date]] = defaultdict(set)
+        for organisation_id, month in cursor.fetchall():
+            found[organisation_id].add(month)
+    return found
+
+
+def _rendered_in(customer_id: UUID, month: date) -> Rendered:
+    return rendered_by_month(customer_id, since=month, until=_following(month)).get(month, NOTHING)
+
+
+def _differs(rendered: Rendered, document: ClosingDocument | None) -> bool:
+    return rendered.told_micro_rub != (document.amount_micro_rub if document else 0)
 
 
 def _newest(organisation: Organisation) -> dict[date, ClosingDocument]:

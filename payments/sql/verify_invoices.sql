@@ -1,5 +1,5 @@
 -- What `verify_ledger` asks about invoices and bank lines; see billing/sql/verify.sql for the form and `wallets`.
--- Numbers and suspense belong to no wallet: they are looked at only in a proof of all.
+-- Numbers, suspense and new lines belong to no wallet: they are looked at only in a proof of all.
 
 WITH invoice AS NOT MATERIALIZED (
     SELECT * FROM payments_invoice
@@ -53,3 +53,13 @@ SELECT e.id, 'line ' || e.source_id || ' ' || coalesce(l.status || ' of ' || l.a
  WHERE l.status IS DISTINCT FROM 'credited' OR e.amount_micro_rub <> l.amount_micro_rub
     OR e.customer_id IS DISTINCT FROM v.customer_id OR e.key <> 'topup:' || e.source_id
     OR e.debit_account NOT IN ('bank', 'suspense')
+
+-- check V52: no bank line waits two working days to be matched or put into suspense; the sweep needs ten minutes
+SELECT l.id, l.number || ' of ' || l.document_date || ', ' || l.amount_micro_rub || ', new since ' || s.imported_at
+  FROM payments_bankline l
+  JOIN payments_bankstatement s ON s.id = l.statement_id
+ WHERE l.status = 'new' AND %(wallets)s::uuid[] IS NULL
+   AND (SELECT count(*)  -- from Monday to Friday in Moscow, after the day of the import
+          FROM generate_series((s.imported_at AT TIME ZONE 'Europe/Moscow')::date + 1,
+                               (ledger_clock() AT TIME ZONE 'Europe/Moscow')::date, interval '1 day') AS d (day)
+         WHERE extract(isodow FROM d.day) < 6) >= 2

@@ -9,6 +9,7 @@ from accounts.admin import LETTERS
 from accounts.models import RefreshFamily, User
 from accounts.operator_login import OperatorLoginForm
 from auditlog.models import AuditEvent
+from legal.models import Acceptance
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests import factories
@@ -243,6 +244,29 @@ def test_letters_are_told_in_words_and_found_by_kind(client: Client) -> None:
     assert found.count("счёт оплачен") == others.count("счёт оплачен") + 1  # the filter names it in both
     assert f"/admin/accounts/user/{user.id}/change/" in found
     assert f"/admin/accounts/user/{user.id}/change/" not in others
+
+
+@pytest.mark.parametrize(("role", "sees"), [("support", True), ("owner", True), ("catalogue", False)])
+def test_letters_and_acceptances_name_people_to_those_who_may_see_them(
+    client: Client, role: str, sees: bool
+) -> None:
+    user = factories.customer()
+    with transaction.atomic():
+        notices.write(user_id=user.id, letter="plan_ended", key=f"test:{uuid7()}", facts={}, now=clock.now())
+    client.force_login(factories.operator(role))
+
+    pages = ["legal/acceptance", "accounts/notice"][: 2 if sees else 1]  # letters are not for all roles
+    for page in pages:
+        by_id, by_email = (
+            client.get(f"/admin/{page}/", {"q": wanted}).content.decode()
+            for wanted in (str(user.id), user.email.upper())
+        )
+        link = f"/admin/accounts/user/{user.id}/change/"
+        assert link in by_id
+        assert (f">{user.email}</a>" in by_id, link in by_email) == (sees, sees)
+    acceptance = Acceptance.objects.get(user_id=user.id)
+    shown = client.get(f"/admin/legal/acceptance/{acceptance.pk}/change/").content.decode()
+    assert (user.email in shown, str(user.id) in shown) == (sees, True)
 
 
 def test_every_letter_of_the_outbox_has_words_for_operators() -> None:

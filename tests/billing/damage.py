@@ -32,6 +32,13 @@ VALUES (%(stranger)s, %(customer)s, 'refund', 'wallet', 'promo', 5, %(stranger)s
         ARRAY[5], now(), now());
 """
 
+LARGE_DEBT = """
+INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key, source_type,
+            source_id, lot_ids, lot_amounts, effective_at, created_at)
+VALUES (%(stranger)s, 'debt', 'receivable', 'provider_clearing', 101, 'chargeback:x:debt:' || %(stranger)s,
+        'debt', %(customer)s, '{}', '{}', now(), now());
+"""
+
 REVERSAL = """
 INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
             balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at,
@@ -152,6 +159,10 @@ DAMAGE = {
         " VALUES (%(stranger)s, 'debt', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s,"
         " '{}', '{}', now(), now())",
         {"V45"},
+    ),
+    "payment disputed above its amount": (  # the first entry is of 100
+        ENTRY.format("key = 'topup:' || %(stranger)s", "first") + "rehash;" + LARGE_DEBT,
+        {"V24"},
     ),
     "debt beside free money that nobody collected": (
         "INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key,"

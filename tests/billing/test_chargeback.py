@@ -7,7 +7,7 @@ import pytest
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from billing import ledger, policies, queries, tasks
+from billing import ledger, policies, queries, tasks, verification
 from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
 from billing.models import LedgerEntry, LotKind
 from billing.schemas import limits_out
@@ -112,11 +112,32 @@ def test_dispute_takes_its_part_of_the_bonus_back_and_is_not_paid_with_it() -> N
     first, again = (charge_back(customer, payment_id, 75, dispute) for _ in range(2))
     assert (first, again) == (ChargedBack(True, 75, 0), ChargedBack(False, 75, 0))
     assert books.remaining(customer) == [75, 25, 50, 10]  # of both together three quarters of the bonus
-    assert charge_back(customer, payment_id, 300, str(uuid7())) == ChargedBack(True, 135, 165)
+    books.spend(customer, 61)
+    assert charge_back(customer, payment_id, 75, str(uuid7())) == ChargedBack(True, 74, 1)
     assert books.remaining(customer) == [0, 0, 0, 0]
     backs = LedgerEntry.objects.filter(customer_id=customer, key__startswith="bonus_back:")
     assert sorted(entry.amount_micro_rub for entry in backs) == [25, 25, 50]
     books.assert_right(customer)
+
+
+def test_refunds_disputes_and_their_debts_may_make_up_a_payment_and_no_more() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 300)
+    refund(customer, payment_id, 100)
+    books.spend(customer, 150)
+    assert charge_back(customer, payment_id, 100, str(uuid7())) == ChargedBack(True, 50, 50)
+    assert charge_back(customer, payment_id, 100, str(uuid7())) == ChargedBack(True, 0, 100)
+    books.assert_right(customer)
+    topped_up(customer, 200)  # repays the debt, and leaves 50 of another payment
+
+    with transaction.atomic():
+        charge_back(customer, payment_id, 1, str(uuid7()))
+        findings = verification.examine(wallets=[customer]).findings
+        transaction.set_rollback(True)  # the books of all tests are proved at the end
+
+    assert [(finding.check, finding.object, finding.detail) for finding in findings] == [
+        ("V24", str(payment_id), "paid 300, given back 301")
+    ]
 
 
 def test_debt_of_an_earlier_dispute_counts_for_the_bonus_too() -> None:

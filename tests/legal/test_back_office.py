@@ -4,6 +4,7 @@ from django.test import Client
 from accounts.models import User
 from auditlog.models import AuditEvent
 from legal.models import DocumentVersion
+from plyrum.ids import uuid7
 from tests import factories
 from tests.legal.conftest import MakeVersion
 
@@ -37,7 +38,8 @@ def test_refusal_is_shown_with_its_reasons(client: Client, make_version: MakeVer
 
     page = client.post(f"/admin/legal/documentversion/{version.pk}/approve/", form, follow=True)
 
-    assert "draft_marker:Черновик" in page.content.decode()
+    shown = page.content.decode()
+    assert "Эта версия не готова: в тексте осталась пометка «Черновик»." in shown
     assert DocumentVersion.objects.get(pk=version.pk).status == "draft"
 
 
@@ -55,8 +57,27 @@ def test_draft_is_made_from_a_file(client: Client, owner: User) -> None:
     page = client.post("/admin/legal/documentversion/draft/", form, follow=True)
 
     assert 'name="kind"' in dialog.content.decode()
-    assert "This version is published, not draft." in page.content.decode()  # 1 is in force since migrating
+    assert (
+        "Эта версия не готова: она уже опубликована." in page.content.decode()
+    )  # 1 is in force since migrating
     assert not AuditEvent.objects.filter(actor_id=str(owner.pk), action="legal.version.drafted").exists()
+
+
+@pytest.mark.usefixtures("owner")
+def test_draft_without_a_file_is_refused_in_the_operators_language(client: Client) -> None:
+    form = {
+        **SUBMIT,
+        "kind": "tariffs",
+        "number": "9999",
+        "effective_from": "20.11.2026 12:00",
+        "notice_days": "0",
+    }
+
+    page = client.post("/admin/legal/documentversion/draft/", form, follow=True)
+    missing = client.post(f"/admin/legal/documentversion/{uuid7()}/publish/", SUBMIT, follow=True)
+
+    assert "Для этой версии нет файла с текстом" in page.content.decode()
+    assert "Такой строки больше нет." in missing.content.decode()
 
 
 @pytest.mark.parametrize("role", ["support", "finance", "catalogue"])

@@ -205,9 +205,13 @@ async def test_stream_cut_inside_a_letter_is_broken_and_keeps_what_came(session:
         b'data: {"choices":[{"delta":\ndata: {"content":"A"},\ndata: "finish_reason":"stop"}]}\n\n',
         b'data:\n\ndata: {"choices":null}\n\n'
         b'data: {"choices":[{"delta":{"content":"A"}}]}\n\ndata: [DONE]\n\n',
+        b'\xef\xbb\xbfdata: {"choices":[{"delta":{"content":"A"}}]}\n\ndata: [DONE]\n\n',
     ],
-    ids=["crlf-comments", "no-space", "other-fields", "two-in-one-event", "json-over-lines", "no-finish"],
-)
+    ids=[
+        "crlf-comments", "no-space", "other-fields", "two-in-one-event", "json-over-lines", "no-finish",
+        "mark",
+    ],
+)  # fmt: skip
 async def test_ways_to_write_events_are_understood(session: ClientSession, body: bytes) -> None:
     async with host(STREAM, body) as served:
         answer, _, error = await ask(session, call_of(served.url))
@@ -216,7 +220,8 @@ async def test_ways_to_write_events_are_understood(session: ClientSession, body:
 
 
 async def test_every_byte_may_be_a_packet_of_its_own(session: ClientSession) -> None:
-    body = b'data: {"choices":\r\ndata: [{"delta":{"content":"\xd1\x8f"},"finish_reason":"stop"}]}\r\n\r\n'
+    body = b'\xef\xbb\xbfdata: {"choices":\r\n'
+    body += b'data: [{"delta":{"content":"\xd1\x8f"},"finish_reason":"stop"}]}\r\n\r\n'
     async with host(STREAM, *[body[place : place + 1] for place in range(len(body))]) as served:
         answer, _, error = await ask(session, call_of(served.url))
 

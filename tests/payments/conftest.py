@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import pytest
 from pytest_django import Settings
 
+from tests.billing.fixtures import clock as ledger_clock
 from tests.billing.fixtures import owner
 from tests.payments.shop import Shop
 from tests.sandbox_process import SHOP, SandboxProcess
 
-__all__ = ["owner"]
+__all__ = ["ledger_clock", "owner"]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import Client
+from pytest_django import Settings
 
 from accounts.models import User
 from auditlog.models import AuditEvent
@@ -76,6 +77,19 @@ def test_asking_about_nothing_is_a_missing_page(client: Client) -> None:
     for wanted in (uuid7(), "not-an-id"):
         form = {"_form_submitted": "True", "reason": "case 13"}
         assert client.post(f"{PAYMENTS}{wanted}/ask/", form).status_code in (302, 404)
+
+
+@pytest.mark.usefixtures("finance")
+def test_silence_of_the_provider_is_told_in_the_operators_language(
+    client: Client, settings: Settings
+) -> None:
+    payment = open_payment(factories.customer())
+    settings.YOOKASSA_API_BASE_URL = "http://127.0.0.1:1/v3"  # nobody listens
+    form = {"_form_submitted": "True", "reason": "case 14"}
+
+    page = client.post(f"{PAYMENTS}{payment.id}/ask/", form, follow=True)
+
+    assert "ЮKassa сейчас не отвечает." in page.content.decode()
 
 
 def test_looking_is_not_asking(client: Client, shop: Shop) -> None:

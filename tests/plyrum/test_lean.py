@@ -255,6 +255,69 @@ async def test_client_that_leaves_while_sending_is_answered_to_nobody() -> None:
     assert (browser.status, browser.json["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [[], [chunk(b'{"a"', True)], [chunk(b'{"a":1}', True), chunk(b"", True)]],
+    ids=["nothing", "a part", "all but its end"],
+)
+async def test_body_that_does_not_arrive_is_not_waited_for(
+    messages: list[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lean, "BODY_SECONDS", 0.05)
+    async with asyncio.timeout(10):
+        browser = await call(Browser(*messages))
+
+    assert (browser.status, browser.json["code"]) == (400, "bad_request")
+    assert browser.headers["connection"] == "close"
+
+
+async def test_time_of_a_body_is_that_of_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "BODY_SECONDS", 0.05)
+    sent = 0
+
+    async def receive() -> Message:
+        nonlocal sent
+        await asyncio.sleep(0.01)
+        sent += 1
+        return chunk(b"", more=sent < 1000)
+
+    browser = Browser()
+    browser.receive = receive  # type: ignore[method-assign]
+    await call(browser)
+
+    assert (browser.status, sent < 1000) == (400, True)
+    assert "connection" not in (await call(Browser(chunk(b"{}")))).headers
+
+
+async def test_body_that_comes_late_is_taken() -> None:
+    coming: asyncio.Queue[Message] = asyncio.Queue()
+    browser = Browser()
+    browser.receive = coming.get  # type: ignore[method-assign]
+    answering = asyncio.create_task(call(browser))
+
+    for part in (chunk(b'{"a"', True), chunk(b":1}")):
+        await asyncio.sleep(0.01)
+        coming.put_nowait(part)
+    await answering
+
+    assert browser.json["body"] == {"a": 1}
+
+
+async def test_waiting_for_a_body_ends_with_its_request() -> None:
+    coming: asyncio.Queue[Message] = asyncio.Queue()
+    exchange = Exchange({"path": "/", "headers": []}, coming.get, Browser().send, {})
+    waiting = asyncio.create_task(exchange.body(LIMIT))
+    await asyncio.sleep(0)
+
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    coming.put_nowait(chunk(b"{}"))
+    assert coming.qsize() == 1
+    assert not coming._getters  # type: ignore[attr-defined]  # nobody stands in the queue any more
+
+
 async def test_stream_sends_groups_as_they_come() -> None:
     browser = await call(Browser(), streaming([b"1\n", b"2\n"], [], [b"3\n"]))
 

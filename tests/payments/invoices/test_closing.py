@@ -1,10 +1,11 @@
 """Closing documents and the reconciliation act: equal to the ledger, frozen, corrected by new ones only."""
 
 import inspect
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Notice, User
 from billing import daily_roots
@@ -18,6 +19,7 @@ from plans import offers
 from plyrum import clock
 from plyrum.errors import InvalidRequest
 from tests.billing import books
+from tests.billing.fixtures import LedgerClock
 from tests.payments.invoices.firm import (
     actions,
     close,
@@ -163,6 +165,49 @@ def test_gifts_alone_are_no_services_to_a_firm() -> None:
     books.spend(customer.owner_id, 30 * RUB)
 
     assert close(customer, in_months(1)) is None
+
+
+def test_only_what_is_not_closed_is_read(organisation: Organisation, ledger_clock: LedgerClock) -> None:
+    owner = organisation.owner_id
+    charges = []
+    for month, count in ((0, 90), (1, 90), (2, 3)):
+        if month:
+            ledger_clock.stand_at(in_months(month))
+        charges.append([books.spend(owner, RUB) for _ in range(count)])
+
+    def rows_to_close(at: datetime) -> int:
+        with CaptureQueriesContext(connection) as asked:
+            closing.close_months(now=at, actor=operator())
+        return sum(
+            _rows_read(each["sql"])
+            for each in asked
+            if "purchased" in each["sql"] and owner.hex in each["sql"]
+        )
+
+    assert rows_to_close(in_months(2)) > 360  # found to be due, and again when it is made
+    assert rows_to_close(in_months(2)) == 0
+    assert rows_to_close(in_months(3)) < 60
+    ledger_clock.stand_at(in_months(3))
+    books.reverse(owner, charges[0][0])
+    assert 180 < rows_to_close(in_months(4)) < 300
+    assert rows_to_close(in_months(4)) < 60  # of the month in which nothing was charged
+    told = ClosingDocument.objects.filter(organisation=organisation).order_by("id")
+    assert [each.amount_micro_rub // RUB for each in told] == [90, 90, 3, 89]
+    assert told[3].corrects_id == told[0].id
+
+
+def _rows_read(query: str) -> int:
+    """Rows of the ledger that the statement reads, thrown away ones included."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # the table of a test is small
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + query)
+        waiting, read = [cursor.fetchone()[0][0]["Plan"]], 0
+    while waiting:
+        node = waiting.pop()
+        waiting += node.get("Plans", ())
+        if node.get("Relation Name") == "billing_ledgerentry" and node.get("Alias") != "r":
+            read += (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    return int(read)
 
 
 @pytest.mark.parametrize("act", ["UPDATE {} SET amount_micro_rub = 1", "DELETE FROM {}"])

@@ -1,6 +1,8 @@
 """Each damage to invoices, bank lines and their money is told by its own check, and by no other."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -8,11 +10,14 @@ from billing import verification
 from payments.invoices.models import BankLine, Invoice
 from plyrum.ids import uuid7
 from tests.billing.damaging import Damage, damage
+from tests.billing.fixtures import LedgerClock, clock
 from tests.payments.invoices.firm import Paid, firm, import_, invoice, pays
 
-__all__ = ["damage"]
+__all__ = ["clock", "damage"]
 
-OURS = ("V34", "V50", "V51")
+MOSCOW = ZoneInfo("Europe/Moscow")
+
+OURS = ("V34", "V50", "V51", "V52")
 INVOICE = """
 ALTER TABLE payments_invoice DISABLE TRIGGER payments_invoice_is_frozen;
 {};
@@ -102,3 +107,28 @@ def test_a_proof_of_one_wallet_asks_nothing_of_numbers_and_suspense(
 
     assert verification.examine(wallets=[owner], only=OURS).findings == ()
     assert found() == {"V34"}
+
+
+@pytest.mark.parametrize(
+    ("imported", "told"),
+    [
+        (datetime(2033, 6, 3, 12, tzinfo=MOSCOW), datetime(2033, 6, 7, tzinfo=MOSCOW)),  # Friday, Tuesday
+        (datetime(2033, 6, 6, 23, tzinfo=MOSCOW), datetime(2033, 6, 8, tzinfo=MOSCOW)),  # Monday, Wednesday
+    ],
+)
+def test_a_line_that_stays_new_is_told_after_two_working_days(
+    clock: LedgerClock, imported: datetime, told: datetime
+) -> None:
+    (line,) = import_(Paid("7.00", "x"))
+    BankLine.objects.filter(pk=line.pk).update(status="new")
+    line.statement.imported_at = imported
+    line.statement.save()
+
+    def is_told(moment: datetime) -> bool:
+        clock.stand_at(moment)
+        return str(line.pk) in {finding.object for finding in verification.examine(only=["V52"]).findings}
+
+    assert not is_told(told - timedelta(seconds=1))
+    assert is_told(told)
+    BankLine.objects.filter(pk=line.pk).update(status="suspense")
+    assert not is_told(told)
