@@ -6,7 +6,7 @@ lean route goes to Django.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -40,22 +40,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class _Begun:
-    """The rest of a wait whose first step was made by hand: the task has yet to see what that yielded."""
-
-    def __init__(self, steps: Generator[Any, Any, MutableMapping[str, Any]], waits_for: Any) -> None:
-        self._steps = steps
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, MutableMapping[str, Any]]:
-        try:
-            yield self._waits_for
-        except BaseException:  # a cancellation: what has begun must end too
-            self._steps.close()
-            raise
-        return (yield from self._steps)
-
-
 class Exchange:
     """One request and its answer."""
 
@@ -83,14 +67,17 @@ class Exchange:
         declared = self.header("content-length")
         if declared.isdecimal() and int(declared) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes.")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return parse_object(await self._whole_body(limit))
+        except TimeoutError as error:
+            self._closes = True  # what may still come of this request is not the next one
+            raise BadRequest(f"The body did not arrive within {BODY_SECONDS} seconds.") from error
+
+    async def _whole_body(self, limit: int) -> bytes:
         parts, size = [], 0
-        until = asyncio.get_running_loop().time() + BODY_SECONDS
         while True:
-            try:
-                message = await self._received(until)
-            except TimeoutError as error:
-                self._closes = True  # what may still come of this request is not the next one
-                raise BadRequest(f"The body did not arrive within {BODY_SECONDS} seconds.") from error
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.is_disconnected = True
                 raise BadRequest("The body did not arrive.")
@@ -100,23 +87,7 @@ class Exchange:
             if size > limit:
                 raise BodyTooLarge(f"The body may have {limit} bytes.")
             if not message.get("more_body"):
-                break
-        return parse_object(b"".join(parts))
-
-    async def _received(self, until: float) -> MutableMapping[str, Any]:
-        """The next message. Raises TimeoutError after `until`, on the clock of the loop.
-
-        Mostly it lies ready, and a time limit would cost many times what taking it costs. So the first step
-        is made without one.
-        """
-        receiving = self._receive().__await__()
-        try:
-            waits_for = next(receiving)
-        except StopIteration as ready:
-            message: MutableMapping[str, Any] = ready.value
-            return message
-        async with asyncio.timeout_at(until):
-            return await _Begun(receiving, waits_for)
+                return b"".join(parts)
 
     async def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         """Send a whole JSON answer."""
