@@ -226,7 +226,7 @@ async def test_large_batch_is_sent_in_parts_as_the_socket_takes_it(
 async def test_server_that_says_nothing_is_left(
     coalescer: Make, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is closed and the call made again: steps carry their own keys."""
+    """What waited for it fails; what comes next goes over another connection."""
     await database.execute("SELECT pg_advisory_lock(4711)")
     served = coalescer(patience_seconds=0.1)
 
