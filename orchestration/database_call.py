@@ -7,6 +7,7 @@ a socket that is watched as long as it is open. A second call may be sent while 
 """
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
@@ -30,6 +31,8 @@ class DatabaseCall:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = self._pgconn.socket
+        self._arrived = select.poll()
+        self._arrived.register(self._socket, select.POLLIN)
         self._loader = Transformer(connection)
         self._names: list[str] = []
         self._calls: deque[asyncio.Future[pq.abc.PGresult]] = deque()
@@ -102,20 +105,26 @@ class DatabaseCall:
             self._lose(error)
 
     def _receive(self) -> None:
-        """Of each call come its result, nothing, and the end of its transaction."""
+        """Take what has arrived. Of a socket that broke uvloop tells once, whatever lies before the break."""
         try:
-            self._pgconn.consume_input()
-            while self._calls and not self._pgconn.is_busy():
-                result = self._pgconn.get_result()
-                if result is None:
-                    if self._pgconn.status == pq.ConnStatus.BAD:  # nothing else would come, for ever
-                        raise psycopg.OperationalError("The database's answer cannot be understood.")
-                elif result.status == pq.ExecStatus.PIPELINE_SYNC:
-                    self._finish()
-                else:
-                    self._result = result
+            self._take()
+            while self._calls and self._arrived.poll(0):
+                self._take()
         except psycopg.OperationalError as error:
             self._lose(error)
+
+    def _take(self) -> None:
+        """Of each call come its result, nothing, and the end of its transaction."""
+        self._pgconn.consume_input()
+        while self._calls and not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                if self._pgconn.status == pq.ConnStatus.BAD:  # nothing else would come, for ever
+                    raise psycopg.OperationalError("The database's answer cannot be understood.")
+            elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                self._finish()
+            else:
+                self._result = result
 
     def _finish(self) -> None:
         call = self._calls.popleft()
