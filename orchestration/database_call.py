@@ -7,7 +7,9 @@ a socket that is watched as long as it is open. A second call may be sent while 
 """
 
 import asyncio
+import select
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Self
 
 import psycopg
@@ -29,6 +31,8 @@ class DatabaseCall:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = self._pgconn.socket
+        self._arrived = select.poll()
+        self._arrived.register(self._socket, select.POLLIN)
         self._loader = Transformer(connection)
         self._names: list[str] = []
         self._calls: deque[asyncio.Future[pq.abc.PGresult]] = deque()
@@ -41,10 +45,14 @@ class DatabaseCall:
     @classmethod
     async def connect(cls, conninfo: str, function: str) -> Self:
         """Prepare `function`, which takes one JSON array and answers with rows, as the application role."""
-        connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-        statement = f"PREPARE {STATEMENT.decode()} AS SELECT * FROM {function}($1)"  # noqa: S608 - our own names
-        await connection.execute(statement.encode())
-        return cls(connection)
+        made = cls(await psycopg.AsyncConnection.connect(conninfo, autocommit=True))
+        statement = f"SELECT * FROM {function}($1)"  # noqa: S608 - our own names
+        try:
+            await made._ask(made._pgconn.send_prepare, STATEMENT, statement.encode())
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     @property
     def backend_pid(self) -> int:
@@ -56,16 +64,7 @@ class DatabaseCall:
 
     async def rows(self, steps: bytes) -> list[Row]:
         """Call the function with this JSON text. Raises psycopg's errors; `closed` if it was lost."""
-        call: asyncio.Future[pq.abc.PGresult] = self._loop.create_future()
-        self._pgconn.send_query_prepared(STATEMENT, [steps], None, pq.Format.BINARY)
-        self._pgconn.pipeline_sync()
-        self._calls.append(call)
-        self._send()
-        if len(self._calls) == 1:
-            self._listen()
-        result = await call
-        if result.status != pq.ExecStatus.TUPLES_OK:
-            raise error_from_result(result)
+        result = await self._ask(self._pgconn.send_query_prepared, STATEMENT, [steps], None, pq.Format.BINARY)
         self._loader.set_pgresult(result)
         if not self._names:
             self._names = [(result.fname(place) or b"").decode() for place in range(result.nfields)]
@@ -73,6 +72,24 @@ class DatabaseCall:
 
     def close(self) -> None:
         self._lose(psycopg.OperationalError("The connection was closed."))
+
+    async def _ask(self, send: Callable[..., None], *arguments: Any) -> pq.abc.PGresult:
+        """Send one command as a transaction of its own; its result, or the server's error."""
+        call: asyncio.Future[pq.abc.PGresult] = self._loop.create_future()
+        try:
+            send(*arguments)
+            self._pgconn.pipeline_sync()
+        except psycopg.OperationalError as error:
+            self._lose(error)  # libpq has closed the socket: the loop would never hear of it
+            raise
+        self._calls.append(call)
+        if len(self._calls) == 1:
+            self._listen()
+        self._send()
+        result = await call
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise error_from_result(result)
+        return result
 
     def _row(self, values: Any) -> Row:
         return dict(zip(self._names, values, strict=True))
@@ -88,19 +105,26 @@ class DatabaseCall:
             self._lose(error)
 
     def _receive(self) -> None:
-        """Of each call come its result, nothing, and the end of its transaction."""
+        """Take what has arrived. Of a socket that broke uvloop tells once, whatever lies before the break."""
         try:
-            self._pgconn.consume_input()
-            while self._calls and not self._pgconn.is_busy():
-                result = self._pgconn.get_result()
-                if result is None:
-                    continue
-                if result.status == pq.ExecStatus.PIPELINE_SYNC:
-                    self._finish()
-                else:
-                    self._result = result
+            self._take()
+            while self._calls and self._arrived.poll(0):
+                self._take()
         except psycopg.OperationalError as error:
             self._lose(error)
+
+    def _take(self) -> None:
+        """Of each call come its result, nothing, and the end of its transaction."""
+        self._pgconn.consume_input()
+        while self._calls and not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                if self._pgconn.status == pq.ConnStatus.BAD:  # nothing else would come, for ever
+                    raise psycopg.OperationalError("The database's answer cannot be understood.")
+            elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                self._finish()
+            else:
+                self._result = result
 
     def _finish(self) -> None:
         call = self._calls.popleft()

@@ -509,7 +509,8 @@ DECLARE
     renewed int;
 BEGIN
     UPDATE billing_hold h SET expires_at = until
-     WHERE h.id IN (SELECT a.id FROM billing_hold a
+     WHERE h.id = ANY (hold_ids)  -- bounds the rows that are read, however the planner turns the join
+       AND h.id IN (SELECT a.id FROM billing_hold a
                      WHERE a.id = ANY (hold_ids) AND a.status = 'open' AND a.expires_at > moment AND a.expires_at < until
                        FOR NO KEY UPDATE SKIP LOCKED);
     GET DIAGNOSTICS renewed = ROW_COUNT;

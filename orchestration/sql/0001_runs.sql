@@ -121,7 +121,7 @@ END $$;
 -- story}. A run that was told at once brings its frames in `story`, in two parts with the balance between them: they
 -- are kept together with the charge ("done"), so that no answer is charged and lost.
 -- Outcomes: those of ledger_settle, and fenced (somebody else has ended or taken over the run). A step that
--- was applied before (its answer was lost) is answered from the run: "replayed"; so are all but one of a run's own.
+-- was applied before (its answer was lost) is answered from the run: "replayed"; so are all but the first of a run's own.
 CREATE FUNCTION run_settle(steps jsonb)
 RETURNS TABLE (run_id uuid, outcome text, entry_id uuid, charged bigint, released bigint, spendable bigint)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
@@ -196,6 +196,7 @@ BEGIN
             UPDATE orchestration_run r
                SET state = 'failed', error_code = 'settle_' || outcome, cost_micro_rub = 0, ledger_entry_id = NULL
              WHERE r.id = run_id;
+            UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run_settle.run_id;
             IF outcome = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
                 PERFORM ledger_settle(jsonb_build_array((step -> 'money') || jsonb_build_object(
                     'hold_id', NULL, 'amount', 0, 'usage', (

@@ -38,3 +38,27 @@ def test_plans_of_an_empty_ledger_do_not_read_whole_tables_later(
 
     assert answer is not None
     assert (answer["rows"] > PAIRS) == reads_all
+
+
+def test_renewing_reads_the_holds_it_is_asked_for() -> None:
+    """The index alone is no bound: all of it may be read for each."""
+    with copies.ledger_copy() as schema, client(schema=schema, as_owner=True) as owner:
+        owner.execute("VACUUM ANALYZE billing_hold")
+        owner.execute("SELECT ledger_renew(%s::uuid[], 900)", [[uuid7()]])
+        customer = uuid7()
+        call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
+        steps = [books.hold_step(customer, 10) for _ in range(PAIRS)]
+        call(owner, "ledger_hold", steps)
+        with owner.transaction():
+            row = owner.execute(
+                "SELECT ledger_renew(%s::uuid[], 9000) AS count", [[steps[0]["id"]]]
+            ).fetchone()
+            answer = owner.execute(
+                "SELECT idx_tup_fetch AS rows FROM pg_stat_xact_user_tables"
+                " WHERE relid = 'billing_hold'::regclass"
+            ).fetchone()
+
+    assert row is not None
+    assert answer is not None
+    assert row["count"] == 1
+    assert answer["rows"] <= 2

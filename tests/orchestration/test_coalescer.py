@@ -8,6 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import pytest_asyncio
+import uvloop
 from django.db import connection
 from psycopg import sql
 
@@ -196,6 +197,25 @@ async def test_connection_lost_with_two_calls_under_way_loses_no_step(
     assert [times for _, times in await kept(database, dying, *others)] == [1] * (MAX_BATCH + 1)
 
 
+@pytest.mark.usefixtures("_probe")
+def test_connection_lost_with_two_calls_under_way_is_noticed_on_the_loop_of_production() -> None:
+    """uvloop tells once of a socket that broke with our second call unread, and words lie before that."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with await connect(conninfo()) as database:
+            await database.execute("SELECT setval('coalescer_faults', 1, false)")
+        served = Coalescer(conninfo(), "coalescer_probe", step_key="key", row_key="given_key")
+        steps = [step("terminate", fails=1), *[step(text="x" * 100) for _ in range(MAX_BATCH)]]
+        first = served.submit(steps[0])
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(first, *[served.submit(each) for each in steps[1:]])
+        await served.close()
+        return answers
+
+    assert len(uvloop.run(work())) == MAX_BATCH + 1
+
+
 async def test_steps_of_a_busy_caller_are_all_served(coalescer: Make, database: Database) -> None:
     """A step that is handed in just when the work ends must not lie there for ever."""
     served = coalescer()
@@ -226,7 +246,7 @@ async def test_large_batch_is_sent_in_parts_as_the_socket_takes_it(
 async def test_server_that_says_nothing_is_left(
     coalescer: Make, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is closed and the call made again: steps carry their own keys."""
+    """What waited for it fails; what comes next goes over another connection."""
     await database.execute("SELECT pg_advisory_lock(4711)")
     served = coalescer(patience_seconds=0.1)
 
