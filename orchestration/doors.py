@@ -68,7 +68,12 @@ async def run(exchange: Exchange) -> None:
 async def frames(exchange: Exchange) -> None:
     """GET /api/runs/{id}/frames?after_seq=N: the stored frames after N, then live ones."""
     row = await _own_run(exchange)
-    after = exchange.query.get("after_seq", "0")
+    query = exchange.query
+    if unknown := sorted(set(query) - {"after_seq"}):
+        text = f"unknown parameters: {', '.join(unknown)[:200]}"
+        error = {"loc": ["query"], "msg": text, "type": "value_error"}
+        raise InvalidRequest("The request has wrong fields.", errors=[error])
+    after = query.get("after_seq", "0")
     if not after.isdecimal() or len(after) > 9:
         error = {"loc": ["query", "after_seq"], "msg": "A whole number from 0.", "type": "int_parsing"}
         raise InvalidRequest("The request has wrong fields.", errors=[error])
@@ -144,7 +149,9 @@ async def _result(served_by: Engine, opened: Opened) -> dict[str, Any]:
         by_type[frame["type"]] = frame
     failed = by_type.get("error")
     if failed is not None:
-        raise _failure(opened.run_id, failed)
+        failure = _failure(opened.run_id, failed)
+        failure.is_replay = opened.is_replay
+        raise failure
     if not {"route", "usage", "settled", "run.finished"} <= by_type.keys():
         raise FramesGone("The frames of this run are no longer kept.")
     settled = by_type["settled"]

@@ -57,7 +57,7 @@ class Exchange:
 
     @property
     def query(self) -> dict[str, str]:
-        return dict(parse_qsl(self._scope["query_string"].decode("latin-1")))
+        return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
     async def body(self, limit: int) -> dict[str, Any]:
         """The JSON object sent. Raises BodyTooLarge, InvalidJson."""

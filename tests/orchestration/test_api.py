@@ -322,6 +322,16 @@ def test_same_key_without_a_stream_answers_the_same_object(client: Client) -> No
     assert again.headers["idempotent-replayed"] == "true"
 
 
+def test_same_key_without_a_stream_says_that_a_failure_is_a_replay(client: Client) -> None:
+    key = str(uuid4())
+
+    first, again = (client.run("fault/400", idempotency_key=key, stream=False) for _ in range(2))
+
+    assert "idempotent-replayed" not in first.headers
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (first.status_code, "true")
+    assert again.json() | {"request_id": ""} == first.json() | {"request_id": ""}
+
+
 @pytest.mark.parametrize("key", [None, ""])
 def test_key_is_required(client: Client, key: str | None) -> None:
     body = {"prompt": "?", "model": "sandbox/small"} | ({"idempotency_key": key} if key is not None else {})
@@ -342,13 +352,21 @@ def test_key_may_stand_in_the_header(client: Client) -> None:
     assert first.headers["x-plyrum-run"] == again.headers["x-plyrum-run"]
 
 
-@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9999999999", " "])
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9999999999", " ", ""])
 def test_place_in_a_story_is_a_whole_number(client: Client, after: str) -> None:
     run_id = client.run(stream=False).json()["run_id"]
 
     answer = client.http.get(f"/api/runs/{run_id}/frames", params={"after_seq": after})
 
-    assert answer.status_code == 422 or after == " "
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+def test_misspelt_place_does_not_answer_with_the_whole_story(client: Client) -> None:
+    run_id = client.run(stream=False).json()["run_id"]
+
+    answer = client.http.get(f"/api/runs/{run_id}/frames", params={"after": 3})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
 
 
 def test_story_that_is_no_longer_kept_is_gone(client: Client) -> None:
