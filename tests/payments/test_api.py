@@ -297,6 +297,8 @@ def test_a_refresh_credits_what_was_paid_once_in_ten_seconds(client: Client, sho
     assert (first.status_code, first.json()["status"]) == (200, "succeeded")
     assert (second.status_code, second.json()["code"]) == (429, "rate_limited")
     assert second.headers["Retry-After"] == "10"
+    rate = [second.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")]
+    assert rate == ["1", "0", "10"]
     assert balance(user) == 500 * RUB
 
 
