@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from django.conf import settings
 
 from billing.errors import IdempotencyKeyRequired
 from orchestration.engine import Engine, Opened, engine
@@ -22,7 +23,6 @@ from orchestration.shapes import RunRequest
 from plyrum.errors import InvalidRequest, PlyrumError
 from plyrum.lean import Exchange, Route, operation
 
-MAX_RUN_BODY_BYTES = 2 * 1024 * 1024
 NDJSON = "application/x-ndjson"
 STOP_SECONDS = 30
 CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
@@ -31,7 +31,7 @@ CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
 async def run(exchange: Exchange) -> None:
     """POST /api/stream/run: the frames of a new run, or of the run that this key began before."""
     caller = await engine().callers.credential(exchange.header("authorization"))
-    asked = RunIn.model_validate(await exchange.body(MAX_RUN_BODY_BYTES))
+    asked = RunIn.model_validate(await exchange.body(settings.MAX_CHAT_BODY_BYTES))
     key = exchange.header("idempotency-key") or asked.idempotency_key
     if not key or len(key) > 255:
         raise IdempotencyKeyRequired("Send Idempotency-Key (1..255 characters) or idempotency_key.")

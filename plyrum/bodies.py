@@ -10,8 +10,12 @@ from plyrum.lean import parse_object
 
 
 def json_object(request: HttpRequest) -> dict[str, Any]:
-    """The object of at most MAX_JSON_BODY_BYTES. Raises InvalidJson, BodyTooLarge, InvalidRequest (a NUL)."""
-    most = settings.MAX_JSON_BODY_BYTES
+    """The object of at most MAX_JSON_BODY_BYTES, MAX_CHAT_BODY_BYTES where a run is described.
+
+    Raises InvalidJson, BodyTooLarge, InvalidRequest (a NUL).
+    """
+    is_chat = request.path in settings.CHAT_BODY_PATHS
+    most = settings.MAX_CHAT_BODY_BYTES if is_chat else settings.MAX_JSON_BODY_BYTES
     # The told length first: a body that says it is too large is not read at all.
     if int(request.META.get("CONTENT_LENGTH") or 0) > most or len(request.body) > most:
         raise BodyTooLarge(f"The body may have {most} bytes.")

@@ -25,7 +25,11 @@ OPEN_DOORS = (
     "/api/ready",
     "/api/openapi.json",
 )
-CHAT_DOORS = ("/api/stream/", "/v1/")  # contract, section 1: 2 MiB there, 64 KiB elsewhere
+CHAT_DOORS = (
+    "/api/stream/",
+    "/api/runs/estimate",
+    "/v1/",
+)  # contract, section 1: 2 MiB there, 64 KiB elsewhere
 Audience = Literal["visitor", "customer", "operator"]
 
 
