@@ -43,7 +43,7 @@ class OrjsonRenderer(BaseRenderer):
 
 
 class StrictParser(Parser):
-    """Bodies are JSON objects of at most 64 KiB; anything else is refused before a schema looks at it."""
+    """Bodies are JSON objects of a bearable size; anything else is refused before a schema looks at it."""
 
     def parse_body(self, request: HttpRequest) -> DictStrAny:
         return json_object(request)
@@ -83,10 +83,15 @@ class PlyrumAPI(NinjaAPI):
 def _with_problems(view: View) -> View:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        asked = request.method
+        if asked == "HEAD":
+            request.method = "GET"  # the same answer; the server sends its headers alone
         try:
             response = view(request, *args, **kwargs)
         except Http404:
             return problem(request, errors.NotFound())
+        finally:
+            request.method = asked
         if isinstance(response, HttpResponseNotAllowed):
             return problem(request, _wrong_method(response.headers["Allow"].split(", ")))
         return response
@@ -101,14 +106,15 @@ def only_read(view: View) -> View:
     @wraps(view)
     def read(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method not in ("GET", "HEAD"):
-            return problem(request, _wrong_method(["GET", "HEAD"]))
+            return problem(request, _wrong_method(["GET"]))
         return view(request, *args, **kwargs)
 
     return read
 
 
 def _wrong_method(allowed: list[str]) -> errors.MethodNotAllowed:
-    return errors.MethodNotAllowed(f"Use {', '.join(sorted(allowed))}.", allow=sorted(allowed))
+    offered = sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])})
+    return errors.MethodNotAllowed(f"Use {', '.join(offered)}.", allow=offered)
 
 
 @csrf_exempt

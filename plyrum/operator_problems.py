@@ -13,7 +13,6 @@ _FAMILIES: list[tuple[type[Exception], type[errors.PlyrumError]]] = [
     (exceptions.NotAuthenticated, errors.Unauthenticated),
     (exceptions.AuthenticationFailed, errors.Unauthenticated),
     (exceptions.PermissionDenied, errors.Forbidden),
-    (exceptions.MethodNotAllowed, errors.MethodNotAllowed),
     (exceptions.UnsupportedMediaType, errors.InvalidJson),
     (exceptions.NotFound, errors.NotFound),
     (Http404, errors.NotFound),
@@ -35,6 +34,9 @@ def handle(failure: Exception, context: dict[str, Any]) -> Response | None:
 def _translated(failure: Exception, context: dict[str, Any]) -> errors.PlyrumError | None:
     if isinstance(failure, errors.PlyrumError):
         return failure
+    if isinstance(failure, exceptions.MethodNotAllowed):
+        offered = sorted(context["view"].allowed_methods)
+        return errors.MethodNotAllowed(f"Use {', '.join(offered)}.", allow=offered)
     if isinstance(failure, exceptions.ValidationError):
         place = "query" if context["request"].method == "GET" else "body"
         detail = failure.detail if isinstance(failure.detail, dict) else {"": failure.detail}
