@@ -21,7 +21,7 @@ from orchestration.models import RunState
 from orchestration.schemas import RunIn
 from orchestration.shapes import RunRequest
 from plyrum.errors import InvalidRequest, PlyrumError
-from plyrum.lean import Exchange, Route, operation
+from plyrum.lean import Exchange, Route, operation, require_no_fields
 
 NDJSON = "application/x-ndjson"
 STOP_SECONDS = 30
@@ -86,6 +86,7 @@ async def frames(exchange: Exchange) -> None:
 async def cancel(exchange: Exchange) -> None:
     """POST /api/runs/{id}/cancel: stop; the input and the delivered output are paid for."""
     row = await _own_run(exchange)
+    require_no_fields(await exchange.raw_body(settings.MAX_JSON_BODY_BYTES))
     if row["state"] == RunState.RUNNING:
         await _stop(row["id"])
         row = await _own_run(exchange)

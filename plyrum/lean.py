@@ -15,7 +15,7 @@ import orjson
 import psycopg
 import structlog
 from django.db import OperationalError as DatabaseUnavailable
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import RedisError
 
 from plyrum import problems
@@ -61,6 +61,10 @@ class Exchange:
 
     async def body(self, limit: int) -> dict[str, Any]:
         """The JSON object sent. Raises BodyTooLarge, InvalidJson."""
+        return parse_object(await self.raw_body(limit))
+
+    async def raw_body(self, limit: int) -> bytes:
+        """What was sent, b"" for nothing. Raises BodyTooLarge."""
         declared = self.header("content-length")
         if declared.isdecimal() and int(declared) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes.")
@@ -77,7 +81,7 @@ class Exchange:
                 raise BodyTooLarge(f"The body may have {limit} bytes.")
             if not message.get("more_body"):
                 break
-        return parse_object(b"".join(parts))
+        return b"".join(parts)
 
     async def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         """Send a whole JSON answer."""
@@ -210,6 +214,26 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if b"\\u0000" in body:
         refuse_nul(value, "body")
     return value
+
+
+class OnlyKey(BaseModel):
+    """The body of a call that is told everything by its address."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+
+
+def require_no_fields(body: bytes) -> None:
+    """Nothing, or an object with no more than a key: a call that repeats itself harmlessly may carry one.
+
+    Raises InvalidJson, InvalidRequest.
+    """
+    if body:
+        try:
+            OnlyKey.model_validate(parse_object(body))
+        except ValidationError as error:
+            raise problems.body_errors(error) from error
 
 
 def refuse_nul(value: Any, *loc: str) -> None:

@@ -332,6 +332,24 @@ def test_same_key_without_a_stream_says_that_a_failure_is_a_replay(client: Clien
     assert again.json() | {"request_id": ""} == first.json() | {"request_id": ""}
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 200, ""),
+        (b'{"idempotency_key": "k"}', 200, ""),
+        (b"{", 400, "invalid_json"),
+        (b'{"walk": 1}', 422, "validation_failed"),
+        (b" " * 65_537, 413, "body_too_large"),
+    ],
+)
+def test_stop_is_told_nothing_but_a_key(client: Client, body: bytes, status: int, code: str) -> None:
+    run_id = client.run(stream=False).json()["run_id"]
+
+    answer = client.http.post(f"/api/runs/{run_id}/cancel", content=body)
+
+    assert (answer.status_code, answer.json().get("code", "")) == (status, code)
+
+
 @pytest.mark.parametrize("key", [None, ""])
 def test_key_is_required(client: Client, key: str | None) -> None:
     body = {"prompt": "?", "model": "sandbox/small"} | ({"idempotency_key": key} if key is not None else {})
