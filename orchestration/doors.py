@@ -18,7 +18,7 @@ from billing.errors import IdempotencyKeyRequired
 from orchestration.engine import Engine, Opened, engine
 from orchestration.errors import FramesGone, RunFailed, RunNotFound, RunRefused
 from orchestration.models import RunState
-from orchestration.schemas import RunIn
+from orchestration.schemas import FrameOut, ResultOut, RunIn, StopOut
 from orchestration.shapes import RunRequest
 from plyrum.errors import InvalidRequest, PlyrumError
 from plyrum.lean import Exchange, Route, operation, require_no_fields
@@ -195,8 +195,9 @@ ROUTES = [
 def describe(schema: dict[str, Any]) -> None:
     """Add these doors to the OpenAPI document of the customer API."""
     components = schema.setdefault("components", {}).setdefault("schemas", {})
-    nested = RunIn.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
-    components.update(nested)
+    for shape in (RunIn, ResultOut):
+        nested = shape.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
+        components.update(nested)
     run_id = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string"}}
     after = {"name": "after_seq", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}}
     schema["paths"]["/api/stream/run"] = {
@@ -205,13 +206,22 @@ def describe(schema: dict[str, Any]) -> None:
             body=RunIn,
             answer="Frames, one JSON object a line; with stream=false one JSON object",
             tag="runs",
+            content={NDJSON: FrameOut, "application/json": ResultOut},
         )
     }
     schema["paths"]["/api/runs/{run_id}/frames"] = {
         "parameters": [run_id, after],
-        "get": operation("Follow a run from a frame on", body=None, answer="Frames", tag="runs"),
+        "get": operation(
+            "Follow a run from a frame on", body=None, answer="Frames", tag="runs", content={NDJSON: FrameOut}
+        ),
     }
     schema["paths"]["/api/runs/{run_id}/cancel"] = {
         "parameters": [run_id],
-        "post": operation("Stop a run", body=None, answer="The state and the price", tag="runs"),
+        "post": operation(
+            "Stop a run",
+            body=None,
+            answer="The state and the price",
+            tag="runs",
+            content={"application/json": StopOut},
+        ),
     }

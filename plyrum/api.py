@@ -33,6 +33,13 @@ log = structlog.get_logger(__name__)
 
 View = Callable[..., HttpResponse]
 METHODS = ("get", "post", "put", "patch", "delete")
+KEY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Wins over `idempotency_key` of the body.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -68,6 +75,8 @@ class PlyrumAPI(NinjaAPI):
         ]
         for operation in operations:
             operation.setdefault("security", [])  # open to everybody
+            if _takes_a_key(operation, schema):
+                operation.setdefault("parameters", []).append(KEY_HEADER)
             operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
         return schema
 
@@ -78,6 +87,14 @@ class PlyrumAPI(NinjaAPI):
             if url.callback is not None:
                 url.callback = _with_problems(url.callback)
         return [*urls, re_path("", nowhere)]
+
+
+def _takes_a_key(operation: DictStrAny, document: DictStrAny) -> bool:
+    """Whether the key that its body may have may stand in the header too."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    if "$ref" in body:
+        body = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
+    return "idempotency_key" in body.get("properties", {})
 
 
 def _with_problems(view: View) -> View:

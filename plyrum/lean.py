@@ -251,16 +251,31 @@ def refuse_nul(value: Any, *loc: str) -> None:
             waiting += [(inner, (*place, str(number))) for number, inner in enumerate(part)]
 
 
-def operation(summary: str, *, body: type[BaseModel] | None, answer: str, tag: str) -> dict[str, Any]:
-    """An OpenAPI operation of a lean route."""
+def operation(
+    summary: str,
+    *,
+    body: type[BaseModel] | None,
+    answer: str,
+    tag: str,
+    content: dict[str, type[BaseModel]] | None = None,
+) -> dict[str, Any]:
+    """An OpenAPI operation of a lean route; `content` has the shape of the answer in each of its types."""
     found: dict[str, Any] = {
         "summary": summary,
         "tags": [tag],
         "security": [{"AccessToken": []}],
         "responses": {"200": {"description": answer}},
     }
+    if content:
+        shapes = {kind: {"schema": _schema(shape)} for kind, shape in content.items()}
+        found["responses"]["200"]["content"] = shapes
     if body is not None:
-        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema.pop("$defs", None)
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        shape = {"schema": _schema(body)}
+        found["requestBody"] = {"required": True, "content": {"application/json": shape}}
     return found
+
+
+def _schema(shape: type[BaseModel]) -> dict[str, Any]:
+    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
