@@ -40,6 +40,24 @@ def test_catalogue_is_public(client: Client) -> None:
     assert answer.json()["next_cursor"] is None
 
 
+def test_models_are_listed_page_by_page(client: Client) -> None:
+    whole = [item["id"] for item in client.http.get("/api/models").json()["items"]]
+
+    first = client.http.get("/api/models", params={"page_size": 2})
+    pages = [first.json()]
+    while pages[-1]["next_cursor"]:
+        answer = client.http.get("/api/models", params={"page_size": 2, "cursor": pages[-1]["next_cursor"]})
+        assert "x-total-count" not in answer.headers
+        pages.append(answer.json())
+    third = client.http.get("/api/models", params={"page": 3, "page_size": 2}).json()
+
+    assert [item["id"] for page in pages for item in page["items"]] == whole == sorted(whole)
+    assert [first.headers[f"x-{name}"] for name in ("total-count", "page", "page-size")] == [
+        str(len(whole)), "1", "2",
+    ]  # fmt: skip
+    assert [item["id"] for item in third["items"]] == whole[4:6]
+
+
 def test_models_have_the_fields_of_the_contract(client: Client) -> None:
     found = models(client)
 
@@ -95,7 +113,7 @@ def test_runs_are_listed_newest_first_page_by_page(client: Client) -> None:
 
 
 @pytest.mark.parametrize("query", [{"page": 0}, {"page_size": 101}, {"cursor": "forged"}, {"page": "x"}])
-@pytest.mark.parametrize("path", ["/api/runs", "/api/usage"])
+@pytest.mark.parametrize("path", ["/api/models", "/api/runs", "/api/usage"])
 def test_wrong_page_is_a_wrong_field(client: Client, path: str, query: dict[str, Any]) -> None:
     answer = client.http.get(path, params=query)
 
