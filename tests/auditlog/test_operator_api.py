@@ -164,6 +164,7 @@ def test_visitor_may_not_read_the_journal(client: Client) -> None:
 
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"].startswith("Bearer")
+    assert answer["Content-Language"] == "en"
     assert answer.json()["code"] == "unauthenticated"
 
 
