@@ -92,6 +92,7 @@ class PlyrumAPI(NinjaAPI):
 def _takes_a_key(operation: DictStrAny, document: DictStrAny) -> bool:
     """Whether the key that its body may have may stand in the header too."""
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    body = body.get("allOf", [body])[0]  # so Ninja writes a body that may be left out
     if "$ref" in body:
         body = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
     return "idempotency_key" in body.get("properties", {})
