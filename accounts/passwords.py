@@ -3,6 +3,7 @@
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
+from django.utils import translation
 
 from accounts.errors import WeakPassword
 from accounts.models import User
@@ -11,7 +12,8 @@ from accounts.models import User
 def require_strong(password: str, *, email: str) -> None:
     """Raise WeakPassword with one row per broken rule; the e-mail may not be the password."""
     try:
-        validate_password(password, User(email=email))
+        with translation.override("en"):  # as all texts of the API
+            validate_password(password, User(email=email))
     except ValidationError as error:
         raise WeakPassword(
             [

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import orjson
+from django.utils import translation
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
@@ -50,11 +51,13 @@ class AuditView(APIView):
 
     content_negotiation_class = ByFormat
     renderer_classes = [JSONRenderer, NdjsonRenderer]
+    http_method_names = ["get", "head"]  # OPTIONS is not answered, so it is not told in Allow
     operator_roles: ClassVar[frozenset[str]] = frozenset({"finance", "security", "owner"})
 
     def get(self, request: Request) -> Response:
         query = AuditQuery(data=request.query_params.dict())
-        query.is_valid(raise_exception=True)
+        with translation.override("en"):  # as all texts of the API
+            query.is_valid(raise_exception=True)
         limit: int = query.validated_data["limit"]
         found = exports.export(wanted=query.wanted(), limit=limit, actor=operator_of(request))
         next_cursor = str(found[-1].seq) if len(found) == limit else None

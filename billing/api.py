@@ -68,6 +68,7 @@ def ledger(request: HttpRequest, response: HttpResponse, query: Query[LedgerQuer
     rows = queries.statement(caller.user_id, type=query.type, since=query.from_, until=query.to)
     page = paginate(rows, query, key="seq")
     mark(response, query, page, schema_version=LEDGER_SCHEMA)
+    response["Content-Language"] = caller.locale
     with translation.override(caller.locale):
         items = [entry_out(line) for line in statement.lines(page.rows)]
     return LedgerOut(items=items, next_cursor=page.next_cursor)

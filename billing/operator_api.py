@@ -30,6 +30,7 @@ class AdjustmentView(APIView):
     Above zero gives, below zero takes what is free: 402 when it is not there.
     """
 
+    http_method_names = ["post"]
     operator_roles: ClassVar[frozenset[str]] = roles.who_change("billing")
     body_schema: ClassVar[type[AdjustmentIn]] = AdjustmentIn
     act: ClassVar[Callable[..., Asked]] = staticmethod(acts.adjust)

@@ -17,11 +17,16 @@ from orchestration.shapes import Offer, RunRequest
 from plyrum import clock, downloads
 from plyrum.clock import rfc3339
 from plyrum.downloads import FILE, Form
-from plyrum.paging import PageQuery, mark, paginate
+from plyrum.paging import PageQuery, mark, paginate, paginate_named
 
 models_router = Router(tags=["models"])
 runs_router = Router(tags=["runs"])
 usage_router = Router(tags=["usage"])
+
+
+class ModelsQuery(PageQuery):
+    # The most: who reads a catalogue wants it whole.
+    page_size: int = Field(100, ge=1, le=100)
 
 
 class UsageFilter(Period):
@@ -42,10 +47,12 @@ class SummaryQuery(Period):
 
 
 @models_router.get("", auth=None, summary="The catalogue with prices")
-def list_models(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
-    response["X-Schema-Version"] = "2"
-    offers = catalogue.refresh().offers.values()
-    return {"items": [_offer(offer) for offer in offers if offer.price is not None], "next_cursor": None}
+def list_models(request: HttpRequest, response: HttpResponse, query: Query[ModelsQuery]) -> dict[str, Any]:
+    """Open to everybody. In the order of ids."""
+    offers = {key: offer for key, offer in catalogue.refresh().offers.items() if offer.price is not None}
+    page = paginate_named(offers, query)
+    mark(response, query, page, schema_version=2)
+    return {"items": [_offer(offer) for offer in page.rows], "next_cursor": page.next_cursor}
 
 
 @runs_router.get("", summary="Own runs, newest first")

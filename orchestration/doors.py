@@ -12,17 +12,17 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from django.conf import settings
 
 from billing.errors import IdempotencyKeyRequired
 from orchestration.engine import Engine, Opened, engine
 from orchestration.errors import FramesGone, RunFailed, RunNotFound, RunRefused
 from orchestration.models import RunState
-from orchestration.schemas import RunIn
+from orchestration.schemas import FrameOut, ResultOut, RunIn, StopOut
 from orchestration.shapes import RunRequest
 from plyrum.errors import InvalidRequest, PlyrumError
-from plyrum.lean import Exchange, Route, operation
+from plyrum.lean import Exchange, Route, operation, require_no_fields
 
-MAX_RUN_BODY_BYTES = 2 * 1024 * 1024
 NDJSON = "application/x-ndjson"
 STOP_SECONDS = 30
 CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
@@ -31,7 +31,7 @@ CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
 async def run(exchange: Exchange) -> None:
     """POST /api/stream/run: the frames of a new run, or of the run that this key began before."""
     caller = await engine().callers.credential(exchange.header("authorization"))
-    asked = RunIn.model_validate(await exchange.body(MAX_RUN_BODY_BYTES))
+    asked = RunIn.model_validate(await exchange.body(settings.MAX_CHAT_BODY_BYTES))
     key = exchange.header("idempotency-key") or asked.idempotency_key
     if not key or len(key) > 255:
         raise IdempotencyKeyRequired("Send Idempotency-Key (1..255 characters) or idempotency_key.")
@@ -68,7 +68,12 @@ async def run(exchange: Exchange) -> None:
 async def frames(exchange: Exchange) -> None:
     """GET /api/runs/{id}/frames?after_seq=N: the stored frames after N, then live ones."""
     row = await _own_run(exchange)
-    after = exchange.query.get("after_seq", "0")
+    query = exchange.query
+    if unknown := sorted(set(query) - {"after_seq"}):
+        text = f"unknown parameters: {', '.join(unknown)[:200]}"
+        error = {"loc": ["query"], "msg": text, "type": "value_error"}
+        raise InvalidRequest("The request has wrong fields.", errors=[error])
+    after = query.get("after_seq", "0")
     if not after.isdecimal() or len(after) > 9:
         error = {"loc": ["query", "after_seq"], "msg": "A whole number from 0.", "type": "int_parsing"}
         raise InvalidRequest("The request has wrong fields.", errors=[error])
@@ -81,6 +86,7 @@ async def frames(exchange: Exchange) -> None:
 async def cancel(exchange: Exchange) -> None:
     """POST /api/runs/{id}/cancel: stop; the input and the delivered output are paid for."""
     row = await _own_run(exchange)
+    require_no_fields(await exchange.raw_body(settings.MAX_JSON_BODY_BYTES))
     if row["state"] == RunState.RUNNING:
         await _stop(row["id"])
         row = await _own_run(exchange)
@@ -144,7 +150,9 @@ async def _result(served_by: Engine, opened: Opened) -> dict[str, Any]:
         by_type[frame["type"]] = frame
     failed = by_type.get("error")
     if failed is not None:
-        raise _failure(opened.run_id, failed)
+        failure = _failure(opened.run_id, failed)
+        failure.is_replay = opened.is_replay
+        raise failure
     if not {"route", "usage", "settled", "run.finished"} <= by_type.keys():
         raise FramesGone("The frames of this run are no longer kept.")
     settled = by_type["settled"]
@@ -187,8 +195,9 @@ ROUTES = [
 def describe(schema: dict[str, Any]) -> None:
     """Add these doors to the OpenAPI document of the customer API."""
     components = schema.setdefault("components", {}).setdefault("schemas", {})
-    nested = RunIn.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
-    components.update(nested)
+    for shape in (RunIn, ResultOut):
+        nested = shape.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
+        components.update(nested)
     run_id = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string"}}
     after = {"name": "after_seq", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}}
     schema["paths"]["/api/stream/run"] = {
@@ -197,13 +206,22 @@ def describe(schema: dict[str, Any]) -> None:
             body=RunIn,
             answer="Frames, one JSON object a line; with stream=false one JSON object",
             tag="runs",
+            content={NDJSON: FrameOut, "application/json": ResultOut},
         )
     }
     schema["paths"]["/api/runs/{run_id}/frames"] = {
         "parameters": [run_id, after],
-        "get": operation("Follow a run from a frame on", body=None, answer="Frames", tag="runs"),
+        "get": operation(
+            "Follow a run from a frame on", body=None, answer="Frames", tag="runs", content={NDJSON: FrameOut}
+        ),
     }
     schema["paths"]["/api/runs/{run_id}/cancel"] = {
         "parameters": [run_id],
-        "post": operation("Stop a run", body=None, answer="The state and the price", tag="runs"),
+        "post": operation(
+            "Stop a run",
+            body=None,
+            answer="The state and the price",
+            tag="runs",
+            content={"application/json": StopOut},
+        ),
     }

@@ -128,7 +128,16 @@ def _announce(run: RunTask, candidate: Candidate) -> None:
         },
     )
     run.story.append(
-        "stage.started", {"stage": STAGE, "role": "answer", "index": 0, "model": candidate.offer.id}
+        "stage.started",
+        {
+            "stage": STAGE,
+            "role": "answer",
+            "index": 0,
+            "model": candidate.offer.id,
+            "status": "running",
+            "usage": None,
+            "cost_micro_rub": 0,
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""Input of the run doors; unknown fields are refused, so that a typo never changes a price silently."""
+"""Input and output of the run doors; unknown fields are refused: a typo must not change a price silently."""
 
 from typing import Literal, Self
 
@@ -56,3 +56,63 @@ class RunIn(BaseModel):
         return orjson.dumps(
             self.model_dump(exclude={"idempotency_key"}, exclude_unset=True), option=orjson.OPT_SORT_KEYS
         )
+
+
+class FrameOut(BaseModel):
+    """One line of a story; each type has more fields: docs/reference/frames.md."""
+
+    model_config = ConfigDict(extra="allow")
+
+    run_id: str
+    seq: int = Field(ge=1, description="From 1, without gaps.")
+    ts: str
+    type: Literal[
+        "run.accepted",
+        "route",
+        "stage.started",
+        "stage.finished",
+        "delta",
+        "reasoning",
+        "fallback",
+        "usage",
+        "settled",
+        "run.finished",
+        "error",
+        "ping",
+    ]
+
+
+class UsageOut(BaseModel):
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    images: int
+    estimated: bool
+
+
+class ResultOut(BaseModel):
+    """The answer to `stream: false`."""
+
+    run_id: str
+    state: Literal["done", "stopped"]
+    model: str
+    provider: str
+    text: str
+    finish_reason: str
+    usage: UsageOut
+    cost_micro_rub: int
+    released_micro_rub: int
+    balance_micro_rub: int | None = Field(description="null for an account that is never charged.")
+    ledger_entry_id: str | None = Field(description="null when nothing was charged.")
+
+
+class StopOut(BaseModel):
+    """How a run stands after it was asked to stop."""
+
+    run_id: str
+    state: Literal["running", "done", "stopped", "failed", "refused"]
+    finish_reason: str
+    cost_micro_rub: int
+    ledger_entry_id: str | None

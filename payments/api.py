@@ -21,7 +21,7 @@ from payments.schemas import (
     payment_out,
 )
 from payments.shapes import Order
-from plyrum import clock, paging
+from plyrum import bodies, clock, paging
 from plyrum.errors import InvalidRequest
 from plyrum.paging import PageQuery
 
@@ -73,9 +73,11 @@ def show_payment(request: HttpRequest, response: HttpResponse, payment_id: str) 
 def refresh_payment(request: HttpRequest, response: HttpResponse, payment_id: str) -> PaymentOut:
     """Once in 10 seconds for each payment, else 429. 503 while the provider does not answer."""
     response["X-Schema-Version"] = str(SCHEMA_VERSION)
+    found = queries.own(_caller(request).user_id, payment_id)
+    bodies.no_fields(request)
     payment = refresh.check(
-        customer_id=_caller(request).user_id,
-        payment_id=payment_id,
+        customer_id=found.customer_id,
+        payment_id=found.pk,
         now=clock.now(),
         actor=actor_of(request),
     )

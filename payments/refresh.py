@@ -56,6 +56,7 @@ def check(*, customer_id: UUID, payment_id: str | UUID, now: datetime, actor: Ac
         raise CheckedTooOften(
             "This payment was checked less than 10 seconds ago.",
             retry_after_seconds=int(CHECK_EVERY.total_seconds()),
+            limit=1,
         )
     return refresh(payment_id=payment.pk, now=now, actor=actor)
 

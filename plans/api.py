@@ -34,6 +34,8 @@ from plyrum.errors import InvalidRequest
 SCHEMA_VERSION = 1
 KEY_CHARS = 255
 CREATED = HTTPStatus.CREATED.value
+# Where every field may be left out, the body may be.
+NO_WISHES, NO_FIELDS = RenewIn(), CancelIn()
 
 router = Router(tags=["plans"])
 
@@ -75,7 +77,7 @@ def activate(request: HttpRequest, response: HttpResponse, data: ActivateIn) -> 
 
 
 @router.post("/subscription/renew", response=SubscriptionOut, summary="Pay the next period")
-def renew(request: HttpRequest, response: HttpResponse, data: RenewIn) -> SubscriptionOut:
+def renew(request: HttpRequest, response: HttpResponse, data: RenewIn = NO_WISHES) -> SubscriptionOut:
     """Ahead while a period runs (once), at once when the price is due. Key and refusals as for buying; 409
     `not_subscribed`, `period_paid_ahead`, `period_changed`.
     """
@@ -109,7 +111,7 @@ def choose_renewal(request: HttpRequest, response: HttpResponse, data: RenewalIn
 
 
 @router.post("/subscription/cancel", response=SubscriptionOut, summary="Cancel at the end of the period")
-def cancel(request: HttpRequest, response: HttpResponse, data: CancelIn) -> SubscriptionOut:
+def cancel(request: HttpRequest, response: HttpResponse, data: CancelIn = NO_FIELDS) -> SubscriptionOut:
     """What is paid stays usable until `paid_until`. One that waits for money ends at once.
 
     A repeated key answers how the subscription stands now.
@@ -119,7 +121,7 @@ def cancel(request: HttpRequest, response: HttpResponse, data: CancelIn) -> Subs
 
 
 @router.post("/subscription/resume", response=SubscriptionOut, summary="Take a cancellation back")
-def resume(request: HttpRequest, response: HttpResponse, data: CancelIn) -> SubscriptionOut:
+def resume(request: HttpRequest, response: HttpResponse, data: CancelIn = NO_FIELDS) -> SubscriptionOut:
     """While the period runs; afterwards 409 `not_subscribed`.
 
     A repeated key answers how the subscription stands now.

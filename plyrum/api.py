@@ -33,6 +33,13 @@ log = structlog.get_logger(__name__)
 
 View = Callable[..., HttpResponse]
 METHODS = ("get", "post", "put", "patch", "delete")
+KEY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Wins over `idempotency_key` of the body.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -43,7 +50,7 @@ class OrjsonRenderer(BaseRenderer):
 
 
 class StrictParser(Parser):
-    """Bodies are JSON objects of at most 64 KiB; anything else is refused before a schema looks at it."""
+    """Bodies are JSON objects of a bearable size; anything else is refused before a schema looks at it."""
 
     def parse_body(self, request: HttpRequest) -> DictStrAny:
         return json_object(request)
@@ -68,6 +75,8 @@ class PlyrumAPI(NinjaAPI):
         ]
         for operation in operations:
             operation.setdefault("security", [])  # open to everybody
+            if _takes_a_key(operation, schema):
+                operation.setdefault("parameters", []).append(KEY_HEADER)
             operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
         return schema
 
@@ -80,13 +89,27 @@ class PlyrumAPI(NinjaAPI):
         return [*urls, re_path("", nowhere)]
 
 
+def _takes_a_key(operation: DictStrAny, document: DictStrAny) -> bool:
+    """Whether the key that its body may have may stand in the header too."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    body = body.get("allOf", [body])[0]  # so Ninja writes a body that may be left out
+    if "$ref" in body:
+        body = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
+    return "idempotency_key" in body.get("properties", {})
+
+
 def _with_problems(view: View) -> View:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        asked = request.method
+        if asked == "HEAD":
+            request.method = "GET"  # the same answer; the server sends its headers alone
         try:
             response = view(request, *args, **kwargs)
         except Http404:
             return problem(request, errors.NotFound())
+        finally:
+            request.method = asked
         if isinstance(response, HttpResponseNotAllowed):
             return problem(request, _wrong_method(response.headers["Allow"].split(", ")))
         return response
@@ -101,14 +124,15 @@ def only_read(view: View) -> View:
     @wraps(view)
     def read(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method not in ("GET", "HEAD"):
-            return problem(request, _wrong_method(["GET", "HEAD"]))
+            return problem(request, _wrong_method(["GET"]))
         return view(request, *args, **kwargs)
 
     return read
 
 
 def _wrong_method(allowed: list[str]) -> errors.MethodNotAllowed:
-    return errors.MethodNotAllowed(f"Use {', '.join(sorted(allowed))}.", allow=sorted(allowed))
+    offered = sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])})
+    return errors.MethodNotAllowed(f"Use {', '.join(offered)}.", allow=offered)
 
 
 @csrf_exempt
@@ -140,7 +164,7 @@ def problem(request: HttpRequest, error: errors.PlyrumError) -> HttpResponse:
         orjson.dumps(body, default=str),
         status=error.status,
         content_type=problems.CONTENT_TYPE,
-        headers=problems.headers(error),
+        headers=problems.headers(error) | problems.LANGUAGE,
     )
 
 

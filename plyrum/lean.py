@@ -15,7 +15,7 @@ import orjson
 import psycopg
 import structlog
 from django.db import OperationalError as DatabaseUnavailable
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import RedisError
 
 from plyrum import problems
@@ -60,16 +60,20 @@ class Exchange:
 
     @property
     def query(self) -> dict[str, str]:
-        return dict(parse_qsl(self._scope["query_string"].decode("latin-1")))
+        return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
     async def body(self, limit: int) -> dict[str, Any]:
-        """The JSON object sent. Raises BodyTooLarge, InvalidJson, BadRequest (it does not arrive)."""
+        """The JSON object sent. Raises InvalidJson, and what `raw_body` raises."""
+        return parse_object(await self.raw_body(limit))
+
+    async def raw_body(self, limit: int) -> bytes:
+        """What was sent, b"" for nothing. Raises BodyTooLarge, BadRequest (it does not arrive)."""
         declared = self.header("content-length")
         if declared.isdecimal() and int(declared) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes.")
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return parse_object(await self._whole_body(limit))
+                return await self._whole_body(limit)
         except TimeoutError as error:
             self._closes = True  # what may still come of this request is not the next one
             raise BadRequest(f"The body did not arrive within {BODY_SECONDS} seconds.") from error
@@ -223,6 +227,26 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
+class OnlyKey(BaseModel):
+    """The body of a call that is told everything by its address."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+
+
+def require_no_fields(body: bytes) -> None:
+    """Nothing, or an object with no more than a key: a call that repeats itself harmlessly may carry one.
+
+    Raises InvalidJson, InvalidRequest.
+    """
+    if body:
+        try:
+            OnlyKey.model_validate(parse_object(body))
+        except ValidationError as error:
+            raise problems.body_errors(error) from error
+
+
 def refuse_nul(value: Any, *loc: str) -> None:
     """Raise InvalidRequest when a text inside `value` holds a NUL: no text of the database can keep one."""
     waiting: list[tuple[Any, tuple[str, ...]]] = [(value, loc)]  # JSON may nest deeper than calls may
@@ -238,16 +262,31 @@ def refuse_nul(value: Any, *loc: str) -> None:
             waiting += [(inner, (*place, str(number))) for number, inner in enumerate(part)]
 
 
-def operation(summary: str, *, body: type[BaseModel] | None, answer: str, tag: str) -> dict[str, Any]:
-    """An OpenAPI operation of a lean route."""
+def operation(
+    summary: str,
+    *,
+    body: type[BaseModel] | None,
+    answer: str,
+    tag: str,
+    content: dict[str, type[BaseModel]] | None = None,
+) -> dict[str, Any]:
+    """An OpenAPI operation of a lean route; `content` has the shape of the answer in each of its types."""
     found: dict[str, Any] = {
         "summary": summary,
         "tags": [tag],
         "security": [{"AccessToken": []}],
         "responses": {"200": {"description": answer}},
     }
+    if content:
+        shapes = {kind: {"schema": _schema(shape)} for kind, shape in content.items()}
+        found["responses"]["200"]["content"] = shapes
     if body is not None:
-        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema.pop("$defs", None)
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        shape = {"schema": _schema(body)}
+        found["requestBody"] = {"required": True, "content": {"application/json": shape}}
     return found
+
+
+def _schema(shape: type[BaseModel]) -> dict[str, Any]:
+    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema

@@ -13,7 +13,6 @@ _FAMILIES: list[tuple[type[Exception], type[errors.PlyrumError]]] = [
     (exceptions.NotAuthenticated, errors.Unauthenticated),
     (exceptions.AuthenticationFailed, errors.Unauthenticated),
     (exceptions.PermissionDenied, errors.Forbidden),
-    (exceptions.MethodNotAllowed, errors.MethodNotAllowed),
     (exceptions.UnsupportedMediaType, errors.InvalidJson),
     (exceptions.NotFound, errors.NotFound),
     (Http404, errors.NotFound),
@@ -27,14 +26,16 @@ def handle(failure: Exception, context: dict[str, Any]) -> Response | None:
         return None
     request = context["request"]
     body = problems.document(error, instance=request.path, request_id=request.request_id)
-    return Response(
-        body, status=error.status, headers=problems.headers(error), content_type=problems.CONTENT_TYPE
-    )
+    headers = problems.headers(error) | problems.LANGUAGE
+    return Response(body, status=error.status, headers=headers, content_type=problems.CONTENT_TYPE)
 
 
 def _translated(failure: Exception, context: dict[str, Any]) -> errors.PlyrumError | None:
     if isinstance(failure, errors.PlyrumError):
         return failure
+    if isinstance(failure, exceptions.MethodNotAllowed):
+        offered = sorted(context["view"].allowed_methods)
+        return errors.MethodNotAllowed(f"Use {', '.join(offered)}.", allow=offered)
     if isinstance(failure, exceptions.ValidationError):
         place = "query" if context["request"].method == "GET" else "body"
         detail = failure.detail if isinstance(failure.detail, dict) else {"": failure.detail}

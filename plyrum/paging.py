@@ -1,6 +1,8 @@
 """Pages of a collection: by number with a total, or by cursor at constant cost however deep."""
 
 import base64
+from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -59,6 +61,20 @@ def paginate(rows: QuerySet[Any], query: PageQuery, *, key: str) -> Page:
     return Page(found, _closed(getattr(found[-1], key)) if more else None, total)
 
 
+def paginate_named(rows: Mapping[str, Any], query: PageQuery) -> Page:
+    """One page of `rows` that are in memory, ordered by their names; names are no longer than a cursor."""
+    names = sorted(rows)
+    total = None
+    if query.cursor is not None:
+        names = names[bisect_right(names, _text(query.cursor)) :]
+    else:
+        total = len(names)
+        names = names[(query.page - 1) * query.page_size :]
+    found = names[: query.page_size]
+    more = len(names) > query.page_size
+    return Page([rows[name] for name in found], _closed(found[-1]) if more else None, total)
+
+
 def mark(response: HttpResponse, query: PageQuery, page: Page, *, schema_version: int) -> None:
     """Set the headers of a collection."""
     response["X-Schema-Version"] = str(schema_version)
@@ -76,8 +92,18 @@ def _opened(cursor: str, rows: QuerySet[Any], key: str) -> Any:
     """The key inside a cursor; a forged or cut cursor is a wrong field, not a fault."""
     model: type[Model] = rows.model
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        return model._meta.get_field(key).to_python(text)  # type: ignore[union-attr]
-    except (ValueError, ValidationError) as error:
-        row = {"loc": ["query", "cursor"], "msg": "This cursor is not one of ours.", "type": "cursor"}
-        raise InvalidRequest("The request has wrong fields.", errors=[row]) from error
+        return model._meta.get_field(key).to_python(_text(cursor))  # type: ignore[union-attr]
+    except ValidationError as error:
+        raise _forged() from error
+
+
+def _text(cursor: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError as error:
+        raise _forged() from error
+
+
+def _forged() -> InvalidRequest:
+    row = {"loc": ["query", "cursor"], "msg": "This cursor is not one of ours.", "type": "cursor"}
+    return InvalidRequest("The request has wrong fields.", errors=[row])

@@ -7,6 +7,7 @@ import pydantic
 from plyrum.errors import InvalidRequest, PlyrumError, TooManyRequests
 
 CONTENT_TYPE = "application/problem+json"
+LANGUAGE = {"Content-Language": "en"}  # of all texts of the API, whatever pages the caller reads
 # How the OpenAPI document shows it.
 RESPONSE: dict[str, Any] = {
     "description": "A problem document (RFC 9457)",

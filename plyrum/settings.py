@@ -212,8 +212,10 @@ SESSION_COOKIE_NAME = "__Host-session" if IS_PRODUCTION else f"plyrum-session-{P
 CSRF_COOKIE_NAME = "__Host-csrf" if IS_PRODUCTION else f"plyrum-csrf-{PORT}"
 SESSION_COOKIE_AGE = 14 * 24 * 3600  # idle fortnight for customers (security bar S2)
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # chat bodies; other endpoints refuse above 64 KiB themselves
+MAX_CHAT_BODY_BYTES = 2 * 1024 * 1024
 MAX_JSON_BODY_BYTES = 64 * 1024
+CHAT_BODY_PATHS = ("/api/runs/estimate",)  # ordinary doors that take the body of a run
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_CHAT_BODY_BYTES  # other endpoints refuse above 64 KiB themselves
 
 # --- People: accounts and tokens --------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

@@ -116,6 +116,7 @@ def test_weak_password_is_refused_with_reasons(post: Post, password: str) -> Non
     assert (answer.status_code, got["code"]) == (422, "validation_failed")
     assert got["errors"]
     assert all(set(row) == {"loc", "msg", "type"} and "password" in row["loc"] for row in got["errors"])
+    assert all(row["msg"].isascii() for row in got["errors"])  # English, as all texts of the API
     assert password not in str(got["errors"])
 
 

@@ -45,6 +45,8 @@ def _object_faults(
         if name not in value:
             yield f"{place}.{name}: is missing"
     for name, part in value.items():
+        if name not in schema["properties"] and schema.get("additionalProperties") is True:
+            continue
         if name not in schema["properties"]:
             yield f"{place}.{name}: is not in the schema"
         else:

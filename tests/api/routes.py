@@ -25,7 +25,11 @@ OPEN_DOORS = (
     "/api/ready",
     "/api/openapi.json",
 )
-CHAT_DOORS = ("/api/stream/", "/v1/")  # contract, section 1: 2 MiB there, 64 KiB elsewhere
+CHAT_DOORS = (
+    "/api/stream/",
+    "/api/runs/estimate",
+    "/v1/",
+)  # contract, section 1: 2 MiB there, 64 KiB elsewhere
 Audience = Literal["visitor", "customer", "operator"]
 
 
@@ -39,6 +43,7 @@ class Operation:
     body: dict[str, Any] | None
     query: dict[str, dict[str, Any]]
     path_names: tuple[str, ...]
+    may_be_empty: bool = False  # the body
 
     @property
     def limit(self) -> int:
@@ -93,14 +98,16 @@ def _documented(schema: dict[str, Any]) -> Iterator[Operation]:
                 body=_body(operation, components),
                 query={p["name"]: p["schema"] for p in parameters if p["in"] == "query"},
                 path_names=tuple(p["name"] for p in parameters if p["in"] == "path"),
+                may_be_empty=not operation.get("requestBody", {}).get("required", True),
             )
 
 
 def _body(operation: dict[str, Any], components: dict[str, Any]) -> dict[str, Any] | None:
     if "requestBody" not in operation:
         return None
-    schema = resolved(operation["requestBody"]["content"]["application/json"]["schema"], components)
-    return _flat(schema, components)
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    schema = schema.get("allOf", [schema])[0]  # so Ninja writes a body that may be left out
+    return _flat(resolved(schema, components), components)
 
 
 def _flat(schema: dict[str, Any], components: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The published document of the customer API: a change of it is seen in review, and real answers keep it."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -149,6 +150,32 @@ def test_people_keep_the_document(http: httpx.Client) -> None:
     check(signed_in, "post", "/api/auth/login")
     token = signed_in.json()["refresh_token"]
     check(http.post("/api/auth/refresh", json={"refresh_token": token}), "post", "/api/auth/refresh")
+
+
+def test_runs_keep_the_document(http: httpx.Client) -> None:
+    asked = {"prompt": "?", "model": "sandbox/small", "stream": False}
+
+    answered = http.post("/api/stream/run", json=asked, headers={"Idempotency-Key": str(uuid7())})
+
+    assert answered.status_code == 200
+    check(answered, "post", "/api/stream/run")
+    stopped = http.post(f"/api/runs/{answered.json()['run_id']}/cancel")
+    check(stopped, "post", "/api/runs/{run_id}/cancel")
+    told = http.get(f"/api/runs/{answered.json()['run_id']}/frames")
+    shown = document()["paths"]["/api/runs/{run_id}/frames"]["get"]["responses"]["200"]["content"]
+    for line in told.text.splitlines():
+        assert list(faults(json.loads(line), shown["application/x-ndjson"]["schema"], document())) == []
+
+
+def test_key_of_the_body_may_stand_in_the_header() -> None:
+    told = {
+        path
+        for _, path, operation, _ in operations()
+        if any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", []))
+    }
+
+    assert {"/api/stream/run", "/api/payments/checkout", "/api/subscription/activate"} <= told
+    assert "/api/auth/login" not in told
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def test_wrong_parameters_are_refused(client: Client, headers: dict[str, str], q
     assert answer["Content-Type"] == "application/problem+json"
     assert answer.json()["code"] == "validation_failed"
     assert answer.json()["errors"]
+    assert all(row["msg"].isascii() for row in answer.json()["errors"])  # English, as all texts of the API
 
 
 @pytest.mark.parametrize("role", ["finance", "security", "owner"])
@@ -163,9 +164,13 @@ def test_visitor_may_not_read_the_journal(client: Client) -> None:
 
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"].startswith("Bearer")
+    assert answer["Content-Language"] == "en"
     assert answer.json()["code"] == "unauthenticated"
 
 
 def test_journal_cannot_be_written_from_outside(client: Client, headers: dict[str, str]) -> None:
-    for method in (client.put, client.patch, client.delete):
-        assert method("/api/audit", headers=headers).status_code == 405
+    for method in (client.put, client.patch, client.delete, client.options):
+        answer = method("/api/audit", headers=headers)
+        assert (answer.status_code, answer["Allow"], answer.json()["allow"]) == (
+            405, "GET, HEAD", ["GET", "HEAD"],
+        )  # fmt: skip

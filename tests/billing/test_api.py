@@ -270,6 +270,7 @@ def test_visitor_sees_nothing(client: Client, path: str) -> None:
     answer = client.get(path)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert answer["Content-Language"] == "en"  # a problem speaks English, whatever pages speak
 
 
 @pytest.mark.parametrize("path", ["/api/balance", "/api/billing/ledger"])
@@ -296,9 +297,10 @@ def test_description_speaks_the_customers_language(client: Client) -> None:
     user = factories.customer(locale="en")
     books.credit(user.id, 5)
 
-    (item,) = Api(client, user).ledger()["items"]
+    answer = Api(client, user).get("/api/billing/ledger")
 
-    assert item["description"]
+    (item,) = answer.json()["items"]
+    assert (item["description"], answer["Content-Language"]) == ("Adjustment", "en")
 
 
 def test_one_query_tells_the_models_of_a_whole_page(

@@ -40,6 +40,24 @@ def test_catalogue_is_public(client: Client) -> None:
     assert answer.json()["next_cursor"] is None
 
 
+def test_models_are_listed_page_by_page(client: Client) -> None:
+    whole = [item["id"] for item in client.http.get("/api/models").json()["items"]]
+
+    first = client.http.get("/api/models", params={"page_size": 2})
+    pages = [first.json()]
+    while pages[-1]["next_cursor"]:
+        answer = client.http.get("/api/models", params={"page_size": 2, "cursor": pages[-1]["next_cursor"]})
+        assert "x-total-count" not in answer.headers
+        pages.append(answer.json())
+    third = client.http.get("/api/models", params={"page": 3, "page_size": 2}).json()
+
+    assert [item["id"] for page in pages for item in page["items"]] == whole == sorted(whole)
+    assert [first.headers[f"x-{name}"] for name in ("total-count", "page", "page-size")] == [
+        str(len(whole)), "1", "2",
+    ]  # fmt: skip
+    assert [item["id"] for item in third["items"]] == whole[4:6]
+
+
 def test_models_have_the_fields_of_the_contract(client: Client) -> None:
     found = models(client)
 
@@ -95,7 +113,7 @@ def test_runs_are_listed_newest_first_page_by_page(client: Client) -> None:
 
 
 @pytest.mark.parametrize("query", [{"page": 0}, {"page_size": 101}, {"cursor": "forged"}, {"page": "x"}])
-@pytest.mark.parametrize("path", ["/api/runs", "/api/usage"])
+@pytest.mark.parametrize("path", ["/api/models", "/api/runs", "/api/usage"])
 def test_wrong_page_is_a_wrong_field(client: Client, path: str, query: dict[str, Any]) -> None:
     answer = client.http.get(path, params=query)
 
@@ -322,6 +340,34 @@ def test_same_key_without_a_stream_answers_the_same_object(client: Client) -> No
     assert again.headers["idempotent-replayed"] == "true"
 
 
+def test_same_key_without_a_stream_says_that_a_failure_is_a_replay(client: Client) -> None:
+    key = str(uuid4())
+
+    first, again = (client.run("fault/400", idempotency_key=key, stream=False) for _ in range(2))
+
+    assert "idempotent-replayed" not in first.headers
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (first.status_code, "true")
+    assert again.json() | {"request_id": ""} == first.json() | {"request_id": ""}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 200, ""),
+        (b'{"idempotency_key": "k"}', 200, ""),
+        (b"{", 400, "invalid_json"),
+        (b'{"walk": 1}', 422, "validation_failed"),
+        (b" " * 65_537, 413, "body_too_large"),
+    ],
+)
+def test_stop_is_told_nothing_but_a_key(client: Client, body: bytes, status: int, code: str) -> None:
+    run_id = client.run(stream=False).json()["run_id"]
+
+    answer = client.http.post(f"/api/runs/{run_id}/cancel", content=body)
+
+    assert (answer.status_code, answer.json().get("code", "")) == (status, code)
+
+
 @pytest.mark.parametrize("key", [None, ""])
 def test_key_is_required(client: Client, key: str | None) -> None:
     body = {"prompt": "?", "model": "sandbox/small"} | ({"idempotency_key": key} if key is not None else {})
@@ -342,13 +388,21 @@ def test_key_may_stand_in_the_header(client: Client) -> None:
     assert first.headers["x-plyrum-run"] == again.headers["x-plyrum-run"]
 
 
-@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9999999999", " "])
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9999999999", " ", ""])
 def test_place_in_a_story_is_a_whole_number(client: Client, after: str) -> None:
     run_id = client.run(stream=False).json()["run_id"]
 
     answer = client.http.get(f"/api/runs/{run_id}/frames", params={"after_seq": after})
 
-    assert answer.status_code == 422 or after == " "
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+def test_misspelt_place_does_not_answer_with_the_whole_story(client: Client) -> None:
+    run_id = client.run(stream=False).json()["run_id"]
+
+    answer = client.http.get(f"/api/runs/{run_id}/frames", params={"after": 3})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
 
 
 def test_story_that_is_no_longer_kept_is_gone(client: Client) -> None:

@@ -25,6 +25,9 @@ def test_run_tells_its_story_and_takes_exactly_its_price(client: Client) -> None
         "run.accepted", "route", "stage.started", "delta", "usage", "stage.finished", "settled",
         "run.finished",
     ]  # fmt: skip
+    stage = {"stage", "role", "index", "model", "status", "usage", "cost_micro_rub"}
+    for name in ("stage.started", "stage.finished"):
+        assert set(one(frames, name)) == stage | {"run_id", "seq", "ts", "type"}
     settled = one(frames, "settled")
     accepted = one(frames, "run.accepted")
     assert settled["cost_micro_rub"] > 0

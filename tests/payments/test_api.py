@@ -297,7 +297,31 @@ def test_a_refresh_credits_what_was_paid_once_in_ten_seconds(client: Client, sho
     assert (first.status_code, first.json()["status"]) == (200, "succeeded")
     assert (second.status_code, second.json()["code"]) == (429, "rate_limited")
     assert second.headers["Retry-After"] == "10"
+    rate = [second.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")]
+    assert rate == ["1", "0", "10"]
     assert balance(user) == 500 * RUB
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ("{", 400, "invalid_json"),
+        ('{"walk": 1}', 422, "validation_failed"),
+        (" " * 65_537, 413, "body_too_large"),
+        ('{"idempotency_key": "k"}', 200, ""),
+    ],
+)
+def test_a_refresh_is_told_nothing_but_a_key(
+    client: Client, shop: Shop, body: str, status: int, code: str
+) -> None:
+    user = factories.customer()
+    payment = open_payment(user)
+
+    answer = post(client, user, f"/api/payments/{payment.id}/refresh", body)
+
+    assert (answer.status_code, answer.json().get("code", "")) == (status, code)
+    payment.refresh_from_db()
+    assert (payment.checked_at is not None) == (status == 200)
 
 
 def test_a_refresh_of_a_silent_provider_says_so(client: Client, settings: Settings) -> None:

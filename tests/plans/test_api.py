@@ -30,6 +30,9 @@ class Caller:
         sent = self._headers | headers
         return self._client.post(f"/api/{path}", body or {}, content_type="application/json", headers=sent)
 
+    def post_nothing(self, path: str, **headers: str) -> Any:
+        return self._client.generic("POST", f"/api/{path}", b"", headers=self._headers | headers)
+
     def get(self, path: str) -> Any:
         return self._client.get(f"/api/{path}", headers=self._headers)
 
@@ -111,6 +114,12 @@ def test_whole_life_over_http(caller: Caller, user: User, version: PlanVersion) 
     )
     assert caller.post("subscription/cancel").json()["subscription"]["cancel_at_period_end"] is True
     assert caller.post("subscription/resume").json()["subscription"]["cancel_at_period_end"] is False
+    key = {"Idempotency-Key": str(uuid7())}
+    for _ in range(2):  # no field is needed, so no body is
+        nothing = caller.post_nothing("subscription/cancel", **key)
+        assert nothing.json()["subscription"]["cancel_at_period_end"] is True
+    assert nothing["Idempotent-Replayed"] == "true"
+    assert caller.post_nothing("subscription/resume").status_code == 200
     ahead = caller.post("subscription/renew").json()["subscription"]
     assert ahead["paid_until"] > ahead["period_end"]
     larger = world.plan(600, 500)

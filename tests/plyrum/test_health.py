@@ -71,5 +71,11 @@ def test_health_is_only_read(client: Client, path: str, method: str) -> None:
     )  # fmt: skip
 
 
-def test_head_is_answered(client: Client) -> None:
-    assert client.head("/api/health").status_code == 200
+@pytest.mark.parametrize("path", ["/api/health", "/api/models", "/api/plans", "/api/openapi.json"])
+def test_head_is_answered_where_get_is(client: Client, path: str) -> None:
+    wanted = client.get(path)
+
+    answer = client.head(path)
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers.get("X-Schema-Version") == wanted.headers.get("X-Schema-Version")

@@ -147,7 +147,7 @@ async def test_facts_of_the_request(settings: Settings) -> None:
         "1",
         "my-request",
     )
-    assert browser.json == {"query": {"a": "1", "b": "я"}, "agent": "tests"}
+    assert browser.json == {"query": {"a": "1", "b": "я", "c": ""}, "agent": "tests"}
 
 
 async def test_request_without_a_socket_is_answered() -> None:

@@ -6,6 +6,7 @@ import pytest
 from django.http import Http404
 from django.test import RequestFactory
 from rest_framework import exceptions
+from rest_framework.views import APIView
 
 from plyrum import errors, operator_problems, problems
 
@@ -112,7 +113,7 @@ def test_operators_read_the_same_problems(failure: Exception, code: str, status:
     request: Any = RequestFactory().get("/api/audit")
     request.request_id = "r-1"
 
-    answer = operator_problems.handle(failure, {"request": request})
+    answer = operator_problems.handle(failure, {"request": request, "view": APIView()})
 
     assert answer is not None
     assert (answer.status_code, answer.data["code"], answer.data["request_id"]) == (status, code, "r-1")
