@@ -164,7 +164,7 @@ def problem(request: HttpRequest, error: errors.PlyrumError) -> HttpResponse:
         orjson.dumps(body, default=str),
         status=error.status,
         content_type=problems.CONTENT_TYPE,
-        headers=problems.headers(error) | problems.LANGUAGE,
+        headers=problems.headers(error),
     )
 
 

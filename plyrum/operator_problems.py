@@ -26,8 +26,9 @@ def handle(failure: Exception, context: dict[str, Any]) -> Response | None:
         return None
     request = context["request"]
     body = problems.document(error, instance=request.path, request_id=request.request_id)
-    headers = problems.headers(error) | problems.LANGUAGE
-    return Response(body, status=error.status, headers=headers, content_type=problems.CONTENT_TYPE)
+    return Response(
+        body, status=error.status, headers=problems.headers(error), content_type=problems.CONTENT_TYPE
+    )
 
 
 def _translated(failure: Exception, context: dict[str, Any]) -> errors.PlyrumError | None:

@@ -7,7 +7,6 @@ import pydantic
 from plyrum.errors import InvalidRequest, PlyrumError, TooManyRequests
 
 CONTENT_TYPE = "application/problem+json"
-LANGUAGE = {"Content-Language": "en"}  # of all texts of the API, whatever pages the caller reads
 # How the OpenAPI document shows it.
 RESPONSE: dict[str, Any] = {
     "description": "A problem document (RFC 9457)",
@@ -67,8 +66,11 @@ def document(error: PlyrumError, *, instance: str, request_id: str) -> dict[str,
 
 
 def headers(error: PlyrumError) -> dict[str, str]:
-    """Headers that belong to the error: `Retry-After` in whole seconds, `WWW-Authenticate`, `Allow`."""
-    found: dict[str, str] = {}
+    """Headers that belong to the error: `Retry-After` in whole seconds, `WWW-Authenticate`, `Allow`.
+
+    All texts of the API are English, whatever pages the caller reads.
+    """
+    found = {"Content-Language": "en"}
     if error.retry_after_seconds is not None:
         found["Retry-After"] = str(error.retry_after_seconds)
     if error.is_replay:

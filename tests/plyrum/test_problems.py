@@ -55,7 +55,7 @@ def test_detail_is_the_title_when_nothing_is_said() -> None:
     ],
 )
 def test_headers_belong_to_the_error(error: errors.PlyrumError, headers: dict[str, str]) -> None:
-    assert problems.headers(error) == headers
+    assert problems.headers(error) == {"Content-Language": "en", **headers}
 
 
 def test_wrong_fields_never_repeat_the_value() -> None:
