@@ -5,6 +5,7 @@ money rows could not be flushed anyway. The books of everything the suite did ar
 """
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,19 @@ from billing import prices, verification
 from billing.models import LedgerEntry
 from plyrum import clock, embedded
 from plyrum.management.commands.migrate import work_as_owner
+
+HOUR_SECONDS = 3600
+CALM_SECONDS = 30  # more than any test takes
+
+
+def pytest_runtest_setup() -> None:
+    """Let no hour end in the middle of a test: days, months, years and the windows of limits end with one.
+
+    What happens at those ends has tests of its own, with clocks that stand still.
+    """
+    rest = HOUR_SECONDS - time.time() % HOUR_SECONDS
+    if rest < CALM_SECONDS:
+        time.sleep(rest + 0.1)
 
 
 @pytest.fixture(scope="session")
