@@ -14,12 +14,20 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from django.utils import translation
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
 from billing import prices, verification
 from billing.models import LedgerEntry
 from plyrum import clock, embedded
 from plyrum.management.commands.migrate import work_as_owner
+
+# The same examples on every machine, however slow it is: a new one is found by a search, not by a release.
+hypothesis_settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("tests")
 
 HOUR_SECONDS = 3600
 CALM_SECONDS = 30  # more than any test takes
