@@ -277,20 +277,23 @@ class Up:
 @pytest.fixture
 def port() -> Iterator[int]:
     """A port of ours; so are its neighbours for the sandbox and its mail."""
-    while True:
-        reserved = [ReservedPort()]
-        found = reserved[0].number
-        try:
-            reserved += [ReservedPort(min(found + distance, 65_535)) for distance in (100, 101)]
-        except OSError:  # somebody's connection has it, be it one that is over
-            continue
-        finally:
-            if len(reserved) < 3:
-                reserved[0].release()
-        break
-    yield found
+    while not (reserved := _with_neighbours()):
+        pass
+    yield reserved[0].number
     for one in reserved:
         one.release()
+
+
+def _with_neighbours() -> list[ReservedPort]:
+    """None when somebody's connection has one of them, be it one that is over."""
+    reserved = [ReservedPort()]
+    try:
+        for distance in (100, 101):
+            reserved.append(ReservedPort(min(reserved[0].number + distance, 65_535)))
+    except OSError:
+        while reserved:
+            reserved.pop().release()
+    return reserved
 
 
 def is_free(port: int) -> bool:
