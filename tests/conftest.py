@@ -5,6 +5,7 @@ money rows could not be flushed anyway. The books of everything the suite did ar
 """
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,33 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from django.utils import translation
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
 from billing import prices, verification
 from billing.models import LedgerEntry
 from plyrum import clock, embedded
 from plyrum.management.commands.migrate import work_as_owner
+
+# The same examples on every machine, however slow it is: a new one is found by a search, not by a release.
+hypothesis_settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("tests")
+
+HOUR_SECONDS = 3600
+CALM_SECONDS = 30  # more than any test takes
+
+
+def pytest_runtest_setup() -> None:
+    """Let no hour end in the middle of a test: days, months, years and the windows of limits end with one.
+
+    What happens at those ends has tests of its own, with clocks that stand still.
+    """
+    rest = HOUR_SECONDS - time.time() % HOUR_SECONDS
+    if rest < CALM_SECONDS:
+        time.sleep(rest + 0.1)
 
 
 @pytest.fixture(scope="session")

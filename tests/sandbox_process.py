@@ -15,8 +15,9 @@ from typing import Any, Self
 import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 20
-STOP_SECONDS = 10
+START_SECONDS = 60
+STOP_SECONDS = 30
+PATIENCE_SECONDS = 30
 SHOP = ("900001", "test_sandbox_secret")
 PROVIDER_KEY = "sk-sandbox-1"
 
@@ -96,14 +97,17 @@ class SandboxProcess:
     def control(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the control API: POST with a body, GET without. Raises httpx.HTTPStatusError."""
         url = f"{self.url}/control/{path}"
-        answer = httpx.get(url) if body is None else httpx.post(url, json=body)
+        timeout = PATIENCE_SECONDS
+        answer = (
+            httpx.get(url, timeout=timeout) if body is None else httpx.post(url, json=body, timeout=timeout)
+        )
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
 
     def letters(self, to: str) -> list[dict[str, Any]]:
         """List the letters to an address, newest first."""
-        answer = httpx.get(f"{self.url}/mailbox/api/messages", params={"to": to})
+        answer = httpx.get(f"{self.url}/mailbox/api/messages", params={"to": to}, timeout=PATIENCE_SECONDS)
         answer.raise_for_status()
         items: list[dict[str, Any]] = answer.json()["items"]
         return items

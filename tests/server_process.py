@@ -16,13 +16,28 @@ import httpx
 from django.conf import settings
 from django.db import connection
 
-START_SECONDS = 30
+START_SECONDS = 90
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+class ReservedPort:
+    """A port of ours until `release`: the system gives it to nobody else, but a server may listen on it.
+
+    A port that was merely free a moment ago may be taken by any connection that somebody opens meanwhile.
+    Raises OSError when `number` is not free.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self._socket = socket.socket()
+        try:
+            self._socket.bind(("127.0.0.1", number))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # now that nobody else has it
+        except OSError:
+            self._socket.close()
+            raise
+        self.number = int(self._socket.getsockname()[1])
+
+    def release(self) -> None:
+        self._socket.close()
 
 
 def database_url() -> str:
@@ -38,7 +53,8 @@ class ServerProcess:
     def __init__(
         self, *, sandbox_url: str, smtp_port: int = 25, workers: int = 1, **environment: str
     ) -> None:
-        self.port = free_port()
+        self._reservation = ReservedPort()
+        self.port = self._reservation.number
         self.url = f"http://127.0.0.1:{self.port}"
         self.workers = workers
         self.log = Path(tempfile.mkstemp(prefix="plyrum-serve-", suffix=".log")[1])
@@ -87,6 +103,7 @@ class ServerProcess:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Stop the server and everything it started."""
+        self._reservation.release()
         if self.process is None or self.process.poll() is not None:
             return
         if number == signal.SIGKILL:

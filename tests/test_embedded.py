@@ -19,7 +19,7 @@ from django.conf import settings
 from redis import Redis
 
 from plyrum.embedded import EmbeddedServerError, Servers, broker_url
-from tests.server_process import free_port
+from tests.server_process import ReservedPort
 
 START_SECONDS = 60
 # A process that uses the servers until its standard input is closed.
@@ -98,6 +98,14 @@ def is_alive(pid: int) -> bool:
 
 
 def left_behind(folder: Path) -> list[str]:
+    """What is still there when everybody has had the time to go."""
+    deadline = time.monotonic() + 10
+    while (found := _still_there(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _still_there(folder: Path) -> list[str]:
     """Processes that name the folder, and sockets that still answer."""
     servers = Servers(folder)
     marks = (str(folder).encode(), str(servers.run_dir).encode())
@@ -266,12 +274,26 @@ class Up:
             time.sleep(0.1)
 
 
-def port_with_neighbours() -> int:
-    """A port whose neighbours for the sandbox and its mail are free as well."""
-    while True:
-        port = free_port()
-        if port < 65_000 and all(is_free(number) for number in (port, port + 100, port + 101)):
-            return port
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port of ours; so are its neighbours for the sandbox and its mail."""
+    while not (reserved := _with_neighbours()):
+        pass
+    yield reserved[0].number
+    for one in reserved:
+        one.release()
+
+
+def _with_neighbours() -> list[ReservedPort]:
+    """None when somebody's connection has one of them, be it one that is over."""
+    reserved = [ReservedPort()]
+    try:
+        for distance in (100, 101):
+            reserved.append(ReservedPort(min(reserved[0].number + distance, 65_535)))
+    except OSError:
+        while reserved:
+            reserved.pop().release()
+    return reserved
 
 
 def is_free(port: int) -> bool:
@@ -295,8 +317,7 @@ def _parent(entry: Path) -> int:
         return -1
 
 
-def test_up_starts_everything_says_where_and_leaves_nothing_behind(folder: Path) -> None:
-    port = port_with_neighbours()
+def test_up_starts_everything_says_where_and_leaves_nothing_behind(folder: Path, port: int) -> None:
     up = Up(folder, port)
     try:
         up.wait_for("Ctrl-C stops everything.")
@@ -331,9 +352,9 @@ def test_up_starts_everything_says_where_and_leaves_nothing_behind(folder: Path)
             up.process.wait(60)
 
 
-def test_up_names_the_port_that_is_taken(folder: Path) -> None:
-    port = port_with_neighbours()
+def test_up_names_the_port_that_is_taken(folder: Path, port: int) -> None:
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
         other.listen()
         up = Up(folder, port)

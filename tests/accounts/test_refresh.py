@@ -80,11 +80,11 @@ def test_second_use_at_once_is_told_that_a_parallel_call_won(post: Post) -> None
 
 
 def test_second_use_within_ten_seconds_revokes_nothing(client: Client) -> None:
-    first = signed_in(factories.customer())
-    second = refresh(first.refresh_token)
+    first, now = signed_in(factories.customer()), clock.now()
+    second = sessions.refresh(refresh_token=first.refresh_token, origin=ORIGIN, now=now)
 
     with pytest.raises(RefreshInProgress):
-        refresh(first.refresh_token, after=timedelta(seconds=9))
+        sessions.refresh(refresh_token=first.refresh_token, origin=ORIGIN, now=now + timedelta(seconds=9))
 
     assert is_alive(client, second)
     assert refresh(second.refresh_token)

@@ -91,7 +91,9 @@ edges = st.none() | st.integers(-60, 5 * 24 * 60) | st.sampled_from([0, 1440, 28
     periods=st.lists(st.tuples(edges, edges), min_size=2, max_size=3),
 )
 @hypothesis_settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_summary_is_that_of_the_rows_whenever_days_were_rolled(
     clock: LedgerClock, history: list[Any], periods: list[tuple[int | None, int | None]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from accounts.models import User
 from billing import ledger
@@ -25,9 +25,10 @@ from tests.browser.visitor import Visitor
 from tests.payments.invoices.firm import close, firm, import_, in_months, invoice, pays
 
 RUB = 1_000_000
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 Visit = Callable[..., Visitor]
 _failed = pytest.StashKey[bool]()
+expect.set_options(timeout=PATIENCE_MS)  # it does not ask the context: five seconds by itself
 
 
 @dataclass(frozen=True)

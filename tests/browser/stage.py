@@ -19,7 +19,7 @@ from django.conf import settings
 
 from plyrum.embedded import Servers
 from tests.sandbox_process import SandboxProcess
-from tests.server_process import ServerProcess, free_port
+from tests.server_process import ReservedPort, ServerProcess
 
 READY_SECONDS = 60
 
@@ -28,10 +28,9 @@ class Stage:
     """`url` is the site's address, `sandbox.url` the outside's; both are all that a page may speak to."""
 
     def __init__(self) -> None:
-        port = free_port()
-        self.sandbox = SandboxProcess(webhook_url=f"http://127.0.0.1:{port}/api/payments/webhook/yookassa")
-        self.url = f"http://127.0.0.1:{port}"
-        self._port = port
+        self._port = ReservedPort()
+        self.url = f"http://127.0.0.1:{self._port.number}"
+        self.sandbox = SandboxProcess(webhook_url=f"{self.url}/api/payments/webhook/yookassa")
         self._open = ExitStack()
         self.log = Path(tempfile.mkdtemp(prefix="plyrum-stage-logs-")) / "celery.log"
 
@@ -43,6 +42,7 @@ class Stage:
         return self
 
     def _set_up(self) -> None:
+        self._open.callback(self._port.release)
         self._open.enter_context(self.sandbox)
         redis = Servers(Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="plyrum-stage-"))))
         redis.ensure(postgres=False)
@@ -53,9 +53,9 @@ class Stage:
             smtp_port=self.sandbox.smtp_port,
             REDIS_URL=redis.redis_url,
             PLYRUM_SITE_URL=self.url,
-            PORT=str(self._port),
+            PORT=str(self._port.number),
         )
-        server.port, server.url = self._port, self.url
+        server.port, server.url = self._port.number, self.url
         celery = [sys.executable, "-m", "celery", "-A", "plyrum"]
         schedule = self.log.with_suffix(".beat")
         self._start(
@@ -70,7 +70,7 @@ class Stage:
 
     def code_for(self, email: str) -> str:
         """The code of the newest letter to an address, as its reader finds it in the mailbox."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             codes = [letter["code"] for letter in self.sandbox.letters(email) if letter.get("code")]
             if codes:
@@ -88,10 +88,16 @@ class Stage:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while httpx.get(f"{self.url}/api/ready", trust_env=False).status_code != 200:
+        while not self._is_ready():
             if time.monotonic() > deadline:
                 raise RuntimeError(f"The stage is not ready:\n{self.log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/api/ready", trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

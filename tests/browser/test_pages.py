@@ -117,7 +117,7 @@ def test_top_up_is_paid_without_scripts(visit: Visit, people: People) -> None:
     page.locator("[data-test=sbp-confirm]").click()
     page.wait_for_url("**/app/topup/*")
 
-    for _ in range(40):
+    for _ in range(120):
         if page.get_by_role("heading", name="Деньги на балансе").count():
             break
         page.wait_for_timeout(250)

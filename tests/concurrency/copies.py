@@ -42,12 +42,17 @@ END $$
 
 @contextmanager
 def ledger_copy(
-    *without: tuple[str, str], then: tuple[str, ...] = (), slow: str = "", seconds: float = 0.02
+    *without: tuple[str, str],
+    then: tuple[str, ...] = (),
+    slow: str = "",
+    meet: str = "",
+    seconds: float = 0.02,
 ) -> Iterator[str]:
     """The name of a schema with a ledger of its own.
 
     `without`: defences taken out of the functions. `then`: statements run on the copy. `slow`: what takes
-    `seconds`, so that callers surely meet ("INSERT ON billing_hold").
+    `seconds`, so that many callers meet ("INSERT ON billing_hold"). `meet`: where two callers wait for each
+    other, `seconds` at most, so that they surely meet.
     """
     schema = f"copy_{uuid7().hex}"
     with client(as_owner=True) as owner:
@@ -61,6 +66,8 @@ def ledger_copy(
                 owner.execute(statement)
             if slow:
                 owner.execute(_slowness(slow, seconds))
+            if meet:
+                owner.execute(meeting(schema, meet, seconds))
         yield schema
     finally:
         with client(as_owner=True) as owner:
@@ -84,3 +91,33 @@ def _slowness(event: str, seconds: float) -> str:
             AS 'BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END';
         CREATE TRIGGER slow BEFORE {event} FOR EACH ROW EXECUTE FUNCTION take_time();
     """
+
+
+def meeting(schema: str, event: str, seconds: float) -> str:
+    """A trigger that lets two callers go on row by row together, however slow one of them is.
+
+    A caller waits until the other is at as many rows as he is himself, waits for him, or has gone again.
+    """
+    return f"""
+        CREATE SEQUENCE {schema}.arrivals;
+        CREATE FUNCTION {schema}.meet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+        DECLARE
+            rows int := coalesce(nullif(current_setting('tests.rows', true), ''), '0')::int + 1;
+            deadline timestamptz := clock_timestamp() + make_interval(secs => {seconds});
+            arrived bigint;
+        BEGIN
+            PERFORM set_config('tests.rows', rows::text, false), nextval('{schema}.arrivals');
+            LOOP
+                SELECT last_value INTO arrived FROM {schema}.arrivals;
+                EXIT WHEN arrived >= 2 * rows OR clock_timestamp() > deadline
+                    OR EXISTS (SELECT FROM pg_locks l
+                                WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid)))
+                    OR arrived > 1 AND NOT EXISTS (SELECT FROM pg_locks l
+                                WHERE l.relation = TG_RELID AND l.mode = 'RowExclusiveLock'
+                                  AND l.pid <> pg_backend_pid());
+                PERFORM pg_sleep(0.002);
+            END LOOP;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER meet BEFORE {event} FOR EACH ROW EXECUTE FUNCTION {schema}.meet();
+    """  # noqa: S608 - names of our own

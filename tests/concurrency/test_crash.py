@@ -73,7 +73,7 @@ DEATHS = [kill_process, end_connection]
 def gone(backend_pid: int) -> None:
     """Wait until the server has noticed."""
     with client(as_owner=True) as owner:
-        for _ in range(200):
+        for _ in range(1500):
             if owner.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend_pid]).fetchone() is None:
                 return
             time.sleep(0.02)

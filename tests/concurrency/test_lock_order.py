@@ -67,7 +67,8 @@ def test_several_calls_in_one_transaction_are_safe_behind_the_common_lock() -> N
 def test_order_of_wallets_is_what_prevents_the_deadlock(
     without: tuple[tuple[str, str], ...], deadlocks: bool
 ) -> None:
-    with copies.ledger_copy(*without, slow="INSERT ON billing_hold", seconds=0.1) as schema:
+    seconds = 30 if deadlocks else 0.1
+    with copies.ledger_copy(*without, meet="INSERT ON billing_hold", seconds=seconds) as schema:
         customers = sorted(uuid7() for _ in range(2))
         with client(schema=schema, as_owner=True) as owner:
             call(owner, "ledger_credit", [books.credit_step(customer, 1000) for customer in customers])
@@ -90,7 +91,8 @@ def test_sweep_takes_wallets_first_and_so_meets_no_settlement_halfway(
     without: tuple[tuple[str, str], ...], deadlocks: bool
 ) -> None:
     """Without the wallets' locks the sweep and a batch of releases take the same holds in opposite orders."""
-    with copies.ledger_copy(*without, slow="UPDATE ON billing_hold", seconds=0.2) as schema:
+    seconds = 30 if deadlocks else 0.2
+    with copies.ledger_copy(*without, meet="UPDATE ON billing_hold", seconds=seconds) as schema:
         customers = sorted(uuid7() for _ in range(2))
         steps = [books.hold_step(customer, 1, ttl_seconds=0) for customer in customers]
         with client(schema=schema, as_owner=True) as owner:

@@ -19,11 +19,12 @@ from orchestration import models
 from orchestration.models import Run
 from plyrum.ids import uuid7
 from tests.billing import books
+from tests.concurrency import copies
 from tests.concurrency.connections import Client, client, race
 from tests.orchestration.run_steps import HOLD, Row, open_step
 
 SQL = Path(models.__file__).resolve().parent / "sql" / "0001_runs.sql"
-ORDER_OF_KEYS = "ORDER BY s.customer_id, s.idempotency_key"
+ORDER_OF_KEYS = "ORDER BY (s.step ->> 'customer_id')::uuid, s.step ->> 'idempotency_key'"
 CALLERS = 6
 
 
@@ -54,22 +55,17 @@ def run_open_without(defence: str) -> Iterator[str]:
 
 
 @contextmanager
-def slow_inserts() -> Iterator[None]:
-    """Each row takes a while, so that two callers surely meet."""
+def met_inserts(seconds: float) -> Iterator[None]:
+    """Two callers write their rows side by side, waiting `seconds` at most for each other."""
     with client(as_owner=True) as owner:
-        owner.execute(
-            "CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql"
-            " AS 'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END'"
-        )
-        owner.execute(
-            "CREATE TRIGGER slow BEFORE INSERT ON orchestration_run FOR EACH ROW EXECUTE FUNCTION take_time()"
-        )
+        owner.execute(copies.meeting("public", "INSERT ON orchestration_run", seconds))
     try:
         yield
     finally:
         with client(as_owner=True) as owner:
-            owner.execute("DROP TRIGGER slow ON orchestration_run")
-            owner.execute("DROP FUNCTION take_time()")
+            owner.execute("DROP TRIGGER meet ON orchestration_run")
+            owner.execute("DROP FUNCTION public.meet()")
+            owner.execute("DROP SEQUENCE public.arrivals")
 
 
 def test_one_key_of_many_processes_is_one_run_with_one_hold() -> None:
@@ -103,7 +99,7 @@ def test_same_keys_in_opposite_orders_do_not_wait_in_a_circle(is_ordered: bool) 
         assert all(answer == 0 or isinstance(answer, DeadlockDetected) for answer in answers), answers
         return any(isinstance(answer, DeadlockDetected) for answer in answers)
 
-    with slow_inserts():
+    with met_inserts(0.02 if is_ordered else 30):
         if is_ordered:
             assert not play("run_open", as_owner=False)
         else:

@@ -48,9 +48,14 @@ def text_of(answer: Answer) -> str:
 
 
 def sent(sandbox: SandboxProcess, call: Call) -> dict[str, Any]:
+    (found,) = calls_of(sandbox, call)
+    return dict(found)
+
+
+def calls_of(sandbox: SandboxProcess, call: Call) -> list[dict[str, Any]]:
+    """What has reached the sandbox so far."""
     question = call.messages[0]["content"]
     answer = httpx.get(
         f"{sandbox.url}/control/provider/calls", params={"contains": question}, trust_env=False
     )
-    (found,) = answer.json()["calls"]
-    return dict(found)
+    return list(answer.json()["calls"])

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from plyrum.embedded import _redis_binary
 
-START_SECONDS = 10
+START_SECONDS = 30
 
 
 class RedisProcess:

@@ -1,7 +1,7 @@
 """How the OpenAI format fails: classes, packets of refusals, waiting times, silence, readers who leave."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -14,7 +14,7 @@ from orchestration.providers import openai_chat
 from orchestration.providers.openai_chat import OpenAIChat
 from orchestration.shapes import Answer
 from plyrum import clock
-from tests.orchestration.asking import STREAM, ask, call_of, chunk, sent
+from tests.orchestration.asking import STREAM, ask, call_of, calls_of, chunk, sent
 from tests.orchestration.hosts import head, host
 from tests.sandbox_process import SandboxProcess
 
@@ -175,7 +175,7 @@ async def test_refusal_in_several_packets_is_read_whole(session: ClientSession) 
 
 async def test_endless_refusal_is_read_to_four_kilobytes(session: ClientSession) -> None:
     async with host(head(500), b"x" * openai_chat.ERROR_BODY_BYTES, keeps_open=True) as served:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             _, _, refused = await ask(session, call_of(served.url))
             await served.left.wait()
 
@@ -192,8 +192,9 @@ async def test_redirect_is_not_followed(session: ClientSession) -> None:
     assert inside.requests == []
 
 
-def in_future(**ahead: int) -> str:
-    return format_datetime(clock.now() + timedelta(**ahead), usegmt=True)
+def in_future(**ahead: int) -> Callable[[], str]:
+    """A date counted from the moment it is asked for, which is not the one the test was collected in."""
+    return lambda: format_datetime(clock.now() + timedelta(**ahead), usegmt=True)
 
 
 @pytest.mark.parametrize(
@@ -209,9 +210,10 @@ def in_future(**ahead: int) -> str:
     ids=["seconds", "parts", "too many", "endless", "date too far", "date"],
 )
 async def test_retry_after_is_read_as_seconds_or_date(
-    session: ClientSession, header: str, least: float, most: float
+    session: ClientSession, header: str | Callable[[], str], least: float, most: float
 ) -> None:
-    async with host(head(429, f"Retry-After: {header}")) as served:
+    value = header if isinstance(header, str) else header()
+    async with host(head(429, f"Retry-After: {value}")) as served:
         _, _, refused = await ask(session, call_of(served.url))
 
     assert refused is not None
@@ -224,8 +226,11 @@ async def test_retry_after_is_read_as_seconds_or_date(
     ["", "0", "-5", "nan", "soon", "1s", in_future(hours=-1), "Wed, 21 Oct 2099 07:28:00 -0000"],
     ids=["empty", "zero", "negative", "nan", "word", "unit", "past", "no zone"],
 )
-async def test_retry_after_that_says_nothing_is_passed_over(session: ClientSession, header: str) -> None:
-    async with host(head(429, f"Retry-After: {header}")) as served:
+async def test_retry_after_that_says_nothing_is_passed_over(
+    session: ClientSession, header: str | Callable[[], str]
+) -> None:
+    value = header if isinstance(header, str) else header()
+    async with host(head(429, f"Retry-After: {value}")) as served:
         _, _, refused = await ask(session, call_of(served.url))
 
     assert refused is not None
@@ -262,7 +267,7 @@ async def test_silence_before_the_status_is_a_time_out(session: ClientSession) -
 async def test_silence_within_an_answer_is_a_time_out(session: ClientSession, stream: bool) -> None:
     async with host(STREAM, chunk("A"), keeps_open=True) as served:
         answer, _, error = await ask(session, call_of(served.url, idle_seconds=1, stream=stream))
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await served.left.wait()
 
     assert error is not None
@@ -276,18 +281,20 @@ async def test_reader_that_leaves_closes_the_socket(session: ClientSession) -> N
         assert isinstance(groups, AsyncGenerator)
         assert await anext(groups) == [("text", "A")]
         await groups.aclose()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await served.left.wait()
 
 
 async def test_cancelled_call_is_seen_by_the_sandbox(session: ClientSession, sandbox: SandboxProcess) -> None:
     call = call_of(f"{sandbox.url}/openai/v1", "fault-slow")
     task = asyncio.create_task(ask(session, call))
-    await asyncio.sleep(0.6)
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(calls_of, sandbox, call):
+            await asyncio.sleep(0.05)
 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (await asyncio.to_thread(sent, sandbox, call))["disconnected"]:
             await asyncio.sleep(0.05)

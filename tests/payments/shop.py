@@ -113,7 +113,7 @@ def at_once(works: Sequence[Callable[[], Any]]) -> list[Any]:
 
     def run(place: int, work: Callable[[], Any]) -> None:
         try:
-            barrier.wait(20)
+            barrier.wait(60)
             results[place] = work()
         except Exception as error:  # noqa: BLE001 - the test looks at it
             results[place] = error

@@ -297,7 +297,7 @@ def server_url() -> Iterator[str]:
 
 
 def _wait_for_event(payment: Payment) -> WebhookEvent:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     rows = WebhookEvent.objects.filter(object_id=payment.provider_payment_id)
     while time.monotonic() < deadline:
         if found := rows.first():

@@ -142,7 +142,8 @@ def test_answer_goes_on_without_its_reader(browser: Browser) -> None:
 
 def test_stop_in_mid_answer_charges_the_question_and_what_arrived(browser: Browser) -> None:
     begun = browser.begun(model="fault/slow")
-    time.sleep(1.2)
+    with browser.http.stream("GET", begun["events_url"]) as stream:
+        next(line for line in stream.iter_lines() if "часть 1" in line)
 
     pressed = time.monotonic()
     assert browser.post(begun["stop_url"]).status_code == 204
@@ -151,7 +152,7 @@ def test_stop_in_mid_answer_charges_the_question_and_what_arrived(browser: Brows
 
     price = _one(events, "price").data
     assert events[-1].data["finish_reason"] == "cancelled"
-    assert seconds < 2
+    assert seconds < 5  # the whole answer takes ten
     assert price["cost_micro_rub"] > 0
     assert price["released_micro_rub"] > 0
     assert Hold.objects.get(pk=begun["run_id"]).status == "captured"

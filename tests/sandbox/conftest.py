@@ -34,21 +34,21 @@ def sandbox(receiver: WebhookReceiver) -> Iterator[SandboxProcess]:
 
 @pytest.fixture(scope="session")
 def yookassa(sandbox: SandboxProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{sandbox.url}/yookassa/v3", auth=SHOP, timeout=10) as client:
+    with httpx.Client(base_url=f"{sandbox.url}/yookassa/v3", auth=SHOP, timeout=30) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def provider(sandbox: SandboxProcess) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {PROVIDER_KEY}"}
-    with httpx.Client(base_url=f"{sandbox.url}/openai/v1", headers=headers, timeout=20) as client:
+    with httpx.Client(base_url=f"{sandbox.url}/openai/v1", headers=headers, timeout=30) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def browser(sandbox: SandboxProcess) -> Iterator[httpx.Client]:
     """A payer's browser: no credentials, redirects are looked at, not followed."""
-    with httpx.Client(base_url=sandbox.url, timeout=10) as client:
+    with httpx.Client(base_url=sandbox.url, timeout=30) as client:
         yield client
 
 

@@ -26,7 +26,7 @@ def letter(
 
 
 def send(sandbox: SandboxProcess, message: EmailMessage) -> None:
-    with smtplib.SMTP(sandbox.smtp_host, sandbox.smtp_port, timeout=5) as smtp:
+    with smtplib.SMTP(sandbox.smtp_host, sandbox.smtp_port, timeout=30) as smtp:
         smtp.send_message(message)
 
 
@@ -106,7 +106,7 @@ def test_the_plain_part_wins(sandbox: SandboxProcess) -> None:
 def test_an_unknown_character_set_loses_nothing(sandbox: SandboxProcess) -> None:
     to = somebody()
     raw = f"To: {to}\r\nSubject: x\r\nContent-Type: text/plain; charset=x-unheard\r\n\r\nHello 123456\r\n"
-    with smtplib.SMTP(sandbox.smtp_host, sandbox.smtp_port, timeout=5) as smtp:
+    with smtplib.SMTP(sandbox.smtp_host, sandbox.smtp_port, timeout=30) as smtp:
         smtp.sendmail("a@example.com", [to], raw)
 
     assert sandbox.letters(to)[0]["text"].strip() == "Hello 123456"
@@ -128,7 +128,7 @@ def test_an_empty_filter_result_says_so(browser: httpx.Client) -> None:
 
 def test_only_the_last_five_hundred_letters_are_kept() -> None:
     with SandboxProcess() as sandbox:
-        with smtplib.SMTP(sandbox.smtp_host, sandbox.smtp_port, timeout=5) as smtp:
+        with smtplib.SMTP(sandbox.smtp_host, sandbox.smtp_port, timeout=30) as smtp:
             for number in range(505):
                 smtp.send_message(letter("a@example.com", subject=f"№ {number}"))
         letters = sandbox.letters("a@example.com")

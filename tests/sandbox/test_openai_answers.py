@@ -400,7 +400,7 @@ def test_slow_models_are_slow(provider: httpx.Client, sandbox: SandboxProcess) -
                 break
     took = time.monotonic() - began
 
-    assert 0.7 < took < 3
+    assert 0.7 < took < 9  # all of it takes ten
     call = wait_for_end(sandbox, mark)
     assert call["disconnected"] is True
     assert 1 <= call["sent_chunks"] < 40
@@ -418,17 +418,17 @@ def test_a_hanging_model_notices_that_the_client_left(
 ) -> None:
     mark = uuid4().hex
     with pytest.raises(httpx.ReadTimeout):
-        provider.post("/chat/completions", json=ask("fault-hang", mark), timeout=0.3)
+        provider.post("/chat/completions", json=ask("fault-hang", mark), timeout=httpx.Timeout(20, read=0.3))
 
     assert wait_for_end(sandbox, mark)["disconnected"] is True
 
 
 def wait_for_end(sandbox: SandboxProcess, mark: str) -> Json:
-    for _ in range(200):
-        [call] = sandbox.control(f"provider/calls?contains={mark}")["calls"]
-        if call["state"] != "running":
-            found: Json = call
-            return found
+    for _ in range(1000):
+        for call in sandbox.control(f"provider/calls?contains={mark}")["calls"]:  # none until it is read
+            if call["state"] != "running":
+                found: Json = call
+                return found
         time.sleep(0.02)
     raise AssertionError("the call is still running")
 

@@ -302,7 +302,7 @@ def test_a_timeout_after_execution_leaves_the_payment(
     body, key = payment_body(description=mark), new_key()
 
     with pytest.raises(httpx.ReadTimeout):
-        yookassa.post("/payments", json=body, headers=key, timeout=0.5)
+        yookassa.post("/payments", json=body, headers=key, timeout=httpx.Timeout(20, read=0.5))
 
     assert yookassa.post("/payments", json=body, headers=key).json()["status"] == "pending"
 

@@ -348,7 +348,7 @@ def test_a_line_that_fails_does_not_keep_the_others_waiting(
 
 
 def test_one_file_in_two_orders_at_once_is_stored_once() -> None:
-    paid = [Paid("3.00", "x", number=uuid7().hex[-15:]) for _ in range(1500)]
+    paid = [Paid("3.00", "x", number=f"n{uuid7().hex[-15:]}") for _ in range(1500)]
     account = seller.party().account
     turns = [
         bank_files.parse(exchange(*order), own_account=account) for order in (paid, paid[::-1]) for _ in "ab"
