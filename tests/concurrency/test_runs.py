@@ -24,7 +24,7 @@ from tests.concurrency.connections import Client, client, race
 from tests.orchestration.run_steps import HOLD, Row, open_step
 
 SQL = Path(models.__file__).resolve().parent / "sql" / "0001_runs.sql"
-ORDER_OF_KEYS = "ORDER BY (s.step ->> 'customer_id')::uuid, s.step ->> 'idempotency_key'"
+ORDER_OF_KEYS = "ORDER BY s.customer_id, s.idempotency_key"
 CALLERS = 6
 
 
