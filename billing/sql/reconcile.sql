@@ -28,8 +28,10 @@ SELECT u.id, 'charged ' || u.charged_micro_rub || ', entry ' || coalesce(e.type,
    AND (e.type IS DISTINCT FROM 'usage_debit' OR e.customer_id <> u.customer_id)
 
 -- check R03: what the ledger took for an answer is what its usage rows were charged
-SELECT e.id, e.amount_micro_rub || ' taken, ' || coalesce(u.total::text, 'no usage')
-  FROM debit e
-  LEFT JOIN (SELECT ledger_entry_id, sum(charged_micro_rub) AS total FROM work GROUP BY 1) u
-            ON u.ledger_entry_id = e.id
- WHERE u.total IS DISTINCT FROM e.amount_micro_rub
+-- (laid together, not joined, as in V28)
+SELECT t.id, sum(t.taken) || ' taken, ' || coalesce(sum(t.charged)::text, 'no usage')
+  FROM (SELECT e.id, e.amount_micro_rub::bigint AS taken, NULL::bigint AS charged FROM debit e
+         UNION ALL
+        SELECT u.ledger_entry_id, NULL, u.charged_micro_rub FROM work u WHERE u.ledger_entry_id IS NOT NULL) t
+ GROUP BY t.id
+HAVING count(t.taken) > 0 AND sum(t.taken) IS DISTINCT FROM sum(t.charged)
