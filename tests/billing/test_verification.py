@@ -89,10 +89,11 @@ def test_usage_and_entries_are_not_compared_each_with_each(check_id: str) -> Non
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_hashjoin = off")  # as dear as it seems for rows that are not known
         cursor.execute("SET LOCAL enable_mergejoin = off")
+        cursor.execute("SET LOCAL enable_seqscan = off")  # cheaper than an index while the tables are small
         cursor.execute(f"EXPLAIN {check.sql}", parameters)
         plan = "\n".join(line for (line,) in cursor.fetchall())
 
-    assert "Scan on billing_usageevent" in plan
+    assert "on billing_usageevent" in plan
     assert "Join Filter" not in plan
 
 
