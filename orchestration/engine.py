@@ -418,10 +418,15 @@ async def open_engine() -> Engine:
     global _engine
     await sync_to_async(_refresh_snapshot, thread_sensitive=False)()
     _engine = Engine()
-    gc.collect()
-    gc.freeze()  # what start-up made lives as long as the process
-    gc.set_threshold(*GC_THRESHOLDS)
+    spare_the_collector()
     return _engine
+
+
+def spare_the_collector() -> None:
+    """What start-up made lives as long as the process; what requests make is looked through less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def engine() -> Engine:
