@@ -18,7 +18,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from accounts import blocking
 from accounts.models import Notice, RefreshFamily, User
 from accounts.people import CustomerByEmail, customer_words
-from auditlog.admin import OperatorActs, ReadOnlyAdmin
+from auditlog.admin import LINK, OperatorActs, ReadOnlyAdmin
 from legal.models import Acceptance
 
 # Folders of templates/emails that the outbox sends, as operators call them.
@@ -91,8 +91,11 @@ class UserAdmin(OperatorActs, ReadOnlyAdmin):
         """The lists that hold this customer's rows, by name: their apps stand above us."""
         return format_html_join(
             " · ",
-            '<a href="{}?q={}" class="text-primary-600 dark:text-primary-500">{}</a>',
-            ((reverse(f"admin:{page}_changelist"), user.pk, words) for page, words in LISTS_OF_CUSTOMER),
+            LINK,
+            (
+                (f"{reverse(f'admin:{page}_changelist')}?q={user.pk}", words)
+                for page, words in LISTS_OF_CUSTOMER
+            ),
         )
 
     def has_block_permission(self, request: HttpRequest, object_id: str = "") -> bool:
@@ -245,4 +248,4 @@ class AcceptanceAdmin(CustomerByEmail, ReadOnlyAdmin):
 def _customer(row: Notice | Acceptance) -> SafeString:
     address = reverse("admin:accounts_user_change", args=[row.user_id])
     words = customer_words(row, row.user_id)
-    return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', address, words)
+    return format_html(LINK, address, words)

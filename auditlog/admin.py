@@ -24,6 +24,7 @@ from plyrum.errors import NotFound, PlyrumError
 Words = Promise | str | Callable[[Any], str]
 NO_WORDS: Mapping[str, Words] = {}
 NOT_FOUND = _("Такой строки больше нет.")  # whatever the act was about
+LINK = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
 SECRET_WORDS = ("password", "token", "hash", "secret", "key_")
 
 

@@ -22,6 +22,17 @@ class Usage:
     reasoning_tokens: int = 0
     images: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """By the names that they have in columns, usage rows and JSON."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_input_tokens": self.cached_input_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "images": self.images,
+        }
+
 
 @dataclass(frozen=True)
 class Tier:

@@ -27,7 +27,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
-from auditlog.admin import OperatorActs, ReadOnlyAdmin
+from auditlog.admin import LINK, OperatorActs, ReadOnlyAdmin
 from billing import queries as money_queries
 from billing.act_buttons import RunActs
 from billing.templatetags.money import duration, money, money_exact, tokens
@@ -385,9 +385,7 @@ def _link(name: str, row_id: Any, *, text: str = "") -> SafeString | str:
         address = reverse(f"admin:{name}_change", args=[row_id])
     except NoReverseMatch:
         return text or str(row_id)
-    return format_html(
-        '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, text or row_id
-    )
+    return format_html(LINK, address, text or row_id)
 
 
 def _units(millionths: int) -> str:

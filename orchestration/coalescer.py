@@ -1,9 +1,9 @@
 """Group commit for the engine: steps that arrive while a commit is under way go into the next database call.
 
 Each coalescer owns one connection. With one request in flight it is a batch of one, and nobody waits on a
-timer; a full batch does not wait for the call under way either. In a crowd each call is followed by a pause, so
-that the next one has more steps: its price is shared, and the server is busy with the calls of others. What is
-posted, and so waited for by nobody, may also `linger` to share its commit with what comes after it.
+timer; a full batch does not wait for the call under way either. In a crowd each call is followed by a pause:
+the next one has more steps to share its price, and the server is busy with the calls of others anyway. What
+is posted, and so waited for by nobody, may also `linger` to share its commit with what comes after it.
 A failure of the call is retried (steps carry their own keys); a poisoned step fails alone.
 """
 

@@ -15,16 +15,7 @@ NO_BALANCE = f"{BALANCE}null"  # not to be found inside a text, whose quotation 
 
 def frames(outcome: Outcome, counted: Bill, row: Row) -> list[tuple[str, dict[str, Any]]]:
     """The last frames: usage, the stage's end, the money, then exactly one terminal frame."""
-    usage = counted.usage
-    facts = {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "images": usage.images,
-        "estimated": counted.estimated,
-    }
+    facts = {**counted.usage.counts(), "estimated": counted.estimated}
     is_settled = row["outcome"] in SETTLED
     charged = row["charged"]
     model = outcome.candidate.offer.id if outcome.candidate is not None else ""

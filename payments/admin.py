@@ -12,7 +12,7 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts.people import CustomerByEmail, customer_words
-from auditlog.admin import OperatorActs, ReadOnlyAdmin
+from auditlog.admin import LINK, OperatorActs, ReadOnlyAdmin
 from billing.templatetags.money import money
 from payments import refresh, words
 from payments.invoices import admin as invoices_admin
@@ -87,11 +87,7 @@ class PaymentAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
     @display(description=_("Клиент"), ordering="customer_id")  # type: ignore[untyped-decorator]
     def customer(self, payment: Payment) -> SafeString:
         address = reverse("admin:accounts_user_change", args=[payment.customer_id])
-        return format_html(
-            '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>',
-            address,
-            customer_words(payment, payment.customer_id),
-        )
+        return format_html(LINK, address, customer_words(payment, payment.customer_id))
 
     @action(  # type: ignore[untyped-decorator]
         description=_("Спросить ЮKassa сейчас"),

@@ -18,9 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from accounts.people import CustomerByEmail, customer_words
-from auditlog.admin import ReadOnlyAdmin
-
-LINK = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
+from auditlog.admin import LINK, ReadOnlyAdmin
 
 # The tables' own names are for programs; these are for operators.
 LABELS: dict[str, Promise | str] = {

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.db import connection
 
-from billing import ledger
 from billing.models import Hold
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -21,11 +20,6 @@ def renew(*holds: UUID) -> int:
         return int(cursor.fetchone()[0])
 
 
-def sweep() -> None:
-    while ledger.expire_holds(most=1000):
-        pass
-
-
 def test_renewed_hold_outlives_its_first_end_and_is_captured(clock: LedgerClock) -> None:
     customer = books.funded(100)
     clock.stand_at(NOON)
@@ -34,7 +28,7 @@ def test_renewed_hold_outlives_its_first_end_and_is_captured(clock: LedgerClock)
     clock.stand_at(NOON + timedelta(minutes=10))
     assert renew(hold_id) == 1
     clock.stand_at(NOON + timedelta(minutes=24))
-    sweep()
+    books.expire_holds()
 
     assert books.settle(customer, hold_id, 50)["outcome"] == "done"
     assert Hold.objects.get(id=hold_id).expires_at == NOON + timedelta(minutes=25)
@@ -49,7 +43,7 @@ def test_hold_that_nobody_renews_again_ends(clock: LedgerClock) -> None:
     renew(hold_id)
 
     clock.stand_at(NOON + timedelta(minutes=25))
-    sweep()
+    books.expire_holds()
 
     assert books.status(hold_id) == "expired"
     assert books.settle(customer, hold_id, 50)["outcome"] == "expired"

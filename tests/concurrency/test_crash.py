@@ -94,11 +94,11 @@ def test_hold_of_a_dead_worker_is_given_back_after_its_time(
     assert books.status(hold_id) == "open"
     books.assert_right(customer)
     clock.stand_at(real_clock.now() + timedelta(seconds=840))
-    sweep()
+    books.expire_holds()
     assert books.hold(customer, 41)["outcome"] == "reserved_in_flight", "money is never freed before its time"
 
     clock.stand_at(real_clock.now() + timedelta(seconds=960))
-    sweep()
+    books.expire_holds()
 
     assert books.status(hold_id) == "expired"
     books.held(customer, 100)
@@ -157,8 +157,3 @@ def assert_locked(customer: UUID) -> None:
         found.execute("SET lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             call(found, "ledger_hold", [books.hold_step(customer, 1)])
-
-
-def sweep() -> None:
-    while ledger.expire_holds(most=500):
-        pass

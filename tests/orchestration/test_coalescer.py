@@ -12,8 +12,9 @@ import uvloop
 from django.db import connection
 from psycopg import sql
 
+from orchestration import coalescer as coalescing
 from orchestration import database_call
-from orchestration.coalescer import MAX_BATCH, Coalescer, Reader, connect
+from orchestration.coalescer import CROWD, MAX_BATCH, Coalescer, Reader, connect
 from orchestration.engine import conninfo
 
 # A step does what `act` says; `fails` is how many of the first calls with it fail. The counters are
@@ -230,6 +231,22 @@ async def test_steps_of_a_busy_caller_are_all_served(coalescer: Make, database: 
         await asyncio.gather(*[caller(number) for number in range(25)])
 
     assert served._waiting == []
+
+
+@pytest.mark.parametrize(("steps", "sizes"), [(CROWD, [2, 2]), (CROWD - 1, [1, 1])])
+async def test_after_a_crowd_the_next_call_waits_for_company(
+    coalescer: Make, database: Database, monkeypatch: pytest.MonkeyPatch, steps: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(coalescing, "CROWD_PAUSE_SECONDS", 0.5)
+    served = coalescer()
+    await asyncio.gather(*[served.submit(step()) for _ in range(steps)])
+    first, second = step(), step()
+
+    early = served.submit(first)
+    await asyncio.sleep(0.05)
+    await asyncio.gather(early, served.submit(second))
+
+    assert [size for size, _ in await kept(database, first, second)] == sizes
 
 
 async def test_large_batch_is_sent_in_parts_as_the_socket_takes_it(
