@@ -4,6 +4,7 @@ Source: docs/decisions/0005-hot-path.md.
 """
 
 import os
+import warnings
 from typing import Any
 
 import django
@@ -14,6 +15,8 @@ from django.utils.module_loading import import_string
 from plyrum import embedded, lean
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "plyrum.settings")
+# Of static files, which WhiteNoise hands over as plain iterators: they are small. What is large is async.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous", category=Warning)
 embedded.start_if_needed()
 django.setup(set_prefix=False)
 

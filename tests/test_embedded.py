@@ -255,7 +255,6 @@ class Up:
             if name not in NOT_OF_A_DEVELOPER
         } | {
             "DJANGO_SETTINGS_MODULE": "plyrum.settings", "PLYRUM_DATA_DIR": str(folder), "PORT": str(port),
-            "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -335,6 +334,8 @@ def test_up_starts_everything_says_where_and_leaves_nothing_behind(folder: Path,
         assert (
             httpx.get(f"http://127.0.0.1:{port + 100}/yookassa/payments", trust_env=False).status_code == 200
         )
+        assert httpx.get(f"{up.url}/static/plyrum/css/back_office.css", trust_env=False).status_code == 200
+        assert "StreamingHttpResponse" not in up.output()  # a warning of what is well known
         below = children_of(up.process.pid)
         assert len(below) >= 4  # sandbox, web, worker, beat
 

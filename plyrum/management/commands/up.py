@@ -102,6 +102,7 @@ class Command(BaseCommand):
             "",
         ]
         self.stdout.write("\n".join(lines))
+        self.stdout.flush()  # also into a pipe or a file
 
 
 def _parts() -> list[Part]:
@@ -181,6 +182,7 @@ class Supervisor:
         for line in lines:
             with self._lock:
                 self.output.write(f"{label} {line.rstrip()}")
+                self.output.flush()
 
 
 def _die_with_parent() -> None:
