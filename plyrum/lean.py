@@ -28,7 +28,7 @@ from plyrum.errors import (
     PlyrumError,
     Unavailable,
 )
-from plyrum.middleware import request_id
+from plyrum.middleware import client_ip, request_id
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +57,11 @@ class Exchange:
 
     def header(self, name: str) -> str:
         return self._headers.get(name.encode("latin-1"), b"").decode("latin-1")
+
+    @property
+    def client_ip(self) -> str:
+        socket = self._scope.get("client") or ("",)
+        return client_ip(socket[0], self.header("x-forwarded-for"))
 
     @property
     def query(self) -> dict[str, str]:
@@ -274,7 +279,7 @@ def operation(
     found: dict[str, Any] = {
         "summary": summary,
         "tags": [tag],
-        "security": [{"AccessToken": []}],
+        "security": [{"ApiKey": []}, {"AccessToken": []}],
         "responses": {"200": {"description": answer}},
     }
     if content:
