@@ -23,6 +23,7 @@ from accounts.errors import KeyEnded, KeyNotFound, TooManyKeys
 from accounts.models import ApiKey, User
 from auditlog import journal
 from auditlog.actors import Actor
+from plyrum.errors import InvalidRequest
 from plyrum.transactions import require_transaction
 
 log = structlog.get_logger(__name__)
@@ -161,8 +162,10 @@ def require_not_ended(row: ApiKey) -> None:
 def revoke(*, key_id: UUID, now: datetime, actor: Actor, reason: str = "") -> None:
     """End a key for good; a second time changes nothing. The door has checked whose it is.
 
-    An operator gives a reason. Raises KeyNotFound.
+    Raises KeyNotFound, InvalidRequest (an operator without a reason).
     """
+    if actor.kind == "operator" and not reason.strip():
+        raise InvalidRequest("Say why.")
     row = ApiKey.objects.select_for_update(no_key=True).filter(pk=key_id).first()
     if row is None:
         raise KeyNotFound

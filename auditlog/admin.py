@@ -24,7 +24,7 @@ from plyrum.errors import NotFound, PlyrumError
 Words = Promise | str | Callable[[Any], str]
 NO_WORDS: Mapping[str, Words] = {}
 NOT_FOUND = _("Такой строки больше нет.")  # whatever the act was about
-SECRET_WORDS = ("password", "token", "hash", "secret", "key_")
+SECRET_WORDS = ("password", "token", "hash", "digest", "secret", "key_")
 
 
 class RowsList(ChangeList):  # type: ignore[misc]
