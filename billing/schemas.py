@@ -140,11 +140,21 @@ ModelId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 NetworkText = Annotated[str, StringConstraints(min_length=2, max_length=50), AfterValidator(_network)]
 
 
+def _within_reach(moment: datetime) -> datetime:
+    """What no zone can carry out of the calendar."""
+    if not 2000 <= moment.year <= 9000:
+        raise ValueError("a year from 2000 to 9000 is expected")
+    return moment
+
+
 class KeyIn(Schema):
     model_config = ConfigDict(extra="forbid")
 
     name: KeyName
-    expires_at: Annotated[Moment | None, Field(description="RFC 3339; null: until it is revoked.")] = None
+    expires_at: Annotated[
+        Annotated[Moment, AfterValidator(_within_reach)] | None,
+        Field(description="RFC 3339; null: until it is revoked."),
+    ] = None
     month_limit_micro_rub: Annotated[
         LimitAmount, Field(description="What it may spend in a month of Moscow; null: no limit of its own.")
     ] = None
