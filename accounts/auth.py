@@ -28,6 +28,8 @@ class AccessToken(HttpBearer):
 class ApiKey(HttpBearer):
     """An API key of a customer: `plk_...`. Stands before AccessToken, which is asked about all else."""
 
+    openapi_description = "An API key of a customer, `plk_...`. Operations that do not name it answer it 403."
+
     def authenticate(self, request: HttpRequest, token: str) -> Credential | None:
         if not token.startswith(key_secrets.PREFIX):
             return None
