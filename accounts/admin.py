@@ -200,7 +200,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 class ApiKeyAdmin(OperatorActs, ReadOnlyAdmin):
     """What a key is kept as stays out of sight."""
 
-    list_display = ["name", "begins", "user", "state", "created_at", "last_used_at", "expires_at"]
+    list_display = ["name", "begins", "user", "state", "created_at", "last_used_at"]
     list_filter = [KeyStateFilter, "created_at"]
     list_select_related = ["user"]
     search_fields = ["id__exact", "public_id__exact", "user__id__exact", "user__email"]
@@ -211,7 +211,6 @@ class ApiKeyAdmin(OperatorActs, ReadOnlyAdmin):
         "name",
         "begins",
         "user",
-        "state",
         "created_at",
         "expires_at",
         "last_used_at",
