@@ -33,7 +33,7 @@ async def run(exchange: Exchange) -> None:
     """POST /api/stream/run: the frames of a new run, or of the run that this key began before."""
     caller = await engine().callers.credential(exchange.header("authorization"))
     key = caller.api_key
-    if key is not None:
+    if key is not None and key.networks:
         key.require_address(exchange.client_ip)
     asked = RunIn.model_validate(await exchange.body(settings.MAX_CHAT_BODY_BYTES))
     named = exchange.header("idempotency-key") or asked.idempotency_key
@@ -122,7 +122,7 @@ async def _stop(run_id: UUID) -> None:
 async def _own_run(exchange: Exchange) -> dict[str, Any]:
     """The run named in the path, if it is the caller's."""
     caller = await engine().callers.credential(exchange.header("authorization"))
-    if caller.api_key is not None:
+    if caller.api_key is not None and caller.api_key.networks:
         caller.api_key.require_address(exchange.client_ip)
     try:
         run_id = UUID(exchange.parameters["run_id"])

@@ -60,8 +60,10 @@ class Exchange:
 
     @property
     def client_ip(self) -> str:
+        """The client's address by the frame's rule; every line of the header counts, as Django joins them."""
         socket = self._scope.get("client") or ("",)
-        return client_ip(socket[0], self.header("x-forwarded-for"))
+        lines = [value for name, value in self._scope["headers"] if name == b"x-forwarded-for"]
+        return client_ip(socket[0], b",".join(lines).decode("latin-1"))
 
     @property
     def query(self) -> dict[str, str]:

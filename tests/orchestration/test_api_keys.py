@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,10 +13,11 @@ import orjson
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
+from time_machine import TimeMachineFixture
 
 from accounts import api_keys, blocking
 from accounts.credentials import Credential
-from accounts.errors import KeyInvalid, KeyRevoked
+from accounts.errors import KeyExpired, KeyInvalid, KeyRevoked
 from accounts.models import ApiKey, User
 from auditlog.actors import SYSTEM, Actor
 from billing.models import LimitCounter, UsageEvent
@@ -152,6 +154,27 @@ def test_addresses_of_a_key_bound_the_engine(
             assert refused(answer) == (403, "ip_not_allowed")
 
 
+def test_second_line_of_the_header_counts(behind_a_proxy: ServerProcess, make: Make) -> None:
+    client = make(url=behind_a_proxy.url, ip_allow=("203.0.113.0/24",))
+    lines = [("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-For", "198.51.100.1")]
+
+    for path in (f"/api/runs/{uuid4()}/frames", "/api/balance"):
+        assert refused(client.http.get(path, headers=[*client.http.headers.items(), *lines])) == (
+            403, "ip_not_allowed",
+        )  # fmt: skip
+        back = [*client.http.headers.items(), *reversed(lines)]
+        assert client.http.get(path, headers=back).status_code in (200, 404)
+
+
+def test_without_a_proxy_the_socket_is_believed_only(make: Make) -> None:
+    here, elsewhere = make(ip_allow=("127.0.0.0/8",)), make(ip_allow=("203.0.113.0/24",))
+    claim = {"X-Forwarded-For": "203.0.113.9"}
+
+    for path in (f"/api/runs/{uuid4()}/frames", "/api/balance"):
+        assert here.http.get(path, headers=claim).status_code in (200, 404)
+        assert refused(elsewhere.http.get(path, headers=claim)) == (403, "ip_not_allowed")
+
+
 @pytest.fixture(scope="module")
 def behind_a_proxy(sandbox: SandboxProcess) -> Iterator[ServerProcess]:
     with ServerProcess(sandbox_url=sandbox.url, PLYRUM_TRUSTED_PROXY_COUNT="1") as process:
@@ -227,6 +250,24 @@ def test_forgotten_key_is_asked_about_at_once(make: Make) -> None:
 
     first, second = asyncio.run(revoked())
     assert first is second
+
+
+def test_key_is_refused_the_moment_its_time_is_over(make: Make, time_machine: TimeMachineFixture) -> None:
+    client = make(expires_at=clock.now() + timedelta(hours=1))
+
+    async def later() -> None:
+        reads = CountedReader(conninfo())
+        asked = Callers(reads)
+        await asked.credential(f"Bearer {client.text}")
+        await asyncio.gather(*asked._notes)
+        time_machine.move_to(clock.now() + timedelta(hours=1, seconds=1))
+        try:
+            with pytest.raises(KeyExpired):
+                await asked.credential(f"Bearer {client.text}")
+        finally:
+            await reads.close()
+
+    asyncio.run(later())
 
 
 def test_unknown_key_of_good_form_is_refused(make: Make) -> None:
