@@ -6,6 +6,7 @@ Revoking is final. Engines hear of it through Redis and also ask, so that runs o
 
 import hashlib
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import LiteralString
@@ -82,6 +83,12 @@ def own(customer_id: UUID, key_id: UUID | str) -> ApiKey:
     if found is None:
         raise KeyNotFound
     return found
+
+
+def names(ids: Iterable[UUID | None]) -> dict[UUID, str]:
+    """What their owners call these keys; None among the ids is no key."""
+    known = {key_id for key_id in ids if key_id is not None}
+    return dict(ApiKey.objects.filter(pk__in=known).values_list("pk", "name")) if known else {}
 
 
 def by_call(customer_id: UUID, idempotency_key: str) -> ApiKey | None:

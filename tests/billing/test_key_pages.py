@@ -12,8 +12,10 @@ from accounts import api_keys
 from accounts.models import ApiKey, User
 from auditlog.actors import Actor
 from billing import key_views
+from billing.models import UsageEvent
 from plyrum import clock
 from tests import factories
+from tests.billing import books
 from tests.billing.books import RUB
 
 NBSP = "\u00a0"
@@ -180,3 +182,20 @@ def test_all_live_keys_are_listed_however_many_ended(
 
     assert f"/app/keys/{oldest.pk}" in told
     assert [str(row.pk) in told for row in ended] == [False, False, True]
+
+
+def test_usage_names_the_key(client: Client, customer: User) -> None:
+    row, _ = factories.api_key(customer, name="Ночной <отчёт>")
+    books.credit(customer.id, 10 * RUB)
+    hold_id = books.held(customer.id, RUB)
+    books.settle(
+        customer.id, hold_id, RUB, usage=[books.usage_row(RUB, run_id=hold_id) | {"api_key_id": row.pk}]
+    )
+    found = UsageEvent.objects.get(api_key_id=row.pk)
+
+    assert "ключ Ночной &lt;отчёт&gt;" in page(client, "/app/usage")
+    assert "1,00 ₽" in page(client, "/app/keys")
+    client.force_login(factories.operator())
+    told = client.get(f"/admin/billing/usageevent/{found.pk}/change/").content.decode()
+    assert f"/admin/accounts/apikey/{row.pk}/change/" in told
+    assert "Ночной &lt;отчёт&gt;" in told
