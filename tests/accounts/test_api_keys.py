@@ -21,6 +21,7 @@ from auditlog.models import AuditEvent
 from billing import keys
 from plyrum import clock
 from tests import factories
+from tests.threads import at_once
 
 PATH = "/api/account/keys"
 RUB = 1_000_000
@@ -193,6 +194,32 @@ def test_keys_alive_have_an_upper_number(user: User, monkeypatch: pytest.MonkeyP
         factories.api_key(user)
     revoke(first)
     factories.api_key(user)
+
+
+def test_calls_at_once_make_one_key_and_keep_the_number(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "MOST_ALIVE", 3)
+
+    def issue(idempotency_key: str) -> str:
+        return keys.issue(
+            customer_id=user.pk,
+            wish=Wish("Проба"),
+            month_limit_micro_rub=RUB,
+            idempotency_key=idempotency_key,
+            now=clock.now(),
+            actor=Actor.customer(user.pk),
+        ).text
+
+    def another() -> str:
+        try:
+            return issue("")
+        except TooManyKeys:
+            return "refused"
+
+    told = at_once(6, lambda: issue("same"))
+    assert sorted(bool(text) for text in told) == [False] * 5 + [True]
+    others = at_once(6, another)
+    assert others.count("refused") == 4
+    assert ApiKey.objects.filter(user=user).count() == 3
 
 
 @pytest.mark.parametrize(
