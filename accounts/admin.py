@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -15,11 +15,12 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from accounts import blocking
-from accounts.models import Notice, RefreshFamily, User
+from accounts import api_keys, blocking, key_secrets
+from accounts.models import ApiKey, Notice, RefreshFamily, User
 from accounts.people import CustomerByEmail, customer_words
 from auditlog.admin import LINK, OperatorActs, ReadOnlyAdmin
 from legal.models import Acceptance
+from plyrum import clock
 
 # Folders of templates/emails that the outbox sends, as operators call them.
 LETTERS: dict[str, Promise | str] = {
@@ -41,9 +42,17 @@ LISTS_OF_CUSTOMER: tuple[tuple[str, Promise | str], ...] = (
     ("payments_payment", _("Пополнения")),
     ("plans_subscription", _("Подписка")),
     ("orchestration_run", _("Запуски")),
+    ("accounts_apikey", _("Ключи API")),
     ("payments_invoice", _("Счета")),
     ("legal_acceptance", _("Принятия")),
 )
+
+
+KEY_STATES: dict[str, Promise | str] = {
+    "active": _("работает"),
+    "expired": _("срок вышел"),
+    "revoked": _("отозван"),
+}
 
 
 class LetterFilter(admin.SimpleListFilter):
@@ -170,6 +179,94 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
             "ip",
             "user_agent",
         ]
+
+
+class KeyStateFilter(admin.SimpleListFilter):
+    title = _("состояние")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, str(words)) for state, words in KEY_STATES.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        now = clock.now()
+        chosen = {
+            "active": Q(revoked_at__isnull=True) & (Q(expires_at__isnull=True) | Q(expires_at__gt=now)),
+            "expired": Q(revoked_at__isnull=True, expires_at__lte=now),
+            "revoked": Q(revoked_at__isnull=False),
+        }
+        state = self.value()
+        return queryset.filter(chosen[state]) if state in chosen else queryset
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(OperatorActs, ReadOnlyAdmin):
+    """What a key is kept as stays out of sight."""
+
+    list_display = ["name", "begins", "user", "state", "created_at", "last_used_at"]
+    list_filter = [KeyStateFilter, "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["id__exact", "public_id__exact", "user__id__exact", "user__email"]
+    ordering = ["-id"]
+    nothing_yet = _("Ключ появляется, когда клиент создаёт его на странице «Ключи API» или через API.")
+    fields = [
+        "id",
+        "name",
+        "begins",
+        "user",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "revoked_at",
+        "model_ids",
+        "ip_allow",
+    ]
+    readonly_fields = fields
+    actions_detail = ["revoke_key"]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ApiKey], search_term: str
+    ) -> tuple[QuerySet[ApiKey], bool]:
+        """Also by what a key begins with, as it is shown."""
+        found, has_duplicates = super().get_search_results(
+            request, queryset, search_term.strip().removeprefix(key_secrets.PREFIX)
+        )
+        return found, bool(has_duplicates)
+
+    @display(description=_("Начинается с"), ordering="public_id")  # type: ignore[untyped-decorator]
+    def begins(self, key: ApiKey) -> str:
+        return key.prefix
+
+    @display(  # type: ignore[untyped-decorator]
+        description=_("Состояние"), label={"active": "success", "expired": "warning", "revoked": "danger"}
+    )
+    def state(self, key: ApiKey) -> tuple[str, str]:
+        state = key.state(clock.now())
+        return state, str(KEY_STATES[state])
+
+    def has_revoke_permission(self, request: HttpRequest, object_id: str = "") -> bool:
+        """The button that would change nothing is not shown."""
+        return ApiKey.objects.filter(pk=self.id_from_path(object_id), revoked_at__isnull=True).exists()
+
+    @action(  # type: ignore[untyped-decorator]
+        description=_("Отозвать"),
+        url_path="revoke",
+        permissions=["act", "revoke"],
+        dialog={
+            "title": _("Отозвать ключ"),
+            "description": _("Навсегда. Ответы, которые идут по нему, остановятся. Другие ключи работают."),
+            "form_class": ReasonForm,
+            "form_submit_text": _("Отозвать"),
+        },
+    )
+    def revoke_key(self, request: HttpRequest, form: ReasonForm, object_id: str) -> HttpResponse:
+        key_id, reason = self.id_from_path(object_id), form.cleaned_data["reason"]
+        return self.perform(
+            request,
+            lambda now, actor: api_keys.revoke(key_id=key_id, now=now, actor=actor, reason=reason),
+            done=_("Ключ отозван."),
+            object_id=object_id,
+        )
 
 
 @admin.register(Notice)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plyrum.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from plyrum.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 
 
 class EmailTaken(Conflict):
@@ -66,6 +66,54 @@ class SessionEnded(Unauthenticated):
 
     code = "session_ended"
     title = "This session has ended"
+
+
+class KeyInvalid(Unauthenticated):
+    """Mistyped, made up, or of an account that is blocked."""
+
+    code = "key_invalid"
+    title = "This API key is not valid"
+
+
+class KeyExpired(Unauthenticated):
+    code = "key_expired"
+    title = "This API key has expired"
+
+
+class KeyRevoked(Unauthenticated):
+    code = "key_revoked"
+    title = "This API key was revoked"
+
+
+class KeyNotEnough(Forbidden):
+    """The key is good, but this is done by its owner signed in, never by a key."""
+
+    title = "An API key may not do this"
+
+
+class AddressNotAllowed(Forbidden):
+    """The key names addresses, and the request came from another one."""
+
+    code = "ip_not_allowed"
+    title = "This API key does not work from this address"
+
+
+class KeyNotFound(NotFound):
+    title = "There is no such API key"
+
+
+class KeyEnded(Conflict):
+    """A revoked key stays as it was."""
+
+    code = "key_ended"
+    title = "This API key was revoked; it cannot be changed"
+
+
+class TooManyKeys(Conflict):
+    """Extra: `most`."""
+
+    code = "too_many_keys"
+    title = "There are too many API keys; revoke one first"
 
 
 class UserNotFound(NotFound):

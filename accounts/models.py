@@ -1,22 +1,23 @@
-"""Tables of people and of their API sessions.
+"""Tables of people, of their API sessions and keys.
 
-People change through the acts of this app (`signup`, `sessions`, `blocking`, `operators`). A refresh token is
-stored as a SHA-256 only; a family is one sign-in with everything that was rotated out of it.
+People change through the acts of this app (`signup`, `sessions`, `api_keys`, `blocking`, `operators`). A
+refresh token is stored as a SHA-256 only; a family is one sign-in with everything that was rotated out of it.
 """
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
-from accounts import roles
+from accounts import key_secrets, roles
 from plyrum import clock
 from plyrum.ids import uuid7
 
@@ -156,6 +157,62 @@ class RefreshToken(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def alive(self, now: datetime) -> "ApiKeyQuerySet":
+        return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now), revoked_at__isnull=True)
+
+
+class ApiKey(models.Model):
+    """A customer's key of the API: alive -> revoked, or over with `expires_at`. Rows stay: usage names them.
+
+    Of its text the row has the public id and a digest (`key_secrets`).
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(
+        User, on_delete=models.PROTECT, related_name="api_keys", verbose_name=_("клиент")
+    )
+    name = models.CharField(_("название"), max_length=60)
+    public_id = models.CharField(_("начало ключа"), max_length=12, unique=True)
+    digest = models.CharField(max_length=64)
+    pepper_version = models.PositiveSmallIntegerField()
+    # Ids of the catalogue, and networks; empty: all models, every address.
+    model_ids = ArrayField(models.CharField(max_length=100), verbose_name=_("модели"), default=list)
+    ip_allow = ArrayField(models.CharField(max_length=50), verbose_name=_("адреса"), default=list)
+    created_at = models.DateTimeField(_("создан"))
+    expires_at = models.DateTimeField(_("действует до"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("последний запрос"), null=True, blank=True)  # to the hour
+    revoked_at = models.DateTimeField(_("отозван"), null=True, blank=True)
+    # Of the call that made it; a repeat is answered without the secret. Empty: it named none.
+    idempotency_key = models.CharField(max_length=255, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("ключ API")
+        verbose_name_plural = _("ключи API")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="accounts_apikey_one_a_call",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def prefix(self) -> str:
+        return key_secrets.prefix_of(self.public_id)
+
+    def state(self, now: datetime) -> Literal["active", "expired", "revoked"]:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
 class NoticeQuerySet(models.QuerySet["Notice"]):

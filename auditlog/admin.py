@@ -25,7 +25,7 @@ Words = Promise | str | Callable[[Any], str]
 NO_WORDS: Mapping[str, Words] = {}
 NOT_FOUND = _("Такой строки больше нет.")  # whatever the act was about
 LINK = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
-SECRET_WORDS = ("password", "token", "hash", "secret", "key_")
+SECRET_WORDS = ("password", "token", "hash", "digest", "secret", "key_")
 
 
 class RowsList(ChangeList):  # type: ignore[misc]

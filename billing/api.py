@@ -1,18 +1,26 @@
-"""The customer API about money: balance, limits, alerts, ledger. Reaches the caller's own rows only."""
+"""The customer API about money: balance, limits, keys, alerts, ledger. Reaches the caller's own rows only."""
 
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import translation
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
+from accounts import api_keys
+from accounts.api_keys import Wish
+from accounts.auth import WITH_KEYS
 from accounts.credentials import Credential
 from accounts.requests import actor_of
-from billing import alerts, exports, limits, policies, queries, request_rates, statement
+from billing import alerts, exports, keys, limits, policies, queries, request_rates, statement
 from billing.schemas import (
     AlertsIn,
     AlertsOut,
     BalanceOut,
+    IssuedKeyOut,
+    KeyChange,
+    KeyIn,
+    KeyOut,
+    KeysOut,
     LedgerExportQuery,
     LedgerOut,
     LedgerQuery,
@@ -20,18 +28,21 @@ from billing.schemas import (
     OwnLimits,
     balance_out,
     entry_out,
+    key_out,
     limits_out,
 )
-from plyrum import clock, downloads
+from plyrum import clock, downloads, idempotency
 from plyrum.downloads import FILE
-from plyrum.paging import mark, paginate
+from plyrum.paging import PageQuery, mark, paginate
 
 alerts_router = Router(tags=["account"])
 balance_router = Router(tags=["billing"])
+keys_router = Router(tags=["account"])
 limits_router = Router(tags=["account"])
 router = Router(tags=["billing"])
 
 LEDGER_SCHEMA = 1
+KEYS_SCHEMA = 1
 
 
 @alerts_router.get("", response=AlertsOut, summary="When a letter is wanted")
@@ -54,7 +65,7 @@ def set_alerts(request: HttpRequest, data: AlertsIn) -> AlertsOut:
     return AlertsOut(balance_below_micro_rub=data.balance_below_micro_rub)
 
 
-@balance_router.get("", response=BalanceOut, summary="What can be spent")
+@balance_router.get("", auth=WITH_KEYS, response=BalanceOut, summary="What can be spent")
 def balance(request: HttpRequest) -> BalanceOut:
     """Spendable now, reserved by running requests, and the lots it consists of."""
     caller = _caller(request)
@@ -105,6 +116,66 @@ def set_limits(request: HttpRequest, data: OwnLimits) -> LimitsOut:
         customer_id=caller.user_id, limits=data.by_window(), now=clock.now(), actor=actor_of(request)
     )
     return _limits(caller.user_id)
+
+
+@keys_router.get("", response=KeysOut, summary="API keys, newest first")
+def list_keys(request: HttpRequest, response: HttpResponse, query: Query[PageQuery]) -> KeysOut:
+    """Revoked and expired keys too: usage names them. Never the key itself."""
+    now = clock.now()
+    page = paginate(api_keys.of_customer(_caller(request).user_id), query, key="id")
+    mark(response, query, page, schema_version=KEYS_SCHEMA)
+    items = [key_out(found, now=now) for found in keys.views(page.rows, now=now)]
+    return KeysOut(items=items, next_cursor=page.next_cursor)
+
+
+@keys_router.post("", response={201: IssuedKeyOut}, summary="Make an API key")
+def issue_key(request: HttpRequest, response: HttpResponse, data: KeyIn) -> Status[IssuedKeyOut]:
+    """The answer holds the key, this once: only a digest is kept. Keys run requests and read models, usage
+    and balance; everything else answers them 403 `forbidden`.
+
+    `Idempotency-Key` (header or `idempotency_key`): a repeat makes no second key and answers how the first
+    stands now, with `Idempotent-Replayed: true` and `key` null; whoever lost it revokes it and makes
+    another. 409 `too_many_keys`.
+    """
+    now = clock.now()
+    wish = Wish(data.name, data.expires_at, tuple(data.models), tuple(data.ip_allow))
+    done = keys.issue(
+        customer_id=_caller(request).user_id,
+        wish=wish,
+        month_limit_micro_rub=data.month_limit_micro_rub,
+        idempotency_key=idempotency.key_of(request, data.idempotency_key),
+        now=now,
+        actor=actor_of(request),
+    )
+    response["Cache-Control"] = "no-store"
+    if done.is_replay:
+        response["Idempotent-Replayed"] = "true"
+    shown = key_out(done.key, now=now).dict()
+    return Status(201, IssuedKeyOut(**shown, key=done.text or None))
+
+
+@keys_router.patch("/{key_id}", response=KeyOut, summary="Rename an API key, change its limit")
+def change_key(request: HttpRequest, key_id: str, data: KeyChange) -> KeyOut:
+    """Changes what is sent; models, addresses and the end of a key stay as they are. 409 `key_ended`."""
+    now = clock.now()
+    found = keys.change(
+        customer_id=_caller(request).user_id,
+        key_id=key_id,
+        changes=data.dict(exclude_unset=True),
+        now=now,
+        actor=actor_of(request),
+    )
+    return key_out(found, now=now)
+
+
+@keys_router.delete("/{key_id}", response={204: None}, summary="Revoke an API key")
+def revoke_key(request: HttpRequest, key_id: str) -> Status[None]:
+    """For good. Its running requests are stopped and settled as if they had been cancelled. A second time
+    changes nothing.
+    """
+    row = api_keys.own(_caller(request).user_id, key_id)
+    api_keys.revoke(key_id=row.pk, now=clock.now(), actor=actor_of(request))
+    return Status(204, None)
 
 
 def _limits(customer_id: UUID) -> LimitsOut:

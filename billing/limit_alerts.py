@@ -2,7 +2,7 @@
 
 Called by the job of each minute. It tells what is true then, of the highest mark that is reached, and of the
 lowest limit that applies; the letter's key makes a second run silent. The window that just ended is looked at
-too: its last minute, or a job that came late. Limits of keys have no reader yet.
+too: its last minute, or a job that came late. A key's limit is told to whom the key belongs.
 Source: docs/decisions/0035-amounts-by-role-and-subjects-of-limits.md.
 """
 
@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from accounts import notices
-from accounts.models import User
+from accounts.models import ApiKey, User
 from billing import policies, windows
 from billing.limit_models import LimitLift, SpendLimit
 from billing.models import LimitCounter
@@ -26,6 +26,7 @@ from billing.models import LimitCounter
 MARKS = (100, 90, 75, 50)  # percent
 GIFTS = "gift:all"  # told to our owners: it is our budget
 ORGANISATION = "organisation:"  # told to its owner
+KEY = "key:"  # the same
 ENDED_FOR = timedelta(hours=1)  # how long the window that ended is looked at
 AN_INSTANT = timedelta(microseconds=1)
 
@@ -54,6 +55,25 @@ SELECT substr(s.subject, 6)::uuid
                       AND (n.subject = s.subject OR n.subject LIKE ANY ('{tier:%%,plan:%%}')))
 """
 
+# The same parameters. Keys that used the lowest mark of what binds them, with what no counter knows.
+_KEYS_SQL = """
+WITH limits AS (
+    SELECT DISTINCT ON (s.subject) s.subject, s.limit_micro_rub, b.before_micro_rub
+      FROM billing_spendlimit s
+     CROSS JOIN LATERAL (SELECT CASE WHEN s.created_at >= %(window_start)s THEN s.spent_before_micro_rub
+                                     ELSE 0 END AS before_micro_rub) b
+     WHERE s.subject LIKE 'key:%%' AND s."window" = %(window)s AND s.created_at <= %(at)s
+       AND NOT EXISTS (SELECT 1 FROM billing_limitlift x WHERE x.subject = s.subject
+                          AND x."window" = s."window" AND x.ends_at > %(at)s)
+     ORDER BY s.subject, s.limit_micro_rub - b.before_micro_rub
+)
+SELECT l.subject, l.limit_micro_rub, coalesce(c.spent_micro_rub, 0) + l.before_micro_rub
+  FROM limits l
+  LEFT JOIN billing_limitcounter c ON c.subject = l.subject AND c."window" = %(window)s
+                                  AND c.window_start = %(window_start)s
+ WHERE (coalesce(c.spent_micro_rub, 0) + l.before_micro_rub) * 100 >= l.limit_micro_rub * %(lowest)s
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Used:
@@ -71,7 +91,7 @@ def write(*, now: datetime) -> dict[str, int]:
     written = 0
     for window in windows.COUNTED:
         for at in _moments(window, now):
-            for used in (*_shared(window, at), *_of_customers(window, at)):
+            for used in (*_shared(window, at), *_of_keys(window, at), *_of_customers(window, at)):
                 spent, most = used.spent_micro_rub, used.limit_micro_rub
                 mark = next((mark for mark in MARKS if spent * 100 >= most * mark), None)
                 if mark is not None and spent:
@@ -85,21 +105,32 @@ def _moments(window: str, now: datetime) -> list[datetime]:
     return [now] if now - start > ENDED_FOR else [start - AN_INSTANT, now]
 
 
-def _of_customers(window: str, at: datetime) -> Iterator[_Used]:
-    facts: dict[str, str | datetime | int] = {
+def _facts(window: str, at: datetime) -> dict[str, str | datetime | int]:
+    """Parameters of both queries."""
+    return {
         "window": window,
         "window_start": windows.start_of(window, at),
         "at": at,
         "lowest": MARKS[-1],
     }
+
+
+def _of_customers(window: str, at: datetime) -> Iterator[_Used]:
     with connection.cursor() as cursor:
-        cursor.execute(_CUSTOMERS_SQL, facts)
+        cursor.execute(_CUSTOMERS_SQL, _facts(window, at))
         customers = [row[0] for row in cursor.fetchall()]
     for customer_id in customers:
         for meter in policies.meters(policies.of(customer_id, now=at), now=at):
             limit = meter.limit
             if (limit.kind, limit.window.value, limit.is_lifted) == ("user", window, False):
                 yield _Used(limit.subject, window, limit.limit_micro_rub, meter.spent_micro_rub, at)
+
+
+def _of_keys(window: str, at: datetime) -> Iterator[_Used]:
+    with connection.cursor() as cursor:
+        cursor.execute(_KEYS_SQL, _facts(window, at))
+        for subject, limit_micro_rub, spent_micro_rub in cursor.fetchall():
+            yield _Used(subject, window, limit_micro_rub, spent_micro_rub, at)
 
 
 def _shared(window: str, at: datetime) -> Iterator[_Used]:
@@ -125,11 +156,24 @@ def _readers(subject: str) -> list[UUID]:
     if subject == GIFTS:
         owners = User.objects.filter(is_staff=True, is_active=True, role=User.Role.OWNER)
         return list(owners.values_list("pk", flat=True))
-    number = UUID(subject.partition(":")[2])
+    number = _number_of(subject)
+    if subject.startswith(KEY):
+        return list(ApiKey.objects.filter(pk=number).values_list("user_id", flat=True))
     if subject.startswith(ORGANISATION):
         owner: UUID | None = import_string(settings.ORGANISATION_OWNER)(number)
         return [owner] if owner is not None else []
     return [number]
+
+
+def _number_of(subject: str) -> UUID:
+    return UUID(subject.partition(":")[2])
+
+
+def _name_of(subject: str) -> str:
+    """What the reader calls it; "" for what has no name."""
+    if not subject.startswith(KEY):
+        return ""
+    return ApiKey.objects.filter(pk=_number_of(subject)).values_list("name", flat=True).first() or ""
 
 
 @transaction.atomic
@@ -143,7 +187,8 @@ def _tell(user_id: UUID, used: _Used, mark: int, now: datetime) -> bool:
         facts={
             "mark": mark,
             "window": used.window,
-            "whose": used.subject.partition(":")[0],  # user, gift or organisation
+            "whose": used.subject.partition(":")[0],  # user, key, gift or organisation
+            "name": _name_of(used.subject),
             "limit_micro_rub": used.limit_micro_rub,
             "spent_micro_rub": used.spent_micro_rub,
             "resets_at": f"{resets_at:%d.%m.%Y %H:%M}",

@@ -29,12 +29,13 @@ SHARED = (
     ("tier:plan", gettext_lazy("каждый с тарифом")),
     ("plan", gettext_lazy("каждый с тарифом, код которого ниже")),
     ("organisation", gettext_lazy("организация, номер которой ниже: все участники вместе")),
+    ("key", gettext_lazy("ключ API, номер которого ниже")),
     ("gift:each", gettext_lazy("подарки: каждый, у кого нет своих денег")),
     ("gift:all", gettext_lazy("подарки: все вместе")),
     ("anonymous:each", gettext_lazy("без входа: каждый (пока таких запросов нет)")),
     ("anonymous:all", gettext_lazy("без входа: все вместе (пока таких запросов нет)")),
 )
-NAMED = ("plan", "organisation")
+NAMED = ("plan", "organisation", "key")
 KINDS = {
     "user": gettext_lazy("клиент"),
     "key": gettext_lazy("ключ"),
@@ -140,11 +141,11 @@ class LimitRowForm(FactsForm):
 
 
 class SharedLimitForm(BaseDialogForm):  # type: ignore[misc]
-    """`cleaned_data["subject"]` is whole: `plan:<code>`, `organisation:<id>` or one of SHARED."""
+    """`cleaned_data["subject"]` is whole: `plan:<code>`, `organisation:<id>`, `key:<id>` or one of SHARED."""
 
     subject = forms.ChoiceField(label=gettext_lazy("Кому"), choices=SHARED, widget=UnfoldAdminSelectWidget)
     name = forms.CharField(
-        label=gettext_lazy("Код тарифа или номер организации"),
+        label=gettext_lazy("Код тарифа, номер организации или ключа"),
         max_length=40,
         required=False,
         widget=UnfoldAdminTextInputWidget,
@@ -158,7 +159,7 @@ class SharedLimitForm(BaseDialogForm):  # type: ignore[misc]
         subject, name = given.get("subject", ""), given.get("name", "")
         given["subject"] = f"{subject}:{name}" if subject in NAMED else subject
         if subject in NAMED and not limits.is_subject(given["subject"]):
-            self.add_error("name", _("Таким код тарифа или номер организации не бывает."))
+            self.add_error("name", _("Таким код тарифа, номер организации или ключа не бывает."))
         return given
 
 
@@ -184,7 +185,7 @@ class OwnLimitsForm(forms.Form):
     @staticmethod
     def typed(amounts: dict[str, int]) -> dict[str, str]:
         """Micro-RUB by window as people type them: 300 or 300,50."""
-        return {window: _typed(amount) for window, amount in amounts.items()}
+        return {window: typed_in_rub(amount) for window, amount in amounts.items()}
 
     def wanted(self) -> dict[Window, int]:
         return {
@@ -194,7 +195,8 @@ class OwnLimitsForm(forms.Form):
         }
 
 
-def _typed(micro_rub: int) -> str:
+def typed_in_rub(micro_rub: int) -> str:
+    """As people type it: 300 or 300,50."""
     whole, rest = divmod(micro_rub, MICRO_PER_RUB)
     return f"{whole},{f'{rest:06d}'.rstrip('0').ljust(2, '0')}" if rest else str(whole)
 

@@ -16,8 +16,8 @@ from django.db.models import Sum
 from django_redis import get_redis_connection  # type: ignore[import-untyped]
 from redis.exceptions import RedisError
 
-from accounts.errors import UserNotFound
-from accounts.models import User
+from accounts.errors import KeyNotFound, UserNotFound
+from accounts.models import ApiKey, User
 from auditlog import journal, reasons
 from auditlog.actors import Actor
 from billing import policies, windows
@@ -26,6 +26,7 @@ from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
 from billing.models import LimitCounter, UsageEvent
 from billing.shapes import MOST_MICRO_RUB
 from plyrum.errors import InvalidRequest
+from plyrum.transactions import require_transaction
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,10 @@ def user_subject(customer_id: UUID) -> str:
     return f"user:{customer_id}"
 
 
+def key_subject(key_id: UUID) -> str:
+    return f"key:{key_id}"
+
+
 def is_subject(subject: str) -> bool:
     """Whether a limit may be set for it; not whether there is such a customer, plan or organisation."""
     return _SUBJECT.fullmatch(subject) is not None
@@ -48,7 +53,11 @@ def is_subject(subject: str) -> bool:
 
 def own(customer_id: UUID) -> dict[str, int]:
     """What the customer allows themselves: micro-RUB by window."""
-    rows = SpendLimit.objects.filter(subject=user_subject(customer_id), set_by=SetBy.CUSTOMER)
+    return _own(user_subject(customer_id))
+
+
+def _own(subject: str) -> dict[str, int]:
+    rows = SpendLimit.objects.filter(subject=subject, set_by=SetBy.CUSTOMER)
     return dict(rows.values_list("window", "limit_micro_rub"))
 
 
@@ -58,29 +67,44 @@ def set_own(*, customer_id: UUID, limits: Mapping[Window, int], now: datetime, a
 
     The same again changes nothing and leaves no entry. Raises InvalidRequest.
     """
-    for amount in limits.values():
-        _require_amount(amount)
     User.objects.select_for_update(no_key=True).filter(
         pk=customer_id
     ).first()  # two forms at once: one, then one
-    before = own(customer_id)
+    _replace_own(user_subject(customer_id), customer_id, limits, now=now, actor=actor)
+
+
+def set_own_of_key(*, key: ApiKey, limits: Mapping[Window, int], now: datetime, actor: Actor) -> None:
+    """The same for one of the customer's API keys. Raises InvalidRequest.
+
+    Must run inside the caller's transaction, which has locked the customer.
+    """
+    require_transaction()
+    _replace_own(key_subject(key.pk), key.user_id, limits, now=now, actor=actor)
+
+
+def _replace_own(
+    subject: str, customer_id: UUID, limits: Mapping[Window, int], *, now: datetime, actor: Actor
+) -> None:
+    for amount in limits.values():
+        _require_amount(amount)
+    before = _own(subject)
     wanted = {window.value: amount for window, amount in limits.items()}
     if before == wanted:
         return
-    SpendLimit.objects.filter(subject=user_subject(customer_id), set_by=SetBy.CUSTOMER).delete()
+    SpendLimit.objects.filter(subject=subject, set_by=SetBy.CUSTOMER).delete()
     SpendLimit.objects.bulk_create(
         SpendLimit(
-            subject=user_subject(customer_id),
+            subject=subject,
             window=window,
             limit_micro_rub=amount,
-            spent_before_micro_rub=_spent_before(user_subject(customer_id), window, now),
+            spent_before_micro_rub=_spent_before(subject, window, now),
             set_by=SetBy.CUSTOMER,
             author_id=customer_id,
             created_at=now,
         )
         for window, amount in wanted.items()
     )
-    _journal("billing.limits.own", user_subject(customer_id), actor, before=before, limits=wanted)
+    _journal("billing.limits.own", subject, actor, before=before, limits=wanted)
 
 
 @transaction.atomic(durable=True)
@@ -89,7 +113,7 @@ def set_limit(
 ) -> SpendLimit:
     """An operator's limit of a subject and window, in place of the one before.
 
-    Raises InvalidRequest (subject, amount, reason), UserNotFound, OwnWallet.
+    Raises InvalidRequest (subject, amount, reason), UserNotFound, KeyNotFound, OwnWallet.
     """
     if not is_subject(subject):
         raise _wrong(
@@ -135,7 +159,7 @@ def lift(*, subject: str, window: Window, reason: str, now: datetime, actor: Act
     """Allow what the limits of this subject and window forbid until the window ends; twice is once.
 
     `subject` is the counter's: `user:<id>`, `key:<id>`, `organisation:<id>`, `gift:<customer>`, `gift:all`.
-    Raises InvalidRequest, UserNotFound, OwnWallet.
+    Raises InvalidRequest, UserNotFound, KeyNotFound, OwnWallet.
     """
     if not _COUNTED_SUBJECT.fullmatch(subject) or window not in windows.COUNTED:
         raise _wrong(
@@ -206,7 +230,13 @@ def _spent_before(subject: str, window: str, now: datetime) -> int:
 
 
 def _customer_of(subject: str) -> UUID | None:
+    """Whose limit it is, if it is one person's. Raises KeyNotFound."""
     kind, _, name = subject.partition(":")
+    if kind == "key":
+        owner: UUID | None = ApiKey.objects.filter(pk=name).values_list("user_id", flat=True).first()
+        if owner is None:
+            raise KeyNotFound
+        return owner
     return UUID(name) if kind in ("user", "gift") and name not in ("each", "all") else None
 
 

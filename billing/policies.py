@@ -241,6 +241,8 @@ def _advice(limit: AppliedLimit) -> str:
     name = limit.window.value
     if limit.kind == "gift":
         return f"The gift money of this {name} is used up. Top up, or come back when it resets."
+    if limit.kind == "key":
+        return f"It does not fit into this API key's limit of the {name}. Raise it, or wait until it resets."
     return f"It does not fit into the spending limit of this {name}. Raise it, or wait until it resets."
 
 

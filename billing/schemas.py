@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ninja import Field, Schema
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BeforeValidator,
     ConfigDict,
@@ -14,7 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from accounts import api_keys
 from auditlog import reasons
+from billing.keys import KeyView
 from billing.limit_models import RequestRate, Window
 from billing.models import EntryType, LotKind, OperatorRequest, UsageEvent
 from billing.money import from_rub
@@ -36,6 +39,8 @@ def _is_rfc3339(value: object) -> object:
 
 
 LimitAmount = Annotated[int | None, Field(strict=True, ge=0, le=MOST_MICRO_RUB)]
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=PRINTABLE)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339)]
 
 
@@ -116,6 +121,108 @@ class OwnLimits(Schema):
     def by_window(self) -> dict[Window, int]:
         found = {window: getattr(self, f"{window.value}_micro_rub") for window in Window}
         return {window: amount for window, amount in found.items() if amount is not None}
+
+
+def _network(text: str) -> str:
+    try:
+        return api_keys.network_of(text)
+    except ValueError as error:
+        raise ValueError(
+            "an address or a network like 203.0.113.0/24 or 2001:db8::/32 is expected"
+        ) from error
+
+
+KeyName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=api_keys.NAME_CHARS, pattern=PRINTABLE),
+]
+ModelId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+NetworkText = Annotated[str, StringConstraints(min_length=2, max_length=50), AfterValidator(_network)]
+
+
+def _within_reach(moment: datetime) -> datetime:
+    """What no zone can carry out of the calendar."""
+    if not 2000 <= moment.year <= 9000:
+        raise ValueError("a year from 2000 to 9000 is expected")
+    return moment
+
+
+class KeyIn(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+    name: KeyName
+    expires_at: Annotated[
+        Annotated[Moment, AfterValidator(_within_reach)] | None,
+        Field(description="RFC 3339; null: until it is revoked."),
+    ] = None
+    month_limit_micro_rub: Annotated[
+        LimitAmount, Field(description="What it may spend in a month of Moscow; null: no limit of its own.")
+    ] = None
+    models: Annotated[
+        list[ModelId], Field(max_length=100, description="Ids of the models it may use; empty: all.")
+    ] = []
+    ip_allow: Annotated[
+        list[NetworkText],
+        Field(max_length=50, description="Addresses and networks (CIDR) it works from; empty: everywhere."),
+    ] = []
+    idempotency_key: IdempotencyKey | None = None
+
+
+class KeyChange(Schema):
+    """What is missing stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: KeyName | None = None
+    month_limit_micro_rub: Annotated[LimitAmount, Field(description="null takes the limit away.")] = None
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        if "name" in self.model_fields_set and self.name is None:
+            raise ValueError("a key has a name")
+        return self
+
+
+class KeyOut(Schema):
+    id: UUID
+    name: str
+    prefix: Annotated[str, Field(description="What the key begins with.")]
+    state: Literal["active", "expired", "revoked"]
+    created_at: str
+    expires_at: str | None
+    last_used_at: Annotated[str | None, Field(description="To the hour.")]
+    revoked_at: str | None
+    month_limit_micro_rub: Annotated[int | None, Field(description="What its owner set.")]
+    month_spent_micro_rub: Annotated[int, Field(description="Charged in the month that runs.")]
+    models: Annotated[list[str], Field(description="Empty: all.")]
+    ip_allow: Annotated[list[str], Field(description="Empty: everywhere.")]
+
+
+class IssuedKeyOut(KeyOut):
+    key: Annotated[str | None, Field(description="The key itself, told once; null in a repeat.")]
+
+
+class KeysOut(Schema):
+    items: list[KeyOut]
+    next_cursor: str | None
+
+
+def key_out(found: KeyView, *, now: datetime) -> KeyOut:
+    row = found.row
+    return KeyOut(
+        id=row.pk,
+        name=row.name,
+        prefix=row.prefix,
+        state=row.state(now),
+        created_at=rfc3339(row.created_at),
+        expires_at=_moment(row.expires_at),
+        last_used_at=_moment(row.last_used_at),
+        revoked_at=_moment(row.revoked_at),
+        month_limit_micro_rub=found.own_limit_micro_rub,
+        month_spent_micro_rub=found.month_spent_micro_rub,
+        models=row.model_ids,
+        ip_allow=row.ip_allow,
+    )
 
 
 class LimitOut(Schema):

@@ -25,6 +25,7 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from accounts import api_keys
 from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
 from auditlog.admin import LINK, OperatorActs, ReadOnlyAdmin
@@ -71,7 +72,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
             {
                 "fields": [
                     "id", "sentence", "state", "error", "finish_reason", "customer", "whence",
-                    "idempotency_key", "api_key_id", "created_at", "finished_at", "time",
+                    "idempotency_key", "key", "created_at", "finished_at", "time",
                 ]
             },
         ),
@@ -168,6 +169,13 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
         found = money_queries.reversal_of(run.ledger_entry_id) if run.ledger_entry_id else None
         words = f"+{money_exact(found.amount_micro_rub)}" if found is not None else ""
         return _link("billing_ledgerentry", found.id, text=words) if found is not None else "—"
+
+    @display(description=_("Ключ API"))  # type: ignore[untyped-decorator]
+    def key(self, run: Run) -> SafeString | str:
+        if run.api_key_id is None:
+            return "—"
+        name = api_keys.names([run.api_key_id]).get(run.api_key_id, "")
+        return _link("accounts_apikey", run.api_key_id, text=name)
 
     @display(description=_("Строка резерва"))  # type: ignore[untyped-decorator]
     def hold(self, run: Run) -> SafeString | str:

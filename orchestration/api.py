@@ -6,6 +6,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Field, Query, Router
 
+from accounts.auth import WITH_KEYS
 from accounts.requests import actor_of
 from billing import exports, pricing, request_rates
 from billing import queries as money
@@ -55,14 +56,14 @@ def list_models(request: HttpRequest, response: HttpResponse, query: Query[Model
     return {"items": [_offer(offer) for offer in page.rows], "next_cursor": page.next_cursor}
 
 
-@runs_router.get("", summary="Own runs, newest first")
+@runs_router.get("", auth=WITH_KEYS, summary="Own runs, newest first")
 def list_runs(request: HttpRequest, response: HttpResponse, query: Query[PageQuery]) -> dict[str, Any]:
     page = paginate(queries.runs_of(request.credential.user_id), query, key="id")  # type: ignore[attr-defined]
     mark(response, query, page, schema_version=1)
     return {"items": [_run(run) for run in page.rows], "next_cursor": page.next_cursor}
 
 
-@runs_router.post("/estimate", summary="What a request would cost, without running it")
+@runs_router.post("/estimate", auth=WITH_KEYS, summary="What a request would cost, without running it")
 def estimate(request: HttpRequest, body: RunIn) -> dict[str, Any]:
     caller = request.credential  # type: ignore[attr-defined]
     request_rates.admit(caller.user_id, now=clock.now())
@@ -82,6 +83,8 @@ def estimate(request: HttpRequest, body: RunIn) -> dict[str, Any]:
             max_cost_micro_rub=body.max_cost_micro_rub,
             stream=body.stream,
             accepted_terms=caller.accepted_offer_version_ids,
+            api_key_id=caller.api_key.id if caller.api_key is not None else None,
+            allowed_models=caller.api_key.models if caller.api_key is not None else frozenset(),
         ),
         catalogue.refresh(),
     )
@@ -92,7 +95,7 @@ def estimate(request: HttpRequest, body: RunIn) -> dict[str, Any]:
     }
 
 
-@runs_router.get("/{run_id}", summary="One run: state, route, price down to the ledger entry")
+@runs_router.get("/{run_id}", auth=WITH_KEYS, summary="One run: state, route, price down to the ledger entry")
 def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
     run = queries.run_of(request.credential.user_id, run_id)  # type: ignore[attr-defined]
     return _run(run) | {
@@ -101,7 +104,7 @@ def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
     }
 
 
-@usage_router.get("", summary="Usage rows, newest first")
+@usage_router.get("", auth=WITH_KEYS, summary="Usage rows, newest first")
 def list_usage(request: HttpRequest, response: HttpResponse, query: Query[UsageQuery]) -> dict[str, Any]:
     rows = money.usage(
         request.credential.user_id,  # type: ignore[attr-defined]
@@ -115,7 +118,7 @@ def list_usage(request: HttpRequest, response: HttpResponse, query: Query[UsageQ
     return {"items": [usage_item(row) for row in page.rows], "next_cursor": page.next_cursor}
 
 
-@usage_router.get("/export", summary="Usage rows as a file, newest first", openapi_extra=FILE)
+@usage_router.get("/export", auth=WITH_KEYS, summary="Usage rows as a file, newest first", openapi_extra=FILE)
 def export_usage(request: HttpRequest, query: Query[UsageExportQuery]) -> StreamingHttpResponse:
     """The rows of `GET /api/usage` as CSV, XLSX or JSON lines; a spreadsheet has at most 100 000 rows."""
     request_rates.admit(request.credential.user_id, now=clock.now())  # type: ignore[attr-defined]
@@ -131,7 +134,7 @@ def export_usage(request: HttpRequest, query: Query[UsageExportQuery]) -> Stream
     return downloads.answer(found, query.format)
 
 
-@usage_router.get("/summary", summary="Usage by day, model or key")
+@usage_router.get("/summary", auth=WITH_KEYS, summary="Usage by day, model or key")
 def summarise_usage(request: HttpRequest, query: Query[SummaryQuery]) -> dict[str, Any]:
     """Sums of the rows of `GET /api/usage` in a period, exact to the micro-rouble, by day of Moscow (newest
     first), by model or by API key (null: without one). `requests` counts rows.

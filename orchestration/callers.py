@@ -1,7 +1,7 @@
-"""Who is calling the engine: verified access tokens, remembered by their digest.
+"""Who is calling the engine: verified access tokens and API keys, remembered by their digest.
 
-A signature is checked once; whether the session still lives is asked again every ALIVE_SECONDS, so that a
-revocation acts within them. Many requests with one token ask once.
+A signature or a checksum is checked once; whether the session or the key still lives is asked again every
+ALIVE_SECONDS, so that a revocation acts within them. Many requests with one token ask once.
 """
 
 import asyncio
@@ -10,8 +10,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from uuid import UUID
 
-from accounts import credentials, tokens
-from accounts.credentials import Credential
+import psycopg
+import structlog
+
+from accounts import credentials, key_secrets, tokens
+from accounts.credentials import Credential, KeyScope
+from accounts.key_secrets import PresentedKey
 from accounts.tokens import Claims
 from legal.errors import TermsOutdated
 from orchestration.catalogue import Snapshot
@@ -19,15 +23,17 @@ from orchestration.coalescer import Reader
 from plyrum import clock
 from plyrum.errors import Unauthenticated
 
+log = structlog.get_logger(__name__)
+
 ALIVE_SECONDS = 5
 MOST_KNOWN = 10_000
 
 
 @dataclass(slots=True)
 class Known:
-    """A genuine token: whom it names, and the answer to "is the session alive", given or under way."""
+    """A genuine token or a well-formed key, and the answer to "is it alive", given or under way."""
 
-    claims: Claims
+    claims: Claims | PresentedKey
     answer: asyncio.Task[Credential] | None = None
     fresh_until: float = 0.0  # by the loop's clock
 
@@ -38,6 +44,7 @@ class Callers:
     def __init__(self, reads: Reader) -> None:
         self._reads = reads
         self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._notes: set[asyncio.Task[None]] = set()
 
     async def credential(self, authorization: str) -> Credential:
         """The caller behind an Authorization header. Raises Unauthenticated and its kinds."""
@@ -57,16 +64,43 @@ class Callers:
 
     def _learn(self, digest: bytes, token: str) -> Known:
         self._known.pop(digest, None)
-        known = self._known[digest] = Known(tokens.verify(token, now=clock.now()))
+        is_key = token.startswith(key_secrets.PREFIX)
+        claims = key_secrets.read(token) if is_key else tokens.verify(token, now=clock.now())
+        known = self._known[digest] = Known(claims)
         while len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
         return known
 
-    async def _ask(self, claims: Claims) -> Credential:
+    def forget_key(self, key_id: str) -> None:
+        """An API key was revoked: the next request with it asks."""
+        for digest, known in list(self._known.items()):
+            if isinstance(known.claims, PresentedKey) and str(known.claims.key_id) == key_id:
+                del self._known[digest]
+
+    async def _ask(self, claims: Claims | PresentedKey) -> Credential:
+        if isinstance(claims, PresentedKey):
+            return await self._ask_about_key(claims)
         row = await self._reads.one(
             credentials.CREDENTIAL_SQL, {"user_id": claims.user_id, "session_id": claims.session_id}
         )
         return credentials.from_row(row, token_version=claims.token_version, now=clock.now())
+
+    async def _ask_about_key(self, presented: PresentedKey) -> Credential:
+        row = await self._reads.one(credentials.KEY_SQL, {"public_id": presented.public_id})
+        found = credentials.from_key_row(row, presented=presented, now=clock.now())
+        if found.api_key is not None and found.api_key.is_use_to_be_noted:
+            note = asyncio.create_task(self._note_use(found.api_key))
+            self._notes.add(note)
+            note.add_done_callback(self._notes.discard)
+        return found
+
+    async def _note_use(self, key: KeyScope) -> None:
+        """Once an hour, and nobody waits for it."""
+        try:
+            parameters = credentials.use_parameters(key, clock.now())
+            await self._reads.one(credentials.NOTE_USE_SQL, parameters)
+        except (psycopg.Error, OSError) as error:
+            log.warning("use_of_key_not_noted", error=type(error).__name__)
 
     def _forget_failure(self, digest: bytes, answer: asyncio.Task[Credential]) -> None:
         """A refusal or a database that was away is not remembered."""

@@ -73,6 +73,11 @@ def is_loaded() -> bool:
     return bool(current().offers)
 
 
+def names() -> dict[str, str]:
+    """The models on offer: label by id."""
+    return {key: offer.label for key, offer in refresh().offers.items() if offer.price is not None}
+
+
 def load(path: Path, *, now: datetime, actor: Actor) -> CatalogueVersion:
     """Load a catalogue file: providers, models and prices in one transaction, one journal entry.
 

@@ -25,20 +25,24 @@ from plyrum.lean import Exchange, Route, operation, require_no_fields
 
 NDJSON = "application/x-ndjson"
 STOP_SECONDS = 30
+ALL_MODELS: frozenset[str] = frozenset()
 CUSTOMERS_ERRORS = ("request_invalid", "context_too_long", "content_blocked")
 
 
 async def run(exchange: Exchange) -> None:
     """POST /api/stream/run: the frames of a new run, or of the run that this key began before."""
     caller = await engine().callers.credential(exchange.header("authorization"))
+    key = caller.api_key
+    if key is not None and key.networks:
+        key.require_address(exchange.client_ip)
     asked = RunIn.model_validate(await exchange.body(settings.MAX_CHAT_BODY_BYTES))
-    key = exchange.header("idempotency-key") or asked.idempotency_key
-    if not key or len(key) > 255:
+    named = exchange.header("idempotency-key") or asked.idempotency_key
+    if not named or len(named) > 255:
         raise IdempotencyKeyRequired("Send Idempotency-Key (1..255 characters) or idempotency_key.")
     opened = await engine().start(
         RunRequest(
             customer_id=caller.user_id,
-            idempotency_key=key,
+            idempotency_key=named,
             fingerprint=hashlib.sha256(asked.canonical()).hexdigest(),
             surface="api",
             messages=asked.conversation(),
@@ -52,6 +56,8 @@ async def run(exchange: Exchange) -> None:
             stream=asked.stream,
             accepted_terms=caller.accepted_offer_version_ids,
             unlimited=caller.is_unlimited,
+            api_key_id=key.id if key is not None else None,
+            allowed_models=key.models if key is not None else ALL_MODELS,
         )
     )
     headers = {"x-plyrum-run": str(opened.run_id)}
@@ -116,6 +122,8 @@ async def _stop(run_id: UUID) -> None:
 async def _own_run(exchange: Exchange) -> dict[str, Any]:
     """The run named in the path, if it is the caller's."""
     caller = await engine().callers.credential(exchange.header("authorization"))
+    if caller.api_key is not None and caller.api_key.networks:
+        caller.api_key.require_address(exchange.client_ip)
     try:
         run_id = UUID(exchange.parameters["run_id"])
     except ValueError as error:

@@ -24,6 +24,7 @@ from psycopg.conninfo import make_conninfo
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from accounts import api_keys
 from billing import ledger, policies
 from billing.errors import IdempotencyMismatch, InsufficientBalance, ReservedInFlight, SpendLimitReached
 from billing.policies import CHANGES_CHANNEL, AppliedLimit, Policy
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 LEASE_RENEWAL_SECONDS = 10
 SNAPSHOT_POLL_SECONDS = 5
 PING_SECONDS = 10
+KEY_POLL_SECONDS = 3
 CONTROL_CHANNEL = "orchestration:control"
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
 ARCHIVE_LINGER_SECONDS = 0.02
@@ -95,7 +97,13 @@ class Engine:
             linger_seconds=ARCHIVE_LINGER_SECONDS,
         )
         self._side_tasks: set[asyncio.Task[None]] = set()
-        for work in (self._keep_leases, self._keep_snapshot, self._keep_readers_awake, self._listen):
+        for work in (
+            self._keep_leases,
+            self._keep_snapshot,
+            self._keep_readers_awake,
+            self._watch_keys,
+            self._listen,
+        ):
             self._spawn(work())
 
     async def close(self) -> None:
@@ -372,17 +380,40 @@ class Engine:
                 ):
                     story.append("ping", {})
 
+    async def _watch_keys(self) -> None:
+        """Runs of a key that was revoked stop, also when the word of it was lost."""
+        while True:
+            await asyncio.sleep(KEY_POLL_SECONDS)
+            used = {run.request.api_key_id for run in self.runs.values()} - {None}
+            if not used:
+                continue
+            try:
+                row = await self._leases.one(api_keys.REVOKED_SQL, [list(used)])
+            except (DatabaseError, OSError) as error:
+                log.warning("keys_not_watched", error=type(error).__name__)
+                continue
+            for key_id in (row["ids"] if row is not None else None) or ():
+                self._end_key(str(key_id))
+
+    def _end_key(self, key_id: str) -> None:
+        self.callers.forget_key(key_id)
+        for run in list(self.runs.values()):
+            if str(run.request.api_key_id) == key_id:
+                run.stop()
+
     async def _listen(self) -> None:
-        """Stops that arrived at another process, and changes of what customers may spend."""
+        """Stops that arrived at another process, ended keys, and changes of what customers may spend."""
         while True:
             try:
                 async with self.redis.pubsub() as channel:
-                    await channel.subscribe(CONTROL_CHANNEL, CHANGES_CHANNEL)
+                    await channel.subscribe(CONTROL_CHANNEL, CHANGES_CHANNEL, api_keys.ENDED_CHANNEL)
                     async for message in channel.listen():
                         if message["type"] != "message":
                             continue
                         if message["channel"] == CHANGES_CHANNEL.encode():
                             self.admission.forget(message["data"].decode("utf-8", "replace"))
+                        elif message["channel"] == api_keys.ENDED_CHANNEL.encode():
+                            self._end_key(message["data"].decode("utf-8", "replace"))
                         else:
                             self._obey(message["data"])
             except (RedisError, OSError) as error:

@@ -1,12 +1,18 @@
 """What can go wrong with a run, before or after it began."""
 
-from plyrum.errors import Conflict, Gone, InvalidRequest, NotFound, Unavailable
+from plyrum.errors import Conflict, Forbidden, Gone, InvalidRequest, NotFound, Unavailable
 
 
 class NoRoute(Unavailable):
     """Extra: `reasons`, a reason code per model."""
 
     code, title = "no_route", "No model can take this request now"
+
+
+class ModelNotAllowed(Forbidden):
+    """The API key of the request names the models it may use. Extra: `model`."""
+
+    code, title = "model_not_allowed", "This API key may not use this model"
 
 
 class ModelNotFound(InvalidRequest):

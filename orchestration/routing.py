@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from billing import pricing
 from billing.pricing import Usage
 from orchestration.catalogue import Snapshot
-from orchestration.errors import ModelNotFound, NoRoute
+from orchestration.errors import ModelNotAllowed, ModelNotFound, NoRoute
 from orchestration.shapes import Candidate, Message, Offer, Plan, RunRequest
 
 DEFAULT_MAX_OUTPUT = 4096
@@ -32,8 +32,10 @@ _DENSE = re.compile(r"(?<![!-~])[!-~]{40,}|[\u200d\u2190-\u2bff\ufe0f\U00010000-
 
 
 def plan(request: RunRequest, snapshot: Snapshot) -> Plan:
-    """Choose candidates in order. Raises ModelNotFound, NoRoute with the reason per model."""
+    """Choose candidates in order. Raises ModelNotFound, ModelNotAllowed, NoRoute (the reason per model)."""
     named = [_named(model, snapshot) for model in request.models]
+    if request.allowed_models:
+        _require_allowed(named, request.allowed_models)
     bound = input_bound(request.messages)
     excluded: dict[str, str] = {}
     candidates: list[Candidate] = []
@@ -85,8 +87,16 @@ def _named(model: str, snapshot: Snapshot) -> Offer:
     return offer
 
 
+def _require_allowed(named: Iterable[Offer], allowed: frozenset[str]) -> None:
+    for offer in named:
+        if offer.id not in allowed:
+            raise ModelNotAllowed(f"This API key may not use the model {offer.id!r}.", model=offer.id)
+
+
 def _exclusion(offer: Offer, request: RunRequest, bound: int) -> str | None:
     """The first hard reason against an offer, or None."""
+    if request.allowed_models and offer.id not in request.allowed_models:
+        return "not_allowed_by_key"
     if not offer.is_enabled:
         return "model_disabled"
     if offer.price is None:

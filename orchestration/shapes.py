@@ -54,6 +54,7 @@ class RunRequest:
     accepted_terms: tuple[UUID, ...]  # versions of the offer that the customer has accepted
     unlimited: bool = False
     api_key_id: UUID | None = None
+    allowed_models: frozenset[str] = frozenset()  # by the API key; empty: all
 
 
 @dataclass(frozen=True)

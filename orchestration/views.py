@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from accounts import api_keys
 from accounts.models import User
 from accounts.requests import actor_of
 from billing import exports, request_rates
@@ -115,13 +116,14 @@ def _context(user: User, filters: Filters, cursor: str | None) -> dict[str, Any]
     )
     days = _days(user.id, filters)
     labels = {offer.id: offer.label for offer in catalogue.refresh().offers.values()}
+    keys = api_keys.names(row.api_key_id for row in page.rows)
     used = money_queries.usage(user.id).order_by("model").values_list("model", flat=True).distinct()
     return {
         "models": [{"value": model, "label": labels.get(model, model)} for model in used],
         "days": days,
         "summary": _summary(days),
         "total": _total(rows),
-        "rows": [_row(row, labels) for row in page.rows],
+        "rows": [_row(row, labels, keys) for row in page.rows],
         "exports": downloads.links(reverse("export_usage"), filters.query()),
         "first_url": _address(filters) if cursor else "",
         "next_url": _address(filters, cursor=page.next_cursor) if page.next_cursor else "",
@@ -161,7 +163,7 @@ def _total(rows: QuerySet[UsageEvent]) -> dict[str, int]:
     return {name: int(value or 0) for name, value in sums.items()}
 
 
-def _row(row: UsageEvent, labels: dict[str, str]) -> dict[str, Any]:
+def _row(row: UsageEvent, labels: dict[str, str], keys: dict[UUID, str]) -> dict[str, Any]:
     return {
         "run_id": row.run_id,
         "created_at": row.created_at,
@@ -170,6 +172,7 @@ def _row(row: UsageEvent, labels: dict[str, str]) -> dict[str, Any]:
         "output_tokens": row.output_tokens,
         "cost_micro_rub": row.charged_micro_rub,
         "estimated": row.estimated,
+        "key": keys.get(row.api_key_id, "") if row.api_key_id else "",
     }
 
 

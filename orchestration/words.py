@@ -23,6 +23,7 @@ _EXCLUSIONS: dict[str, Words] = {
     "modality": gettext_lazy("не работает с текстом"),
     "max_out": gettext_lazy("не пишет таких длинных ответов"),
     "context": gettext_lazy("запрос с историей в неё не помещается"),
+    "not_allowed_by_key": gettext_lazy("не разрешена ключу API"),
     "budget": gettext_lazy("дороже предела, который вы задали"),
 }
 

@@ -11,7 +11,7 @@ from accounts.credentials import Credential
 from accounts.models import User
 from accounts.requests import actor_of, origin_of
 from billing import request_rates
-from payments import checkout, idempotency, queries, refresh, webhooks
+from payments import checkout, queries, refresh, webhooks
 from payments.schemas import (
     CheckoutIn,
     CheckoutOut,
@@ -21,7 +21,7 @@ from payments.schemas import (
     payment_out,
 )
 from payments.shapes import Order
-from plyrum import bodies, clock, paging
+from plyrum import bodies, clock, idempotency, paging
 from plyrum.errors import InvalidRequest
 from plyrum.paging import PageQuery
 

@@ -27,12 +27,10 @@ from plans.schemas import (
     subscription_out,
 )
 from plans.subscriptions import Asked, Asking
-from plyrum import clock
+from plyrum import clock, idempotency
 from plyrum.clock import rfc3339
-from plyrum.errors import InvalidRequest
 
 SCHEMA_VERSION = 1
-KEY_CHARS = 255
 CREATED = HTTPStatus.CREATED.value
 # Where every field may be left out, the body may be.
 NO_WISHES, NO_FIELDS = RenewIn(), CancelIn()
@@ -141,7 +139,7 @@ def redeem(request: HttpRequest, response: HttpResponse, data: RedeemIn) -> Stat
     redeemed = campaigns.redeem(
         customer_id=_caller(request).user_id,
         code=data.code,
-        key=_key(request, data),
+        key=idempotency.key_of(request, data.idempotency_key),
         now=clock.now(),
         actor=actor_of(request),
     )
@@ -181,20 +179,8 @@ def _shown(found: Subscription) -> SubscriptionOut:
 
 def _asking(request: HttpRequest, data: Input, price_micro_rub: int | None = None) -> Asking:
     return Asking(
-        key=_key(request, data),
+        key=idempotency.key_of(request, data.idempotency_key),
         now=clock.now(),
         actor=actor_of(request),
         price_micro_rub=price_micro_rub,
     )
-
-
-def _key(request: HttpRequest, data: Input) -> str:
-    """The idempotency key of the header, else of the body, "" without one."""
-    header = request.headers.get("Idempotency-Key")
-    if header is None:
-        return data.idempotency_key or ""
-    if not 1 <= len(header) <= KEY_CHARS or not header.isprintable():
-        text = "The key has 1 to 255 printable characters."
-        row = {"loc": ["header", "Idempotency-Key"], "msg": text, "type": "value_error"}
-        raise InvalidRequest(text, errors=[row])
-    return header

@@ -32,6 +32,7 @@ NAVIGATION = [
         _("Люди и деньги"),
         _page(_("Клиенты"), "group", "accounts_user"),
         _page(_("Сессии API"), "devices", "accounts_refreshfamily"),
+        _page(_("Ключи API"), "key", "accounts_apikey"),
         _page(_("Кошельки"), "account_balance_wallet", "billing_wallet"),
         _page(_("Проводки"), "receipt_long", "billing_ledgerentry"),
         _page(_("Резервы"), "lock_clock", "billing_hold"),

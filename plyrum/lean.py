@@ -28,7 +28,7 @@ from plyrum.errors import (
     PlyrumError,
     Unavailable,
 )
-from plyrum.middleware import request_id
+from plyrum.middleware import client_ip, request_id
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +57,13 @@ class Exchange:
 
     def header(self, name: str) -> str:
         return self._headers.get(name.encode("latin-1"), b"").decode("latin-1")
+
+    @property
+    def client_ip(self) -> str:
+        """The client's address by the frame's rule; every line of the header counts, as Django joins them."""
+        socket = self._scope.get("client") or ("",)
+        lines = [value for name, value in self._scope["headers"] if name == b"x-forwarded-for"]
+        return client_ip(socket[0], b",".join(lines).decode("latin-1"))
 
     @property
     def query(self) -> dict[str, str]:
@@ -274,7 +281,7 @@ def operation(
     found: dict[str, Any] = {
         "summary": summary,
         "tags": [tag],
-        "security": [{"AccessToken": []}],
+        "security": [{"ApiKey": []}, {"AccessToken": []}],
         "responses": {"200": {"description": answer}},
     }
     if content:

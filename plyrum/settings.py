@@ -252,6 +252,8 @@ ALLAUTH_TRUSTED_PROXY_COUNT = PLYRUM_TRUSTED_PROXY_COUNT
 ACCESS_TOKEN_TTL = env.int("ACCESS_TOKEN_TTL", default=15 * 60)  # seconds
 REFRESH_TOKEN_TTL = env.int("REFRESH_TOKEN_TTL", default=30 * 24 * 3600)  # seconds of a whole family
 JWT_PRIVATE_KEY, JWT_PUBLIC_KEY = keys.token_keys(env, PLYRUM_DATA_DIR, is_production=IS_PRODUCTION)
+# API keys of customers are stored as digests under these secrets, which no dump of the database holds.
+PLYRUM_API_KEY_PEPPERS = keys.peppers(env, PLYRUM_DATA_DIR, is_production=IS_PRODUCTION)
 PLYRUM_ADMIN_USER_IDS = frozenset(env.list("PLYRUM_ADMIN_USER_IDS", default=[]))
 PLYRUM_DEV_SUPERACCOUNT_ENABLED = env.bool("PLYRUM_DEV_SUPERACCOUNT_ENABLED", default=False)
 PLYRUM_DEV_SUPERACCOUNT_EMAIL = env.str("PLYRUM_DEV_SUPERACCOUNT_EMAIL", default="dev@plyrum.local")
@@ -384,6 +386,7 @@ SELLER = {
 API_ROUTERS = [
     ("/auth", "accounts.api.auth_router"),
     ("/account", "accounts.api.account_router"),
+    ("/account/keys", "billing.api.keys_router"),
     ("/account/limits", "billing.api.limits_router"),
     ("/account/alerts", "billing.api.alerts_router"),
     ("/balance", "billing.api.balance_router"),
@@ -409,6 +412,7 @@ MOVED_ALONE = ["billing.acts.moved_alone", "payments.invoices.bank.moved_alone"]
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"
+MODELS_ON_OFFER = "orchestration.catalogue.names"  # what a key may be limited to: labels of models by id
 LEAN_ROUTES = "orchestration.doors.ROUTES"
 ENGINE_OPENER = "orchestration.engine.open_engine"
 DEV_SUPERACCOUNT = "accounts.superaccount.ensure_dev_superaccount"

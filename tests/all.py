@@ -89,6 +89,7 @@ def _production(folder: str) -> dict[str, str]:
         "PLYRUM_ALLOWED_HOSTS": "plyrum.example",
         "PLYRUM_SECRET_KEY": os.urandom(48).hex(),
         "JWT_PRIVATE_KEY": key.decode("ascii"),
+        "PLYRUM_API_KEY_PEPPERS": f"1:{os.urandom(32).hex()}",
         "DATABASE_URL": "postgresql://plyrum@127.0.0.1:5432/plyrum",
         "REDIS_URL": "redis://127.0.0.1:6379/0",
         "EMAIL_URL": "smtp+tls://robot:made-up@127.0.0.1:587",

@@ -4,15 +4,18 @@ Every test makes its own; nothing is cleaned, so no test counts rows of others.
 """
 
 from functools import cache
+from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
 from accounts import sessions, signup
-from accounts.models import User
+from accounts.api_keys import Wish
+from accounts.models import ApiKey, User
 from accounts.shapes import Origin
-from billing import ledger
+from auditlog.actors import Actor
+from billing import keys, ledger
 from plyrum import clock
 from plyrum.ids import uuid7
 
@@ -48,6 +51,21 @@ def access_token(user: User) -> str:
 def bearer(user: User) -> dict[str, str]:
     """Request headers of a new API session of `user`, for the test client's `headers=`."""
     return {"Authorization": f"Bearer {access_token(user)}"}
+
+
+def api_key(
+    user: User, *, month_limit_micro_rub: int | None = None, **wish: Any
+) -> tuple[ApiKey, dict[str, str]]:
+    """An API key of `user` and the request headers that present it."""
+    issued = keys.issue(
+        customer_id=user.pk,
+        wish=Wish(**{"name": "Проба", **wish}),
+        month_limit_micro_rub=month_limit_micro_rub,
+        idempotency_key="",
+        now=clock.now(),
+        actor=Actor.customer(user.pk),
+    )
+    return issued.key.row, {"Authorization": f"Bearer {issued.text}"}
 
 
 @transaction.atomic

@@ -5,6 +5,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
+from accounts import api_keys
 from billing.admin.base import MoneyAdmin, link
 from billing.models import (
     UsageEvent,
@@ -38,7 +39,7 @@ class UsageEventAdmin(MoneyAdmin):
         "price_version",
         "fx_rate",
         "ledger_entry",
-        "api_key_id",
+        "key",
         "created_at",
     ]
 
@@ -65,3 +66,10 @@ class UsageEventAdmin(MoneyAdmin):
     @display(description=_("Проводка"))  # type: ignore[untyped-decorator]
     def ledger_entry(self, usage: UsageEvent) -> SafeString | str:
         return link("billing_ledgerentry", usage.ledger_entry_id) if usage.ledger_entry_id else "-"
+
+    @display(description=_("Ключ API"))  # type: ignore[untyped-decorator]
+    def key(self, usage: UsageEvent) -> SafeString | str:
+        if usage.api_key_id is None:
+            return "-"
+        name = api_keys.names([usage.api_key_id]).get(usage.api_key_id, "")
+        return link("accounts_apikey", usage.api_key_id, name)

@@ -7,7 +7,6 @@ from ninja import Query, Router, Status
 from accounts.credentials import Credential
 from accounts.requests import actor_of, origin_of
 from billing import request_rates
-from payments import idempotency
 from payments.invoices import closing, issuing, organisations, paper, queries
 from payments.invoices.issuing import Wish
 from payments.invoices.schemas import (
@@ -27,7 +26,7 @@ from payments.invoices.schemas import (
     organisation_out,
     reconciliation_out,
 )
-from plyrum import clock, paging
+from plyrum import clock, idempotency, paging
 from plyrum.errors import NotFound
 from plyrum.paging import PageQuery
 

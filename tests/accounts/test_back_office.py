@@ -6,7 +6,7 @@ from django.test import Client, RequestFactory
 
 from accounts import notices
 from accounts.admin import LETTERS
-from accounts.models import RefreshFamily, User
+from accounts.models import ApiKey, RefreshFamily, User
 from accounts.operator_login import OperatorLoginForm
 from auditlog.models import AuditEvent
 from legal.models import Acceptance
@@ -19,6 +19,7 @@ from tests.factories import PASSWORD
 PAGES = (
     "accounts/user",
     "accounts/refreshfamily",
+    "accounts/apikey",
     "auditlog/auditevent",
     "auditlog/jobrun",
     "legal/documentversion",
@@ -163,6 +164,7 @@ def test_customer_does_not_enter(client: Client) -> None:
 def test_filters_cannot_ask_about_the_password(client: Client) -> None:
     asked = {
         "accounts/user/": {"password__startswith": "argon2"},
+        "accounts/apikey/": {"digest__startswith": "a"},
         "accounts/refreshfamily/": {"tokens__token_hash__startswith": "a"},
     }
 
@@ -184,6 +186,36 @@ def test_sessions_of_a_customer_are_listed(client: Client) -> None:
     page = client.get(f"/admin/accounts/refreshfamily/{family.pk}/change/").content.decode()
 
     assert str(family.pk) in page
+
+
+def test_key_is_found_and_revoked_with_a_reason(client: Client, owner: User) -> None:
+    user = factories.customer()
+    (row, headers), (other, _) = factories.api_key(user), factories.api_key(user)
+    address = f"/admin/accounts/apikey/{row.pk}/"
+
+    listed = client.get("/admin/accounts/apikey/", {"q": row.prefix}).content.decode()
+    shown = client.get(f"{address}change/").content.decode()
+    without = client.post(f"{address}revoke/", {"_form_submitted": "True", "reason": " "})
+    client.post(f"{address}revoke/", {"_form_submitted": "True", "reason": "Найден в открытом коде"})
+
+    assert f"{row.pk}" in listed
+    assert f"{other.pk}" not in listed
+    assert row.prefix in shown
+    assert row.digest not in listed + shown
+    assert headers["Authorization"][-49:] not in listed + shown
+    assert without.status_code in (200, 422)
+    assert ApiKey.objects.get(pk=row.pk).revoked_at is not None
+    assert ApiKey.objects.get(pk=other.pk).revoked_at is None
+    entry = AuditEvent.objects.get(action="accounts.api_key.revoked", target_user_id=user.pk)
+    assert (entry.actor_kind, entry.actor_id, entry.data["reason"]) == (
+        "operator", str(owner.pk), "Найден в открытом коде",
+    )  # fmt: skip
+    client.force_login(factories.operator("support"))
+    assert client.get("/admin/accounts/apikey/").status_code == 200
+    client.post(
+        f"/admin/accounts/apikey/{other.pk}/revoke/", {"_form_submitted": "True", "reason": "Проверка"}
+    )
+    assert ApiKey.objects.get(pk=other.pk).revoked_at is None
 
 
 # --- the sign-in form ------------------------------------------------------------------------------------

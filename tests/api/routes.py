@@ -30,6 +30,19 @@ CHAT_DOORS = (
     "/api/runs/estimate",
     "/v1/",
 )  # contract, section 1: 2 MiB there, 64 KiB elsewhere
+# What an API key opens; any other closed operation answers it 403. Reviewed here: a new one is closed.
+KEY_DOORS = {
+    ("post", "/api/stream/run"),
+    ("get", "/api/runs"),
+    ("post", "/api/runs/estimate"),
+    ("get", "/api/runs/{run_id}"),
+    ("get", "/api/runs/{run_id}/frames"),
+    ("post", "/api/runs/{run_id}/cancel"),
+    ("get", "/api/usage"),
+    ("get", "/api/usage/export"),
+    ("get", "/api/usage/summary"),
+    ("get", "/api/balance"),
+}
 Audience = Literal["visitor", "customer", "operator"]
 
 

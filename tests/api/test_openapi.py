@@ -14,7 +14,7 @@ from plyrum.ids import uuid7
 from tests import factories
 from tests.api.json_schema import faults, followed
 from tests.api.renew_snapshot import SNAPSHOT, text_of
-from tests.api.routes import METHODS, OPEN_DOORS, document
+from tests.api.routes import KEY_DOORS, METHODS, OPEN_DOORS, document
 from tests.server_process import ServerProcess
 
 RUB = 1_000_000
@@ -97,7 +97,8 @@ def test_every_operation_has_summary_tag_and_security(
     assert operation["tags"]
     assert all(set(choice) <= set(known) for choice in operation["security"])
     if not path.startswith(OPEN_DOORS):
-        assert operation["security"] == [{"AccessToken": []}]
+        by_key: list[dict[str, list[str]]] = [{"ApiKey": []}] if (method, path) in KEY_DOORS else []
+        assert operation["security"] == [*by_key, {"AccessToken": []}]
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,17 @@ def test_payment_keeps_the_document(http: httpx.Client) -> None:
     assert opened.status_code == 201
     check(opened, "post", "/api/payments/checkout")
     check(http.get(f"/api/payments/{opened.json()['payment']['id']}"), "get", "/api/payments/{payment_id}")
+
+
+def test_keys_keep_the_document(http: httpx.Client) -> None:
+    made = http.post("/api/account/keys", json={"name": "Проба", "month_limit_micro_rub": RUB})
+    path = f"/api/account/keys/{made.json()['id']}"
+
+    assert made.status_code == 201
+    check(made, "post", "/api/account/keys")
+    check(http.get("/api/account/keys"), "get", "/api/account/keys")
+    check(http.patch(path, json={"name": "Другая"}), "patch", "/api/account/keys/{key_id}")
+    assert http.delete(path).status_code == 204
 
 
 def test_people_keep_the_document(http: httpx.Client) -> None:

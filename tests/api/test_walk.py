@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -21,8 +22,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Model
 
-from accounts import tokens
+from accounts import api_keys, tokens
 from accounts.models import User
+from auditlog.actors import Actor
 from billing import ledger
 from plyrum import clock
 from plyrum.ids import uuid7
@@ -30,7 +32,7 @@ from tests import factories
 from tests.api import cases
 from tests.api.cases import Case
 from tests.api.conftest import MOCK_SECRET
-from tests.api.routes import METHODS, Operation, lean_paths, operations
+from tests.api.routes import KEY_DOORS, METHODS, Operation, lean_paths, operations
 from tests.billing import books
 from tests.payments.invoices.firm import close, firm, in_months, invoice
 from tests.server_process import ServerProcess
@@ -197,6 +199,7 @@ def foreign_ids(server: ServerProcess) -> dict[str, str]:
     return {
         "payment_id": payment["id"],
         "run_id": run["run_id"],
+        "key_id": str(factories.api_key(person)[0].pk),
         "invoice_id": str(invoice(person.id).id),
         "document_id": str(document.id if document else None),
     }
@@ -213,6 +216,32 @@ def test_wrong_credentials_are_refused_first(find: Find, operation: Operation) -
     walker.walk(operation, cases.wrong_credentials(walker.token, expired), is_known=False)
 
     assert not walker.faults, "\n".join(walker.faults)
+
+
+@pytest.mark.parametrize("operation", CLOSED, ids=str)
+def test_api_key_opens_what_it_is_for_and_nothing_else(find: Find, operation: Operation) -> None:
+    """The key of an operator too. A revoked key is nobody anywhere."""
+    walker = find(operation)
+    before = rows_of(walker.person.id)
+    row, headers = factories.api_key(walker.person)
+    body = json.dumps(cases.example(operation)).encode() if operation.body is not None else b""
+
+    answer = walker.send(operation, Case("key", (), content=body, headers=headers), is_known=False)
+
+    told = (answer.status_code, answer.json().get("code")) if answer.status_code >= 400 else (200, "")
+    if (operation.method, operation.path) in KEY_DOORS:
+        assert told in ((200, ""), (404, "not_found")), told
+    else:
+        assert told == (403, "forbidden")
+        assert rows_of(walker.person.id) == before
+    api_keys.revoke(key_id=row.pk, now=clock.now(), actor=Actor.customer(walker.person.id))
+    for _ in range(50):  # an engine hears of it, or asks within five seconds
+        gone = walker.send(operation, Case("revoked", (), content=body, headers=headers), is_known=False)
+        if gone.status_code == 401:
+            break
+        time.sleep(0.2)
+    assert (gone.status_code, gone.json()["code"]) == (401, "key_revoked")
+    assert headers["Authorization"][-49:] not in answer.text + gone.text
 
 
 @pytest.mark.parametrize("operation", [one for one in ALL if one.audience == "operator"], ids=str)
@@ -276,11 +305,12 @@ def test_foreign_missing_and_garbage_ids_answer_alike(
     before = rows_of(walker.person.id), walker.balance()
     identities: dict[str, str] = {name: name for name in cases.GARBAGE_IDS}
     identities |= {"missing": str(uuid7()), "foreign": foreign_ids[operation.path_names[0]]}
+    body = json.dumps(cases.example(operation)).encode() if operation.body is not None else b""
 
     walker.walk(
         operation,
         [
-            Case(f"id {name[:20]}", (404,), "not_found", path=path_of(operation, identity))
+            Case(f"id {name[:20]}", (404,), "not_found", body, path=path_of(operation, identity))
             for name, identity in identities.items()
         ],
     )

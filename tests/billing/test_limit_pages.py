@@ -9,10 +9,10 @@ import pytest
 from django.core import mail
 from django.test import Client
 
-from accounts.models import Notice, User
+from accounts.models import ApiKey, Notice, User
 from accounts.tasks import send_notice
 from auditlog.actors import Actor
-from billing import checks, limit_alerts, limits, policies, tasks, windows
+from billing import checks, keys, limit_alerts, limits, policies, tasks, windows
 from billing.limit_models import LimitLift, RequestRate, SpendingBlock, SpendLimit, Window
 from billing.models import LotKind
 from playground import words
@@ -167,11 +167,11 @@ def test_common_budget_and_rates_are_set_on_their_lists(client: Client) -> None:
     SpendLimit.objects.filter(pk=row.pk).delete()
     assert [found.id for found in checks.gifts_have_a_budget(databases=["default"])] == ["billing.W001"]
     assert checks.gifts_have_a_budget() == []
-    organisation = uuid7()
-    for subject, name in (("plan", "solo_1"), ("organisation", str(organisation))):
+    organisation, key = uuid7(), factories.api_key(factories.customer())[0].pk
+    for subject, name in (("plan", "solo_1"), ("organisation", str(organisation)), ("key", str(key))):
         given = {"subject": subject, "name": name, "window": "month", "amount": "5"}
         send(client, "/admin/billing/spendlimit/set-shared/", **given)
-        words = {"plan": "каждый с тарифом", "organisation": "организация"}[subject]
+        words = {"plan": "каждый с тарифом", "organisation": "организация", "key": "ключ"}[subject]
         assert f"{words} {name}" in page(client, "/admin/billing/spendlimit/", q=name)
         told = send(client, "/admin/billing/spendlimit/set-shared/", **given | {"name": "a b"})
         assert "не бывает" in told
@@ -211,6 +211,62 @@ def test_each_mark_is_told_once_in_a_window_however_many_jobs_run() -> None:
     assert "100,00 ₽ из 100,00 ₽" in str(letter.body).replace(NBSP, " ")
     slot = str(uuid7())
     assert [tasks.write_limit_letters(slot=slot) for _ in range(2)] == ["done", "skipped"]
+
+
+def spend_by_key(row: ApiKey, amount: int) -> None:
+    steps = policies.of(row.user_id, api_key_id=row.pk, now=real_clock.now()).steps()
+    hold_id = books.held(row.user_id, amount, limits=steps)
+    usage = books.usage_row(amount, run_id=hold_id) | {"api_key_id": row.pk}
+    books.settle(row.user_id, hold_id, amount, usage=[usage])
+
+
+def test_owner_of_a_key_is_told_of_each_mark_once() -> None:
+    customer = factories.customer()
+    books.credit(customer.id, 1000 * RUB)
+    row, _ = factories.api_key(customer, name="Сервер <1>")
+    other, _ = factories.api_key(customer, month_limit_micro_rub=100 * RUB)
+    spend_by_key(row, 40 * RUB)  # before the limit: no counter knows it
+    keys.change(
+        customer_id=customer.id,
+        key_id=row.pk,
+        changes={"month_limit_micro_rub": 100 * RUB},
+        now=real_clock.now(),
+        actor=Actor.customer(customer.id),
+    )
+    told = []
+    for amount in (9, 1, 40, 10):  # 49, 50, 90, 100
+        spend_by_key(row, amount * RUB)
+        at_once(4, lambda: limit_alerts.write(now=real_clock.now()))
+        told.append(letters_of(customer))
+
+    assert told == [[], [50], [50, 90], [50, 90, 100]]
+    assert not Notice.objects.filter(key__startswith=f"limit:key:{other.pk}").exists()
+    notice = Notice.objects.get(user_id=customer.id, facts__mark=100)
+    assert notice.key.startswith(f"limit:key:{row.pk}:month:")
+    send_notice(notice_id=str(notice.pk))
+    (letter,) = [sent for sent in mail.outbox if sent.to == [customer.email]]
+    assert letter.subject == "Ключ «Сервер <1>»: потрачено 100 % лимита"
+    assert "100,00 ₽ из 100,00 ₽" in str(letter.body).replace(NBSP, " ")
+    assert "Лимит ключа API «Сервер <1>»" in letter.body
+    assert "Сервер &lt;1&gt;" in letter.alternatives[0][0]  # type: ignore[attr-defined]
+
+
+def test_lifted_and_lower_limits_of_keys_are_obeyed_by_letters() -> None:
+    customer, operator = factories.customer(), Actor.operator(factories.operator().id)
+    books.credit(customer.id, 1000 * RUB)
+    row, _ = factories.api_key(customer, month_limit_micro_rub=100 * RUB)
+    facts: dict[str, Any] = {
+        "subject": f"key:{row.pk}", "window": Window.MONTH, "reason": WHY, "now": real_clock.now(),
+        "actor": operator,
+    }  # fmt: skip
+    limits.set_limit(limit_micro_rub=40 * RUB, **facts)
+    spend_by_key(row, 30 * RUB)
+    limit_alerts.write(now=real_clock.now())
+    limits.lift(**facts)
+    spend_by_key(row, 70 * RUB)
+    limit_alerts.write(now=real_clock.now())
+
+    assert letters_of(customer) == [75]
 
 
 def test_lifted_limits_and_other_windows_are_not_told_of() -> None:

@@ -8,7 +8,7 @@ from django.core.cache import caches
 from django.db import connection
 from django.test import Client, override_settings
 
-from accounts.errors import UserNotFound
+from accounts.errors import KeyNotFound, UserNotFound
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
@@ -110,13 +110,18 @@ def _own_row(customer: User) -> SpendLimit:
 
 
 def test_limit_of_a_key_applies_to_that_key_only(customer: User, operator: Actor) -> None:
-    key = uuid7()
+    key = factories.api_key(customer)[0].pk
     limits.set_limit(
         subject=f"key:{key}", window=Window.MONTH, limit_micro_rub=RUB, reason=WHY, now=NOON, actor=operator
     )
 
     assert applied(customer, key=key) == {("key", "month"): RUB}
     assert applied(customer, key=uuid7()) == applied(customer) == {}
+    with pytest.raises(KeyNotFound):
+        limits.set_limit(
+            subject=f"key:{uuid7()}", window=Window.DAY, limit_micro_rub=RUB, reason=WHY, now=NOON,
+            actor=operator,
+        )  # fmt: skip
 
 
 def test_lifted_limit_is_counted_on_until_its_window_ends(customer: User, operator: Actor) -> None:

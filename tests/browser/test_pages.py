@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -21,7 +22,7 @@ PUBLIC = (
 )
 OWN = (
     "/app", "/app/chat", "/app/topup", "/app/payments", "/app/usage", "/app/wallet", "/app/plan",
-    "/app/documents", "/app/documents/organisation", "/email", "/password/change",
+    "/app/keys", "/app/documents", "/app/documents/organisation", "/email", "/password/change",
 )  # fmt: skip
 RUSSIAN = re.compile("[А-Яа-яЁё]+")
 # The name of the other language; what the catalogue says about a model, it says in Russian.
@@ -75,6 +76,77 @@ def test_no_page_scrolls_sideways_on_a_telephone(
     for path in OWN:
         visitor.go(path)
         visitor.check_width()
+
+
+def confirm(visitor: Visitor) -> None:
+    """The password again, as a form asks for it that makes a key."""
+    visitor.page.locator("[name=password]").fill(factories.PASSWORD)
+    visitor.page.locator("main form").get_by_role("button").last.click()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "screen"), [("", {}), ("/en", {}), ("", NARROWEST)], ids=["ru", "en", "320"]
+)
+def test_key_is_made_copied_and_revoked(
+    visit: Visit, people: People, prefix: str, screen: dict[str, object]
+) -> None:
+    visitor = visit(**screen)
+    page = visitor.page
+    sign_in(visitor, people.customer, prefix)
+    visitor.go(f"{prefix}/app/keys/new")
+    confirm(visitor)
+    page.wait_for_url(f"**{prefix}/app/keys/new")
+    page.locator("details.more summary").click()
+    look(visitor, prefix)
+    page.locator("[name=name]").fill("a < b")
+    page.locator("[name=month_limit]").fill("300,50")
+    page.locator("main form [type=submit]").last.click()
+
+    key = page.locator("#key-text").inner_text().strip()
+    look(visitor, prefix)
+    answer = httpx.get(
+        f"{visitor.stage.url}/api/balance", headers={"Authorization": f"Bearer {key}"}, trust_env=False
+    )
+    assert answer.status_code == 200
+    page.locator("main .btn-primary").last.click()
+    look(visitor, prefix)
+    page.locator("table a", has_text="a < b").first.click()
+    look(visitor, prefix)
+    page.locator("[data-dialog=revoke-key]").click()
+    page.locator("dialog [type=submit].btn-danger").click()
+    page.wait_for_url(f"**{prefix}/app/keys")
+    page.locator("details.more summary").click()
+    look(visitor, prefix)
+    assert key not in page.content()
+
+
+def look(visitor: Visitor, prefix: str) -> None:
+    """At the page that stands there now."""
+    visitor.page.wait_for_load_state("networkidle")
+    visitor.check_width()
+    visitor.look_around()
+    if prefix == "/en":
+        words = set(RUSSIAN.findall(visitor.page.locator("main").inner_text())) - STAY_RUSSIAN
+        assert not words, sorted(words)[:12]
+
+
+def test_key_is_made_and_revoked_without_scripts(visit: Visit, people: People) -> None:
+    visitor = visit(java_script_enabled=False)
+    page = visitor.page
+    sign_in(visitor, people.customer)
+    visitor.go("/app/keys/new")
+    confirm(visitor)
+    page.wait_for_url("**/app/keys/new")
+    page.locator("[name=name]").fill("no scripts")
+    page.locator("main form [type=submit]").last.click()
+    expect(page.locator("#key-text")).to_contain_text("plk_")
+
+    visitor.go("/app/keys")
+    page.get_by_role("link", name="no scripts").first.click()
+    page.get_by_role("button", name="Отозвать навсегда").first.click()
+
+    page.wait_for_url("**/app/keys")
+    expect(page.locator("main")).to_contain_text("Ключ «no scripts» отозван.")
 
 
 def test_theme_is_kept(visit: Visit) -> None:

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from plyrum import keys
 
 PROCESSES = 8
-MAKE_BOTH = """
+MAKE_ALL = """
 import sys
 from pathlib import Path
 import environ
@@ -23,6 +23,7 @@ from plyrum import keys
 sys.stdin.readline()  # all begin together
 folder = Path(sys.argv[1])
 print(keys.development_secret(folder), *keys.token_keys(environ.Env(), folder, is_production=False))
+print(keys.peppers(environ.Env(), folder, is_production=False))
 """
 
 
@@ -42,7 +43,7 @@ def test_eight_processes_at_once_agree(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", MAKE_BOTH, str(folder)],
+            [sys.executable, "-c", MAKE_ALL, str(folder)],
             cwd=settings.BASE_DIR,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -58,12 +59,15 @@ def test_eight_processes_at_once_agree(tmp_path: Path) -> None:
 
     assert len(set(said)) == 1
     assert [process.returncode for process in started] == [0] * PROCESSES
-    assert sorted(path.name for path in folder.iterdir()) == ["jwt_private_key.pem", "secret_key"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "api_key_peppers", "jwt_private_key.pem", "secret_key",
+    ]  # fmt: skip
 
 
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     keys.development_secret(tmp_path)
     keys.token_keys(environment(), tmp_path, is_production=False)
+    keys.peppers(environment(), tmp_path, is_production=False)
 
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {0o600}
@@ -116,5 +120,31 @@ def test_key_may_stand_in_a_file(tmp_path: Path) -> None:
 def test_production_demands_a_key(tmp_path: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match="JWT_PRIVATE_KEY_FILE"):
         keys.token_keys(environment(), tmp_path, is_production=True)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_peppers_are_read_by_version(tmp_path: Path) -> None:
+    old, new = "a" * 32, "b" * 40
+    path = tmp_path / "peppers"
+    path.write_text(f"1:{old}, 2:{new}\n")
+
+    found = keys.peppers(environment(PLYRUM_API_KEY_PEPPERS_FILE=str(path)), tmp_path, is_production=True)
+
+    assert found == {1: old.encode(), 2: new.encode()}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["x" * 40, f"0:{'x' * 40}", "1:short", f"1:{'x' * 40},1:{'y' * 40}", f"1:{'x' * 40},", "1:" + " " * 40],
+)
+def test_peppers_that_mean_nothing_are_refused(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="32 characters or more"):
+        keys.peppers(environment(PLYRUM_API_KEY_PEPPERS=wrong), tmp_path, is_production=False)
+
+
+def test_production_demands_peppers(tmp_path: Path) -> None:
+    with pytest.raises(ImproperlyConfigured, match="PLYRUM_API_KEY_PEPPERS_FILE"):
+        keys.peppers(environment(), tmp_path, is_production=True)
 
     assert list(tmp_path.iterdir()) == []

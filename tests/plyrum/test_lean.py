@@ -384,4 +384,4 @@ def test_operation_describes_its_body() -> None:
 
     assert with_body["requestBody"]["content"]["application/json"]["schema"]["properties"]["number"]
     assert "requestBody" not in without
-    assert without["security"] == [{"AccessToken": []}]
+    assert without["security"] == [{"ApiKey": []}, {"AccessToken": []}]
