@@ -282,12 +282,7 @@ class Engine:
             yield group
 
     async def whole_story(self, run_id: UUID) -> list[bytes]:
-        """All frames of a run once it is over. A run of this process is not kept waiting for Redis."""
-        run = self.runs.get(run_id)
-        if run is not None and run.task is not None:
-            await asyncio.wait([run.task])
-            if run.story.has_end:
-                return [*run.story.shown, *run.story.pending]
+        """All frames of a run once it is over."""
         return [frame async for group in self.follow(run_id) for frame in group]
 
     async def _follow_elsewhere(

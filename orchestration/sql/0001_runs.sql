@@ -107,7 +107,7 @@ BEGIN
             run_id := step.id;
             state := 'refused';
             held := 0;
-            spendable := (ledger_spendable(ARRAY [step.customer_id]))[1];
+            spendable := ledger_spendable(step.customer_id);
             limit_place := NULL;
             outcome := 'reserved_in_flight';
         END IF;
@@ -130,7 +130,6 @@ DECLARE
     kept jsonb := steps;  -- those that were ours to end
     moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
     ended int[] := '{}';  -- their places
-    spendables bigint[];
     paid record;
     step jsonb;
     money jsonb;
@@ -175,17 +174,14 @@ BEGIN
           FROM ledger_settle(jsonb_path_query_array(kept, '$[*].money')) WITH ORDINALITY
                AS p (hold_id, entry_id, outcome, charged, released, place)
     LOOP
-        IF spendables IS NULL THEN  -- the first answer comes when all of the money has moved
-            spendables := ledger_spendable(
-                ARRAY (SELECT (s ->> 'customer_id')::uuid FROM jsonb_array_elements(kept) s));
-        END IF;
         step := kept -> paid.place::int - 1;
         run_id := step ->> 'run_id';
         outcome := paid.outcome;
         entry_id := paid.entry_id;
         charged := paid.charged;
         released := paid.released;
-        spendable := CASE WHEN paid.hold_id IS NOT NULL THEN spendables[paid.place] END;
+        spendable := CASE WHEN paid.hold_id IS NOT NULL  -- the first answer comes when all of the money has moved
+                          THEN ledger_spendable((step ->> 'customer_id')::uuid) END;
         IF outcome = 'done' AND jsonb_typeof(step -> 'story') = 'array' THEN
             INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
             VALUES (run_settle.run_id, (step ->> 'customer_id')::uuid,

@@ -274,8 +274,8 @@ class Simulation:
 def spendable(customer: UUID) -> int:
     """As a settlement tells it."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT ledger_spendable(ARRAY[%s]::uuid[])", [customer])
-        return int(cursor.fetchone()[0][0])
+        cursor.execute("SELECT ledger_spendable(%s)", [customer])
+        return int(cursor.fetchone()[0])
 
 
 def in_order(steps: list[Row]) -> list[Row]:

@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=settings.PORT)
-        parser.add_argument("--workers", type=int, default=1, help="processes; two per core at most")
+        parser.add_argument("--workers", type=int, default=1, help="processes; one for two cores is best")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
