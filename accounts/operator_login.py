@@ -1,6 +1,6 @@
 """The back office's sign-in form: Django admin's own, throttled and journalled like every other sign-in.
 
-Named in the settings (UNFOLD, LOGIN, form). The second factor comes with its own issue.
+Named in the settings (UNFOLD, LOGIN, form).
 """
 
 from typing import Any

@@ -188,7 +188,7 @@ CONTENT_SECURITY_POLICY = {
         "default-src": [NONE],
         "script-src": [SELF],
         "style-src": [SELF],
-        "img-src": [SELF, "data:", "blob:"],
+        "img-src": [SELF, "data:"],
         "font-src": [SELF],
         "connect-src": [SELF],
         "form-action": [SELF, *PAYMENT_PAGE_HOSTS, *([PLYRUM_SANDBOX_URL] if PLYRUM_SANDBOX_URL else [])],

@@ -1,6 +1,6 @@
 """Faults that earlier systems of this kind had, each as one test that would have found it.
 
-Source: the billing issue's list. Faults of plans stand with plans; those of limits follow with limits.
+Those of plans and of limits stand with their own tests.
 """
 
 import ast
