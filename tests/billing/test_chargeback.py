@@ -99,6 +99,17 @@ def test_refund_takes_its_part_of_the_bonus_back_as_far_as_it_is_left() -> None:
     books.assert_right(customer)
 
 
+def test_refund_too_small_for_a_part_of_the_bonus_takes_none() -> None:
+    customer = uuid7()
+    payment_id = topped_up(customer, 300)
+    give_bonus(customer, payment_id, 100)
+
+    refund(customer, payment_id, 2)
+
+    assert books.remaining(customer) == [298, 100]
+    books.assert_right(customer)
+
+
 def test_dispute_takes_its_part_of_the_bonus_back_and_is_not_paid_with_it() -> None:
     customer = uuid7()
     payment_id = topped_up(customer, 300)

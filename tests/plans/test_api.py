@@ -166,6 +166,8 @@ def test_images_are_told_in_steps_of_a_fifth(caller: Caller, user: User, version
         ("subscription/activate", {}, 422, "validation_failed"),
         ("subscription/renew", {}, 409, "not_subscribed"),
         ("subscription/renew", {"walk": 1}, 422, "validation_failed"),
+        ("subscription/renew", {"period_start": 1893456000}, 422, "validation_failed"),
+        ("subscription/renew", {"period_start": "2030-01-01T00:00:00Z"}, 409, "not_subscribed"),
         ("subscription/change", {"plan": "none-such"}, 409, "not_subscribed"),
         ("subscription/cancel", {}, 409, "not_subscribed"),
         ("subscription/resume", {}, 409, "not_subscribed"),

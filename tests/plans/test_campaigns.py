@@ -98,6 +98,14 @@ def test_code_is_redeemed_once_by_each_until_its_limit_and_its_end() -> None:
     books.assert_right(first.id, second.id, third.id)
 
 
+def test_code_is_nothing_to_somebody_who_is_gone() -> None:
+    code, gone = fresh(), uuid7()
+    campaign(code, limit=1)
+
+    with pytest.raises(UserNotFound):
+        campaigns.redeem(customer_id=gone, code=code, now=NOW, actor=world.somebody(gone), key="once")
+
+
 def test_codes_that_exist_are_no_guesses() -> None:
     user, used, over = world.customer(0), fresh(), fresh()
     campaign(used)

@@ -281,6 +281,8 @@ def test_renewal_ahead_is_paid_once_and_begins_at_the_boundary(calendar: Calenda
     subscription.refresh_from_db()
     assert (subscription.period_end, subscription.cancel_at_period_end) == (month(1), False)
     assert queries.standing(subscription, at=calendar.now).paid_until == month(2)
+    lifecycle.keep(now=calendar.at(month(1) - DAY))
+    assert "plan_ending" not in letters(user)  # it does not end
     advance(subscription, calendar.at(month(1)))
     assert (subscription.state, subscription.period_end) == ("active", month(2))
     assert world.left(user.id)["rollover"] == 50
@@ -522,6 +524,18 @@ def test_member_of_an_organisation_pays_its_price(calendar: Calendar) -> None:
     advance(subscription, calendar.at(month(1)))
 
     assert [period.price_micro_rub for period in paid(subscription)] == [150 * RUB, 300 * RUB]
+
+
+@pytest.mark.parametrize("days", [0, -1, 367])
+def test_extension_is_a_day_to_a_year(calendar: Calendar, days: int) -> None:
+    user = customer()
+    subscription = activate(user, plan(), BEGIN)
+
+    with pytest.raises(ValueError, match="one day to a year"):
+        act(subscriptions.extend, user, BEGIN, days=days)
+
+    subscription.refresh_from_db()
+    assert subscription.period_end == month(1)
 
 
 def test_operator_extends_a_period_and_later_ones_follow(calendar: Calendar) -> None:

@@ -2,6 +2,8 @@
 
 import inspect
 from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -64,6 +66,30 @@ def test_a_month_is_closed_once_after_its_end(organisation: Organisation) -> Non
     assert notice.facts["is_correction"] is False
     out = closing_document_out(document)
     assert (out.net_micro_rub, out.upd_status, out.upd_function) == (1_000_000_000, 1, "СЧФДОП")
+
+
+def test_a_firm_that_cannot_be_closed_keeps_no_other_waiting(
+    organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.spend(organisation.owner_id, RUB)
+    other = firm()
+    import_(pays(invoice(other.owner_id)))
+    books.spend(other.owner_id, RUB)
+    close_month = closing.close_month
+
+    def broken(*, organisation_id: UUID, **facts: Any) -> ClosingDocument | None:
+        if organisation_id == organisation.id:
+            raise RuntimeError("broken")
+        return close_month(organisation_id=organisation_id, **facts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(closing, "close_month", broken)
+        closing.close_months(now=in_months(1), actor=operator())
+
+    closed = ClosingDocument.objects.values_list("organisation_id", flat=True)
+    assert (other.id in closed, organisation.id in closed) == (True, False)
+    closing.close_months(now=in_months(1), actor=operator())
+    assert ClosingDocument.objects.filter(organisation=organisation).count() == 1
 
 
 def test_a_month_is_not_closed_before_its_last_charges_are_committed(organisation: Organisation) -> None:
