@@ -218,7 +218,7 @@ class ApiKeyAdmin(OperatorActs, ReadOnlyAdmin):
         "expires_at",
         "last_used_at",
         "revoked_at",
-        "model_ids",
+        "models",
         "ip_allow",
     ]
     readonly_fields = fields

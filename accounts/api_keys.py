@@ -121,7 +121,7 @@ def issue(
         public_id=secret.public_id,
         digest=secret.digest,
         pepper_version=secret.pepper_version,
-        model_ids=sorted(set(wish.models)),
+        models=sorted(set(wish.models)),
         ip_allow=sorted(set(wish.ip_allow)),
         created_at=now,
         expires_at=wish.expires_at,
@@ -133,7 +133,7 @@ def issue(
         "accounts.api_key.issued",
         actor,
         name=row.name,
-        models=row.model_ids,
+        models=row.models,
         ip_allow=row.ip_allow,
         expires_at=row.expires_at.isoformat() if row.expires_at else None,
     )

@@ -47,7 +47,7 @@ WHERE u.id = %(user_id)s
 # Parameter: public_id. No row: there is no such key.
 KEY_SQL: LiteralString = f"""
 SELECT {_USER_COLUMNS},
-       k.id AS api_key_id, k.digest, k.pepper_version, k.model_ids, k.ip_allow, k.expires_at, k.revoked_at,
+       k.id AS api_key_id, k.digest, k.pepper_version, k.models, k.ip_allow, k.expires_at, k.revoked_at,
        k.last_used_at
 FROM accounts_apikey k
 JOIN accounts_user u ON u.id = k.user_id
@@ -155,7 +155,7 @@ def from_key_row(row: Mapping[str, Any] | None, *, presented: PresentedKey, now:
     last_used_at = row["last_used_at"]
     scope = KeyScope(
         id=row["api_key_id"],
-        models=frozenset(row["model_ids"]),
+        models=frozenset(row["models"]),
         networks=tuple(ipaddress.ip_network(text) for text in row["ip_allow"]),
         is_use_to_be_noted=last_used_at is None or last_used_at <= now - USE_IS_NOTED_AFTER,
     )

@@ -178,8 +178,7 @@ class ApiKey(models.Model):
     public_id = models.CharField(_("начало ключа"), max_length=12, unique=True)
     digest = models.CharField(max_length=64)
     pepper_version = models.PositiveSmallIntegerField()
-    # Ids of the catalogue, and networks; empty: all models, every address.
-    model_ids = ArrayField(models.CharField(max_length=100), verbose_name=_("модели"), default=list)
+    # Networks, and below ids of the catalogue; empty: every address, all models.
     ip_allow = ArrayField(models.CharField(max_length=50), verbose_name=_("адреса"), default=list)
     created_at = models.DateTimeField(_("создан"))
     expires_at = models.DateTimeField(_("действует до"), null=True, blank=True)
@@ -188,6 +187,8 @@ class ApiKey(models.Model):
     # Of the call that made it; a repeat is answered without the secret. Empty: it named none.
     idempotency_key = models.CharField(max_length=255, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True)
+    # The last one: from here on the name is the field's and no longer Django's module.
+    models = ArrayField(models.CharField(max_length=100), verbose_name=_("модели"), default=list)
 
     objects = ApiKeyQuerySet.as_manager()
 

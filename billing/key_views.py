@@ -155,7 +155,7 @@ def _one(
 
 def _shown(found: KeyView, now: datetime) -> dict[str, Any]:
     row, limit, spent = found.row, found.month_limit_micro_rub, found.month_spent_micro_rub
-    labels = keys.models_on_offer() if row.model_ids else {}
+    labels = keys.models_on_offer() if row.models else {}
     return {
         "id": row.pk,
         "name": row.name,
@@ -165,7 +165,7 @@ def _shown(found: KeyView, now: datetime) -> dict[str, Any]:
         "expires_at": row.expires_at,
         "last_used_at": row.last_used_at,
         "revoked_at": row.revoked_at,
-        "models": [labels.get(model, model) for model in row.model_ids],
+        "models": [labels.get(model, model) for model in row.models],
         "ip_allow": row.ip_allow,
         "limit_micro_rub": limit,
         "spent_micro_rub": spent,

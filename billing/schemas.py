@@ -220,7 +220,7 @@ def key_out(found: KeyView, *, now: datetime) -> KeyOut:
         revoked_at=_moment(row.revoked_at),
         month_limit_micro_rub=found.own_limit_micro_rub,
         month_spent_micro_rub=found.month_spent_micro_rub,
-        models=row.model_ids,
+        models=row.models,
         ip_allow=row.ip_allow,
     )
 

@@ -75,7 +75,7 @@ def test_key_is_shown_once(client: Client, fresh: User) -> None:
     assert (made.status_code, "no-store" in made["Cache-Control"]) == (200, True)
     assert f"PLYRUM_API_KEY={text}" in told
     row = ApiKey.objects.get(user=fresh)
-    assert (row.name, row.model_ids, row.ip_allow) == (
+    assert (row.name, row.models, row.ip_allow) == (
         "Сервер", ["sandbox/small"], ["2001:db8::/32", "203.0.113.7/32"],
     )  # fmt: skip
     assert row.expires_at == clock.start_of(clock.day_of(clock.now()) + timedelta(days=31))
