@@ -98,6 +98,12 @@ class Credential:
         return bool(self.role)
 
 
+def bearer_token(header: str) -> str:
+    """The token of an Authorization header; "" without one, and for any scheme but Bearer."""
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
 def load(*, user_id: UUID, session_id: UUID, token_version: int, now: datetime) -> Credential:
     """The caller behind an access token's claims.
 

@@ -48,8 +48,8 @@ class Callers:
 
     async def credential(self, authorization: str) -> Credential:
         """The caller behind an Authorization header. Raises Unauthenticated and its kinds."""
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        token = credentials.bearer_token(authorization)
+        if not token:
             raise Unauthenticated("Send `Authorization: Bearer <token>`.")
         digest = hashlib.sha256(token.encode()).digest()
         known = self._known.get(digest)

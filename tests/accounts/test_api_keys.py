@@ -397,3 +397,28 @@ def test_key_is_a_row_for_ever(user: User) -> None:
 
 def test_views_of_nobody_are_none() -> None:
     assert keys.views([], now=clock.now()) == []
+
+
+@pytest.mark.parametrize("scheme", ["", "Basic ", "Token ", "Bearer"])
+@pytest.mark.parametrize("path", ["/api/balance", "/api/account"])
+def test_header_of_another_scheme_is_not_written_down(
+    user: User, client: Client, settings: Settings, caplog: pytest.LogCaptureFixture, path: str, scheme: str
+) -> None:
+    settings.DEBUG = True
+    text = text_of(factories.api_key(user)[1])
+
+    answer = client.get(path, headers={"Authorization": scheme + text})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert text[17:] not in caplog.text + answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [
+        ("Bearer abc", "abc"), ("bearer  abc ", "abc"), ("", ""), ("Bearer", ""), ("Bearer ", ""),
+        ("abc", ""), ("Basic abc", ""), ("Bearerabc", ""),
+    ],
+)  # fmt: skip
+def test_token_is_read_of_the_bearer_scheme_only(header: str, token: str) -> None:
+    assert credentials.bearer_token(header) == token
