@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from accounts import roles
+from accounts import key_secrets, roles
 from accounts.errors import AddressNotAllowed, KeyExpired, KeyInvalid, KeyRevoked, SessionEnded
 from accounts.key_secrets import FOREVER, PresentedKey
 
@@ -67,6 +67,7 @@ class KeyScope:
     """What an API key may do of what its owner may; empty is no restriction."""
 
     id: UUID
+    public_id: str
     models: frozenset[str]
     networks: tuple[Network, ...]
     is_use_to_be_noted: bool
@@ -77,7 +78,8 @@ class KeyScope:
             return
         found = ipaddress.ip_address(address) if address else None
         if found is None or not any(found in network for network in self.networks):
-            raise AddressNotAllowed("This API key names the addresses it works from; this is none of them.")
+            text = "This API key names the addresses it works from; this is none of them."
+            raise key_secrets.refused(AddressNotAllowed(text), self.public_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +151,20 @@ def load_by_key(presented: PresentedKey, *, now: datetime) -> Credential:
 def from_key_row(row: Mapping[str, Any] | None, *, presented: PresentedKey, now: datetime) -> Credential:
     """Judge one row of KEY_SQL. Raises KeyInvalid (of a blocked account too), KeyRevoked, KeyExpired."""
     if row is None or not presented.is_of(row["digest"], row["pepper_version"]):
-        raise KeyInvalid
+        raise key_secrets.refused(KeyInvalid(), presented.public_id)
     presented.key_id = row["api_key_id"]
     presented.expires_at = row["expires_at"] or FOREVER
     if row["revoked_at"] is not None:
-        raise KeyRevoked
+        raise key_secrets.refused(KeyRevoked(), presented.public_id)
     if presented.expires_at <= now:
-        raise KeyExpired
+        raise key_secrets.refused(KeyExpired(), presented.public_id)
     if not row["is_active"]:
-        raise KeyInvalid("The account of this API key is blocked.")
+        text = "The account of this API key is blocked."
+        raise key_secrets.refused(KeyInvalid(text), presented.public_id)
     last_used_at = row["last_used_at"]
     scope = KeyScope(
         id=row["api_key_id"],
+        public_id=presented.public_id,
         models=frozenset(row["models"]),
         networks=tuple(ipaddress.ip_network(text) for text in row["ip_allow"]),
         is_use_to_be_noted=last_used_at is None or last_used_at <= now - USE_IS_NOTED_AFTER,

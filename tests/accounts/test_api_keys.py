@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
+from structlog.testing import capture_logs
 
 from accounts import api_keys, credentials, key_secrets
 from accounts.api_keys import Wish
@@ -422,3 +423,58 @@ def test_header_of_another_scheme_is_not_written_down(
 )  # fmt: skip
 def test_token_is_read_of_the_bearer_scheme_only(header: str, token: str) -> None:
     assert credentials.bearer_token(header) == token
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "reason"),
+    [
+        ("/api/balance", "mistyped", "key_invalid"),
+        ("/api/balance", "unknown", "key_invalid"),
+        ("/api/balance", "revoked", "key_revoked"),
+        ("/api/balance", "expired", "key_expired"),
+        ("/api/balance", "elsewhere", "ip_not_allowed"),
+        ("/api/account", "mistyped", "key_invalid"),
+        ("/api/account", "revoked", "key_revoked"),
+    ],
+)
+def test_refused_key_leaves_one_line_without_its_secret(
+    user: User, client: Client, path: str, kind: str, reason: str
+) -> None:
+    row, headers = factories.api_key(user, ip_allow=("203.0.113.0/24",) if kind == "elsewhere" else ())
+    text = text_of(headers)
+    over = {"revoked": "revoked_at", "expired": "expires_at"}.get(kind)
+    if over:
+        ApiKey.objects.filter(pk=row.pk).update(**{over: clock.now()})
+    if kind == "unknown":
+        ApiKey.objects.filter(pk=row.pk).update(digest="0" * 64)
+    sent = text[:-1] + ("1" if text[-1] != "1" else "2") if kind == "mistyped" else text
+
+    with capture_logs() as said:
+        answer = client.get(path, headers={"Authorization": f"Bearer {sent}"})
+
+    assert answer.json()["code"] == reason
+    (told,) = [line for line in said if line["event"] == "api_key_refused"]
+    assert (told["reason"], told["public_id"]) == (reason, row.public_id)
+    assert text[17:40] not in repr(said)
+
+
+@pytest.mark.parametrize(
+    "text", ["plk_", "plk_secretwithoutform", "plk_" + "a" * 60, "plk_UPPERCASE012_" + "a" * 49]
+)
+def test_text_that_names_no_key_is_not_repeated(client: Client, text: str) -> None:
+    with capture_logs() as said:
+        client.get("/api/balance", headers={"Authorization": f"Bearer {text}"})
+
+    (told,) = [line for line in said if line["event"] == "api_key_refused"]
+    assert (told["reason"], told["public_id"]) == ("key_invalid", "")
+
+
+def test_access_token_that_is_refused_leaves_no_line_about_keys(user: User, client: Client) -> None:
+    token = factories.access_token(user)
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+    with capture_logs() as said:
+        for sent in (token, token + "x", "x"):
+            assert client.get("/api/balance", headers={"Authorization": f"Bearer {sent}"}).status_code == 401
+
+    assert not [line for line in said if line["event"] == "api_key_refused"]
