@@ -5,7 +5,7 @@ refresh token is stored as a SHA-256 only; a family is one sign-in with everythi
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 from django.conf import settings
@@ -209,6 +209,11 @@ class ApiKey(models.Model):
     @property
     def prefix(self) -> str:
         return key_secrets.prefix_of(self.public_id)
+
+    @property
+    def valid_through(self) -> datetime | None:
+        """The last moment at which it works; its day is the one that was chosen in the form."""
+        return self.expires_at - timedelta(microseconds=1) if self.expires_at is not None else None
 
     def state(self, now: datetime) -> Literal["active", "expired", "revoked"]:
         if self.revoked_at is not None:
