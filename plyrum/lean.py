@@ -56,7 +56,12 @@ class Exchange:
         self._closes = False  # the connection, after the answer
 
     def header(self, name: str) -> str:
-        return self._headers.get(name.encode("latin-1"), b"").decode("latin-1")
+        return self.given(name) or ""
+
+    def given(self, name: str) -> str | None:
+        """A header that may be empty; None when it was not sent."""
+        value = self._headers.get(name.encode("latin-1"))
+        return value.decode("latin-1") if value is not None else None
 
     @property
     def client_ip(self) -> str:
