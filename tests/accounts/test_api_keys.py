@@ -7,7 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.core import mail
+from django.core.mail import EmailMessage
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
@@ -16,7 +18,8 @@ from structlog.testing import capture_logs
 from accounts import api_keys, credentials, key_secrets
 from accounts.api_keys import Wish
 from accounts.errors import AddressNotAllowed, KeyExpired, KeyInvalid, KeyRevoked, TooManyKeys
-from accounts.models import ApiKey, User
+from accounts.models import ApiKey, Notice, User
+from accounts.tasks import send_notice
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
 from billing import keys
@@ -479,3 +482,71 @@ def test_access_token_that_is_refused_leaves_no_line_about_keys(user: User, clie
             assert client.get("/api/balance", headers={"Authorization": f"Bearer {sent}"}).status_code == 401
 
     assert not [line for line in said if line["event"] == "api_key_refused"]
+
+
+def letters_of(user: User) -> list[str]:
+    return list(Notice.objects.filter(user_id=user.pk).order_by("id").values_list("letter", flat=True))
+
+
+def sent_to(user: User) -> list[EmailMessage]:
+    for notice_id in Notice.objects.filter(user_id=user.pk).order_by("id").values_list("pk", flat=True):
+        send_notice(notice_id=str(notice_id))
+    return [letter for letter in mail.outbox if letter.to == [user.email]]
+
+
+def test_owner_is_told_of_a_new_key_once(owner: Owner, user: User) -> None:
+    told = [
+        owner.send("POST", body={"name": "Сервер <1>"}, **{"Idempotency-Key": "k"}).json() for _ in range(2)
+    ]
+
+    assert letters_of(user) == ["api_key_issued"]
+    notice = Notice.objects.get(user_id=user.pk)
+    secret = told[0]["key"][17:]
+    assert secret not in json.dumps(notice.facts)
+    (letter,) = sent_to(user)
+    assert letter.subject == "Создан ключ API"
+    assert "«Сервер <1>»" in letter.body
+    assert told[0]["prefix"] in letter.body
+    assert "/app/keys" in letter.body
+    assert secret[:16] not in letter.body
+
+
+def test_owner_is_told_once_when_an_operator_ends_a_key(user: User) -> None:
+    row, _ = factories.api_key(user)
+    operator = Actor.operator(factories.operator().pk)
+
+    at_once(
+        4,
+        lambda: api_keys.revoke(key_id=row.pk, now=clock.now(), actor=operator, reason="Ключ найден в сети"),
+    )
+
+    assert letters_of(user) == ["api_key_issued", "api_key_revoked"]
+    letter = sent_to(user)[-1]
+    assert letter.subject == "Ключ API отозван"
+    assert row.prefix in letter.body
+
+
+def test_owner_who_ends_a_key_gets_no_letter_about_it(user: User) -> None:
+    row, _ = factories.api_key(user)
+
+    revoke(row)
+
+    assert letters_of(user) == ["api_key_issued"]
+
+
+def test_key_that_was_not_made_is_not_told(user: User) -> None:
+    class Broken(Exception):
+        pass
+
+    def issue_and_fail() -> None:
+        with transaction.atomic():
+            api_keys.lock(user.pk)
+            api_keys.issue(
+                customer_id=user.pk, wish=Wish("x"), now=clock.now(), actor=Actor.customer(user.pk)
+            )
+            raise Broken
+
+    with pytest.raises(Broken):
+        issue_and_fail()
+
+    assert letters_of(user) == []
