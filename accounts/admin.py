@@ -24,6 +24,8 @@ from plyrum import clock
 
 # Folders of templates/emails that the outbox sends, as operators call them.
 LETTERS: dict[str, Promise | str] = {
+    "api_key_issued": _("создан ключ API"),
+    "api_key_revoked": _("ключ API отозван оператором"),
     "balance_low": _("осталось мало денег"),
     "closing_document_ready": _("готов закрывающий документ"),
     "invoice_issued": _("счёт выставлен"),
@@ -218,7 +220,7 @@ class ApiKeyAdmin(OperatorActs, ReadOnlyAdmin):
         "expires_at",
         "last_used_at",
         "revoked_at",
-        "model_ids",
+        "models",
         "ip_allow",
     ]
     readonly_fields = fields
@@ -279,7 +281,7 @@ class NoticeAdmin(CustomerByEmail, ReadOnlyAdmin):
     search_fields = ["id__exact", "user_id__exact", "key"]
     ordering = ["-id"]
     nothing_yet = _(
-        "Письмо появляется вместе с событием, о котором оно говорит: счёт, тариф, лимит, остаток."
+        "Письмо появляется вместе с событием, о котором оно говорит: счёт, тариф, лимит, остаток, ключ API."
     )
     fields = [
         "id",

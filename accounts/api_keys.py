@@ -1,7 +1,9 @@
 """API keys of customers: issue, rename, revoke. What one may spend is `billing/keys.py`, which calls this.
 
 A key is told once, in the answer of the call that made it; rolling is a new one and then an end of the old.
-Revoking is final. Engines hear of it through Redis and also ask, so that runs of the key stop.
+Revoking is final. Engines hear of it through Redis and also ask, so that runs of the key stop. Owners get a
+letter about a new key, for whoever found their session open could make one, and about one that an operator
+ended.
 """
 
 import hashlib
@@ -16,10 +18,11 @@ import orjson
 import structlog
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 from django_redis import get_redis_connection  # type: ignore[import-untyped]
 from redis.exceptions import RedisError
 
-from accounts import key_secrets
+from accounts import key_secrets, notices
 from accounts.errors import KeyEnded, KeyNotFound, TooManyKeys
 from accounts.models import ApiKey, User
 from auditlog import journal
@@ -121,7 +124,7 @@ def issue(
         public_id=secret.public_id,
         digest=secret.digest,
         pepper_version=secret.pepper_version,
-        model_ids=sorted(set(wish.models)),
+        models=sorted(set(wish.models)),
         ip_allow=sorted(set(wish.ip_allow)),
         created_at=now,
         expires_at=wish.expires_at,
@@ -133,10 +136,11 @@ def issue(
         "accounts.api_key.issued",
         actor,
         name=row.name,
-        models=row.model_ids,
+        models=row.models,
         ip_allow=row.ip_allow,
         expires_at=row.expires_at.isoformat() if row.expires_at else None,
     )
+    _write_to_owner(row, "api_key_issued", now)
     return row, secret.text
 
 
@@ -182,6 +186,8 @@ def revoke(*, key_id: UUID, now: datetime, actor: Actor, reason: str = "") -> No
     row.save(update_fields=["revoked_at"])
     said = {"reason": reason.strip()[:REASON_CHARS]} if reason.strip() else {}
     _journal(row, "accounts.api_key.revoked", actor, name=row.name, **said)
+    if actor.kind == "operator":
+        _write_to_owner(row, "api_key_revoked", now)
     transaction.on_commit(lambda: _tell_engines(key_id))
 
 
@@ -191,6 +197,12 @@ def _tell_engines(key_id: UUID) -> None:
         get_redis_connection().publish(ENDED_CHANNEL, str(key_id))
     except RedisError as error:
         log.warning("key_end_not_told", error=type(error).__name__)
+
+
+def _write_to_owner(row: ApiKey, letter: str, now: datetime) -> None:
+    at = timezone.localtime(now, timezone.get_default_timezone())
+    facts = {"name": row.name, "prefix": row.prefix, "happened_at": f"{at:%d.%m.%Y %H:%M}"}
+    notices.write(user_id=row.user_id, letter=letter, key=f"{letter}:{row.pk}", facts=facts, now=now)
 
 
 def _journal(row: ApiKey, action: str, actor: Actor, **data: object) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from accounts import roles
+from accounts import key_secrets, roles
 from accounts.errors import AddressNotAllowed, KeyExpired, KeyInvalid, KeyRevoked, SessionEnded
 from accounts.key_secrets import FOREVER, PresentedKey
 
@@ -47,7 +47,7 @@ WHERE u.id = %(user_id)s
 # Parameter: public_id. No row: there is no such key.
 KEY_SQL: LiteralString = f"""
 SELECT {_USER_COLUMNS},
-       k.id AS api_key_id, k.digest, k.pepper_version, k.model_ids, k.ip_allow, k.expires_at, k.revoked_at,
+       k.id AS api_key_id, k.digest, k.pepper_version, k.models, k.ip_allow, k.expires_at, k.revoked_at,
        k.last_used_at
 FROM accounts_apikey k
 JOIN accounts_user u ON u.id = k.user_id
@@ -67,6 +67,7 @@ class KeyScope:
     """What an API key may do of what its owner may; empty is no restriction."""
 
     id: UUID
+    public_id: str
     models: frozenset[str]
     networks: tuple[Network, ...]
     is_use_to_be_noted: bool
@@ -77,7 +78,8 @@ class KeyScope:
             return
         found = ipaddress.ip_address(address) if address else None
         if found is None or not any(found in network for network in self.networks):
-            raise AddressNotAllowed("This API key names the addresses it works from; this is none of them.")
+            text = "This API key names the addresses it works from; this is none of them."
+            raise key_secrets.refused(AddressNotAllowed(text), self.public_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,12 @@ class Credential:
     @property
     def is_operator(self) -> bool:
         return bool(self.role)
+
+
+def bearer_token(header: str) -> str:
+    """The token of an Authorization header; "" without one, and for any scheme but Bearer."""
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def load(*, user_id: UUID, session_id: UUID, token_version: int, now: datetime) -> Credential:
@@ -143,19 +151,21 @@ def load_by_key(presented: PresentedKey, *, now: datetime) -> Credential:
 def from_key_row(row: Mapping[str, Any] | None, *, presented: PresentedKey, now: datetime) -> Credential:
     """Judge one row of KEY_SQL. Raises KeyInvalid (of a blocked account too), KeyRevoked, KeyExpired."""
     if row is None or not presented.is_of(row["digest"], row["pepper_version"]):
-        raise KeyInvalid
+        raise key_secrets.refused(KeyInvalid(), presented.public_id)
     presented.key_id = row["api_key_id"]
     presented.expires_at = row["expires_at"] or FOREVER
     if row["revoked_at"] is not None:
-        raise KeyRevoked
+        raise key_secrets.refused(KeyRevoked(), presented.public_id)
     if presented.expires_at <= now:
-        raise KeyExpired
+        raise key_secrets.refused(KeyExpired(), presented.public_id)
     if not row["is_active"]:
-        raise KeyInvalid("The account of this API key is blocked.")
+        text = "The account of this API key is blocked."
+        raise key_secrets.refused(KeyInvalid(text), presented.public_id)
     last_used_at = row["last_used_at"]
     scope = KeyScope(
         id=row["api_key_id"],
-        models=frozenset(row["model_ids"]),
+        public_id=presented.public_id,
+        models=frozenset(row["models"]),
         networks=tuple(ipaddress.ip_network(text) for text in row["ip_allow"]),
         is_use_to_be_noted=last_used_at is None or last_used_at <= now - USE_IS_NOTED_AFTER,
     )

@@ -1,4 +1,5 @@
-"""The text of an API key: `plk_<public id>_<secret><checksum>`. Pure but for the peppers of the settings.
+"""The text of an API key: `plk_<public id>_<secret><checksum>`. Pure but for the peppers of the settings
+and the line in the log that a refusal leaves.
 
 The public id finds the row and may be shown. The checksum tells a mistyped key without asking the database.
 Of the whole text the database has an HMAC-SHA-256 under a pepper that it does not have: a fast hash is right
@@ -13,11 +14,16 @@ import string
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
+import structlog
 from django.conf import settings
 
 from accounts.errors import KeyInvalid
+from plyrum.errors import PlyrumError
+
+log = structlog.get_logger(__name__)
 
 PREFIX = "plk_"
 PUBLIC_CHARS = 12
@@ -30,6 +36,8 @@ _FORM = re.compile(
     rf"plk_([0-9a-z]{{{PUBLIC_CHARS}}})_[0-9A-Za-z]{{{SECRET_CHARS}}}([0-9A-Za-z]{{{CHECKSUM_CHARS}}})",
     re.ASCII,
 )
+_BEGINNING = re.compile(rf"plk_([0-9a-z]{{{PUBLIC_CHARS}}})_", re.ASCII)  # the secret has no "_"
+Refusal = TypeVar("Refusal", bound=PlyrumError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +75,16 @@ def read(text: str) -> PresentedKey:
     """Raises KeyInvalid for what is no key of ours by its form."""
     match = _FORM.fullmatch(text)
     if match is None or not hmac.compare_digest(_checksum(text[:-CHECKSUM_CHARS]), match[2]):
-        raise KeyInvalid
+        begins = _BEGINNING.match(text)
+        raise refused(KeyInvalid(), begins[1] if begins is not None else "")
     peppers = settings.PLYRUM_API_KEY_PEPPERS
     return PresentedKey(match[1], {version: _digest(text, pepper) for version, pepper in peppers.items()})
+
+
+def refused(error: Refusal, public_id: str) -> Refusal:
+    """`error`, after a line that lets operators and owners find out who tries which key."""
+    log.warning("api_key_refused", reason=error.code, public_id=public_id)
+    return error
 
 
 def prefix_of(public_id: str) -> str:

@@ -5,7 +5,7 @@ refresh token is stored as a SHA-256 only; a family is one sign-in with everythi
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 from django.conf import settings
@@ -178,8 +178,7 @@ class ApiKey(models.Model):
     public_id = models.CharField(_("начало ключа"), max_length=12, unique=True)
     digest = models.CharField(max_length=64)
     pepper_version = models.PositiveSmallIntegerField()
-    # Ids of the catalogue, and networks; empty: all models, every address.
-    model_ids = ArrayField(models.CharField(max_length=100), verbose_name=_("модели"), default=list)
+    # Networks, and below ids of the catalogue; empty: every address, all models.
     ip_allow = ArrayField(models.CharField(max_length=50), verbose_name=_("адреса"), default=list)
     created_at = models.DateTimeField(_("создан"))
     expires_at = models.DateTimeField(_("действует до"), null=True, blank=True)
@@ -188,6 +187,8 @@ class ApiKey(models.Model):
     # Of the call that made it; a repeat is answered without the secret. Empty: it named none.
     idempotency_key = models.CharField(max_length=255, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True)
+    # The last one: from here on the name is the field's and no longer Django's module.
+    models = ArrayField(models.CharField(max_length=100), verbose_name=_("модели"), default=list)
 
     objects = ApiKeyQuerySet.as_manager()
 
@@ -208,6 +209,11 @@ class ApiKey(models.Model):
     @property
     def prefix(self) -> str:
         return key_secrets.prefix_of(self.public_id)
+
+    @property
+    def valid_through(self) -> datetime | None:
+        """The last moment at which it works; its day is the one that was chosen in the form."""
+        return self.expires_at - timedelta(microseconds=1) if self.expires_at is not None else None
 
     def state(self, now: datetime) -> Literal["active", "expired", "revoked"]:
         if self.revoked_at is not None:

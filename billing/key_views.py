@@ -41,8 +41,8 @@ def key_list(request: SignedInRequest) -> HttpResponse:
     alive = ApiKey.objects.alive(now)
     ended = own.exclude(pk__in=alive.filter(user=request.user))[:MOST_ENDED]
     context = {
-        "keys": [_shown(found, now) for found in keys.views(own & alive, now=now)],
-        "ended": [_shown(found, now) for found in keys.views(ended, now=now)],
+        "keys": _shown(keys.views(own & alive, now=now), now),
+        "ended": _shown(keys.views(ended, now=now), now),
         "site_url": settings.SITE_URL,
     }
     return render(request, "billing/keys.html", context)
@@ -80,7 +80,8 @@ def new_key(request: SignedInRequest) -> HttpResponse:
     if issued.is_replay:
         messages.info(request, _("Ключ уже создан и был показан один раз. Если он потерян, отзовите его."))
         return redirect("key", issued.key.row.pk)
-    context = {"key": _shown(issued.key, now), "text": issued.text, "site_url": settings.SITE_URL}
+    (key,) = _shown([issued.key], now)
+    context = {"key": key, "text": issued.text, "site_url": settings.SITE_URL}
     return render(request, "billing/key_issued.html", context)
 
 
@@ -147,28 +148,36 @@ def _one(
 ) -> HttpResponse:
     now = clock.now()
     found = keys.view(row, now=now)
-    limit = found.own_limit_micro_rub
+    limit = found.month_limit_micro_rub
     initial = {"name": row.name, "month_limit": typed_in_rub(limit) if limit is not None else ""}
-    context = {"key": _shown(found, now), "form": form or KeyForm(initial=initial)}
+    (key,) = _shown([found], now)
+    context = {"key": key, "form": form or KeyForm(initial=initial)}
     return render(request, "billing/key.html", context, status=status)
 
 
-def _shown(found: KeyView, now: datetime) -> dict[str, Any]:
-    row, limit, spent = found.row, found.month_limit_micro_rub, found.month_spent_micro_rub
-    labels = keys.models_on_offer() if row.model_ids else {}
+def _shown(found: list[KeyView], now: datetime) -> list[dict[str, Any]]:
+    """Keys as templates show them; the catalogue is asked once for all."""
+    labels = keys.models_on_offer() if any(view.row.models for view in found) else {}
+    return [_facts(view, labels, now) for view in found]
+
+
+def _facts(view: KeyView, labels: dict[str, str], now: datetime) -> dict[str, Any]:
+    row, spent = view.row, view.month_spent_micro_rub
+    limit = view.month_limit_in_force_micro_rub
     return {
         "id": row.pk,
         "name": row.name,
         "prefix": row.prefix,
         "state": row.state(now),
         "created_at": row.created_at,
-        "expires_at": row.expires_at,
+        "valid_through": row.valid_through,
         "last_used_at": row.last_used_at,
         "revoked_at": row.revoked_at,
-        "models": [labels.get(model, model) for model in row.model_ids],
+        "models": [labels.get(model, model) for model in row.models],
         "ip_allow": row.ip_allow,
-        "limit_micro_rub": limit,
-        "spent_micro_rub": spent,
+        "month_limit_micro_rub": view.month_limit_micro_rub,
+        "month_limit_in_force_micro_rub": limit,
+        "month_spent_micro_rub": spent,
         "percent": min(100, spent * 100 // max(1, limit)) if limit is not None else 0,
         "resets_at": windows.end_of(Window.MONTH, now),
     }

@@ -20,7 +20,7 @@ from accounts.models import ApiKey
 from auditlog.actors import Actor
 from billing import limits, queries, windows
 from billing.errors import IdempotencyMismatch
-from billing.limit_models import SpendLimit, Window
+from billing.limit_models import LimitLift, SpendLimit, Window
 from plyrum.errors import InvalidRequest
 
 
@@ -29,8 +29,8 @@ class KeyView:
     """A key as its owner sees it."""
 
     row: ApiKey
-    own_limit_micro_rub: int | None  # what the owner set for a month
-    month_limit_micro_rub: int | None  # what counts: the lowest, an operator's too
+    month_limit_micro_rub: int | None  # what the owner set
+    month_limit_in_force_micro_rub: int | None  # the lowest that counts now, an operator's too
     month_spent_micro_rub: int
 
 
@@ -82,8 +82,8 @@ def issue(
         idempotency_key=idempotency_key,
         fingerprint=fingerprint,
     )
-    _limit(row, month_limit_micro_rub, now=now, actor=actor)
-    return Issued(view(row, now=now), text)
+    _limit(row, month_limit_micro_rub, now=now, actor=actor, is_new=True)
+    return Issued(KeyView(row, month_limit_micro_rub, month_limit_micro_rub, 0), text)
 
 
 @transaction.atomic(durable=True)
@@ -109,9 +109,9 @@ def change(
     return view(row, now=now)
 
 
-def _limit(row: ApiKey, micro_rub: int | None, *, now: datetime, actor: Actor) -> None:
+def _limit(row: ApiKey, micro_rub: int | None, *, now: datetime, actor: Actor, is_new: bool = False) -> None:
     wanted = {} if micro_rub is None else {Window.MONTH: micro_rub}
-    limits.set_own_of_key(key=row, limits=wanted, now=now, actor=actor)
+    limits.set_own_of_key(key=row, limits=wanted, now=now, actor=actor, is_new=is_new)
 
 
 def _require_sound(wish: Wish, now: datetime) -> None:
@@ -136,25 +136,33 @@ def views(rows: Iterable[ApiKey], *, now: datetime) -> list[KeyView]:
     rows = list(rows)
     if not rows:
         return []
-    own: dict[str, int] = {}
-    lowest: dict[str, int] = {}
-    found = SpendLimit.objects.filter(
-        subject__in=[limits.key_subject(row.pk) for row in rows], window=Window.MONTH
-    )
-    for limit in found:
-        lowest[limit.subject] = min(limit.limit_micro_rub, lowest.get(limit.subject, limit.limit_micro_rub))
-        if limit.set_by == SpendLimit.SetBy.CUSTOMER:
-            own[limit.subject] = limit.limit_micro_rub
-    sums = queries.usage_summary(
-        rows[0].user_id, group_by="key", since=windows.start_of(Window.MONTH, now), until=None
-    )
+    start = windows.start_of(Window.MONTH, now)
+    of_keys = {"subject__in": [limits.key_subject(row.pk) for row in rows], "window": Window.MONTH}
+    found = SpendLimit.objects.filter(**of_keys)
+    own = {limit.subject: limit for limit in found if limit.set_by == SpendLimit.SetBy.CUSTOMER}
+    lifted = set(LimitLift.objects.filter(**of_keys, ends_at__gt=now).values_list("subject", flat=True))
+    in_force: dict[str, SpendLimit] = {}  # as admission finds it: `policies.from_row`
+    for limit in sorted(found, key=lambda one: _countable_micro_rub(one, start)):
+        if limit.subject not in lifted:
+            in_force.setdefault(limit.subject, limit)
+    sums = queries.usage_summary(rows[0].user_id, group_by="key", since=start, until=None)
     spent = {item["key"]: item["cost_micro_rub"] for item in sums}
     return [
         KeyView(
             row,
-            own.get(limits.key_subject(row.pk)),
-            lowest.get(limits.key_subject(row.pk)),
+            _amount(own.get(limits.key_subject(row.pk))),
+            _amount(in_force.get(limits.key_subject(row.pk))),
             spent.get(str(row.pk), 0),
         )
         for row in rows
     ]
+
+
+def _countable_micro_rub(limit: SpendLimit, start: datetime) -> int:
+    """What the counter of the window from `start` on may reach."""
+    before = limit.spent_before_micro_rub if limit.created_at >= start else 0
+    return limit.limit_micro_rub - before
+
+
+def _amount(limit: SpendLimit | None) -> int | None:
+    return limit.limit_micro_rub if limit is not None else None

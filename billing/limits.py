@@ -73,17 +73,25 @@ def set_own(*, customer_id: UUID, limits: Mapping[Window, int], now: datetime, a
     _replace_own(user_subject(customer_id), customer_id, limits, now=now, actor=actor)
 
 
-def set_own_of_key(*, key: ApiKey, limits: Mapping[Window, int], now: datetime, actor: Actor) -> None:
-    """The same for one of the customer's API keys. Raises InvalidRequest.
+def set_own_of_key(
+    *, key: ApiKey, limits: Mapping[Window, int], now: datetime, actor: Actor, is_new: bool = False
+) -> None:
+    """The same for one of the customer's API keys; a new one has spent nothing. Raises InvalidRequest.
 
     Must run inside the caller's transaction, which has locked the customer.
     """
     require_transaction()
-    _replace_own(key_subject(key.pk), key.user_id, limits, now=now, actor=actor)
+    _replace_own(key_subject(key.pk), key.user_id, limits, now=now, actor=actor, has_spent=not is_new)
 
 
 def _replace_own(
-    subject: str, customer_id: UUID, limits: Mapping[Window, int], *, now: datetime, actor: Actor
+    subject: str,
+    customer_id: UUID,
+    limits: Mapping[Window, int],
+    *,
+    now: datetime,
+    actor: Actor,
+    has_spent: bool = True,
 ) -> None:
     for amount in limits.values():
         _require_amount(amount)
@@ -97,7 +105,7 @@ def _replace_own(
             subject=subject,
             window=window,
             limit_micro_rub=amount,
-            spent_before_micro_rub=_spent_before(subject, window, now),
+            spent_before_micro_rub=_spent_before(subject, window, now) if has_spent else 0,
             set_by=SetBy.CUSTOMER,
             author_id=customer_id,
             created_at=now,
@@ -222,8 +230,11 @@ def _spent_before(subject: str, window: str, now: datetime) -> int:
     if window == Window.REQUEST or kind not in ("user", "key"):
         return 0
     start = windows.start_of(window, now)
-    owner = {"customer_id": name} if kind == "user" else {"api_key_id": name}
-    rows = UsageEvent.objects.filter(**owner, created_at__gte=start)
+    # By its customer also for a key: no index knows keys, and the customer's row is locked meanwhile.
+    whose: dict[str, Any] = {"customer_id": _customer_of(subject)}
+    if kind == "key":
+        whose["api_key_id"] = name
+    rows = UsageEvent.objects.filter(**whose, created_at__gte=start)
     charged = int(rows.aggregate(sum=Sum("charged_micro_rub"))["sum"] or 0)
     counter = LimitCounter.objects.filter(subject=subject, window=window, window_start=start).first()
     return max(0, charged - (counter.spent_micro_rub if counter is not None else 0))

@@ -17,11 +17,8 @@ from billing.acts import Asked, Asking
 from billing.errors import IdempotencyKeyRequired, OperatorRequestClosed
 from billing.models import LedgerEntry, OperatorRequest
 from billing.schemas import AdjustmentIn, CreditIn, entry_out, request_out
-from plyrum import clock, problems
+from plyrum import clock, idempotency, problems
 from plyrum.bodies import json_object
-from plyrum.errors import InvalidRequest
-
-KEY_CHARS = 255
 
 
 class AdjustmentView(APIView):
@@ -81,11 +78,7 @@ def _read(request: Request, schema: type[AdjustmentIn]) -> AdjustmentIn:
 
 def _key(request: Request, data: AdjustmentIn) -> str:
     """The key of the header, else of the body."""
-    key = request.headers.get("Idempotency-Key", data.idempotency_key)
-    if key is None:
+    key = idempotency.key_of(request._request, data.idempotency_key)
+    if not key:
         raise IdempotencyKeyRequired("Send idempotency_key or Idempotency-Key (1..255 characters).")
-    if not 1 <= len(key) <= KEY_CHARS or not key.isprintable():
-        text = "The key has 1 to 255 printable characters."
-        row = {"loc": ["header", "Idempotency-Key"], "msg": text, "type": "value_error"}
-        raise InvalidRequest(text, errors=[row])
     return key

@@ -193,6 +193,10 @@ class KeyOut(Schema):
     last_used_at: Annotated[str | None, Field(description="To the hour.")]
     revoked_at: str | None
     month_limit_micro_rub: Annotated[int | None, Field(description="What its owner set.")]
+    month_limit_in_force_micro_rub: Annotated[
+        int | None,
+        Field(description="The lowest that counts now, an operator's too; null: none, or lifted for now."),
+    ]
     month_spent_micro_rub: Annotated[int, Field(description="Charged in the month that runs.")]
     models: Annotated[list[str], Field(description="Empty: all.")]
     ip_allow: Annotated[list[str], Field(description="Empty: everywhere.")]
@@ -218,9 +222,10 @@ def key_out(found: KeyView, *, now: datetime) -> KeyOut:
         expires_at=_moment(row.expires_at),
         last_used_at=_moment(row.last_used_at),
         revoked_at=_moment(row.revoked_at),
-        month_limit_micro_rub=found.own_limit_micro_rub,
+        month_limit_micro_rub=found.month_limit_micro_rub,
+        month_limit_in_force_micro_rub=found.month_limit_in_force_micro_rub,
         month_spent_micro_rub=found.month_spent_micro_rub,
-        models=row.model_ids,
+        models=row.models,
         ip_allow=row.ip_allow,
     )
 

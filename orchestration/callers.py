@@ -1,10 +1,12 @@
 """Who is calling the engine: verified access tokens and API keys, remembered by their digest.
 
 A signature or a checksum is checked once; whether the session or the key still lives is asked again every
-ALIVE_SECONDS, so that a revocation acts within them. Many requests with one token ask once.
+ALIVE_SECONDS, so that a revocation acts within them. Many requests with one token ask once. A refusal is
+remembered as long, apart: made-up keys push out no good ones.
 """
 
 import asyncio
+import copy
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -38,28 +40,40 @@ class Known:
     fresh_until: float = 0.0  # by the loop's clock
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A token or key that was refused. What ended does not come back; who is unblocked waits until then."""
+
+    error: Unauthenticated
+    until: float  # by the loop's clock
+
+
 class Callers:
     """The callers of one event loop, looked up on the engine's own connection."""
 
     def __init__(self, reads: Reader) -> None:
         self._reads = reads
         self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._refused: OrderedDict[bytes, Refusal] = OrderedDict()
         self._notes: set[asyncio.Task[None]] = set()
 
     async def credential(self, authorization: str) -> Credential:
         """The caller behind an Authorization header. Raises Unauthenticated and its kinds."""
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        token = credentials.bearer_token(authorization)
+        if not token:
             raise Unauthenticated("Send `Authorization: Bearer <token>`.")
         digest = hashlib.sha256(token.encode()).digest()
+        now = asyncio.get_running_loop().time()
+        refusal = self._refused.get(digest)
+        if refusal is not None and now < refusal.until:
+            raise copy.copy(refusal.error)  # each raise leaves its frames at the error
         known = self._known.get(digest)
         if known is None or known.claims.expires_at <= clock.now():
             known = self._learn(digest, token)
-        now = asyncio.get_running_loop().time()
         if known.answer is None or (known.answer.done() and known.fresh_until <= now):
             known.answer = asyncio.create_task(self._ask(known.claims))
             known.fresh_until = now + ALIVE_SECONDS
-            known.answer.add_done_callback(lambda answer: self._forget_failure(digest, answer))
+            known.answer.add_done_callback(lambda answer: self._note_failure(digest, answer))
         return await asyncio.shield(known.answer)  # one request that leaves must not answer the others
 
     def _learn(self, digest: bytes, token: str) -> Known:
@@ -102,10 +116,18 @@ class Callers:
         except (psycopg.Error, OSError) as error:
             log.warning("use_of_key_not_noted", error=type(error).__name__)
 
-    def _forget_failure(self, digest: bytes, answer: asyncio.Task[Credential]) -> None:
-        """A refusal or a database that was away is not remembered."""
-        if answer.cancelled() or answer.exception() is not None:
-            self._known.pop(digest, None)
+    def _note_failure(self, digest: bytes, answer: asyncio.Task[Credential]) -> None:
+        """A refusal is remembered as one; that the database was away is not."""
+        if not answer.cancelled() and answer.exception() is None:
+            return
+        self._known.pop(digest, None)
+        if answer.cancelled() or not isinstance(error := answer.exception(), Unauthenticated):
+            return
+        until = answer.get_loop().time() + ALIVE_SECONDS
+        self._refused.pop(digest, None)
+        self._refused[digest] = Refusal(copy.copy(error), until)
+        while len(self._refused) > MOST_KNOWN:
+            self._refused.popitem(last=False)
 
 
 def require_terms(accepted: tuple[UUID, ...], snapshot: Snapshot) -> None:

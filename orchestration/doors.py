@@ -20,6 +20,7 @@ from orchestration.errors import FramesGone, RunFailed, RunNotFound, RunRefused
 from orchestration.models import RunState
 from orchestration.schemas import FrameOut, ResultOut, RunIn, StopOut
 from orchestration.shapes import RunRequest
+from plyrum import idempotency
 from plyrum.errors import InvalidRequest, PlyrumError
 from plyrum.lean import Exchange, Route, operation, require_no_fields
 
@@ -36,8 +37,8 @@ async def run(exchange: Exchange) -> None:
     if key is not None and key.networks:
         key.require_address(exchange.client_ip)
     asked = RunIn.model_validate(await exchange.body(settings.MAX_CHAT_BODY_BYTES))
-    named = exchange.header("idempotency-key") or asked.idempotency_key
-    if not named or len(named) > 255:
+    named = idempotency.key_from(exchange.given("idempotency-key"), asked.idempotency_key)
+    if not named:
         raise IdempotencyKeyRequired("Send Idempotency-Key (1..255 characters) or idempotency_key.")
     opened = await engine().start(
         RunRequest(

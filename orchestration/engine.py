@@ -383,7 +383,7 @@ class Engine:
             if not used:
                 continue
             try:
-                row = await self._leases.one(api_keys.REVOKED_SQL, [list(used)])
+                row = await self._reads.one(api_keys.REVOKED_SQL, [list(used)])
             except (DatabaseError, OSError) as error:
                 log.warning("keys_not_watched", error=type(error).__name__)
                 continue

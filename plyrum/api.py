@@ -107,11 +107,11 @@ def _with_problems(view: View) -> View:
         try:
             response = view(request, *args, **kwargs)
         except Http404:
-            return problem(request, errors.NotFound())
+            return problems.answer(request, errors.NotFound())
         finally:
             request.method = asked
         if isinstance(response, HttpResponseNotAllowed):
-            return problem(request, _wrong_method(response.headers["Allow"].split(", ")))
+            return problems.answer(request, _wrong_method(response.headers["Allow"].split(", ")))
         return response
 
     return guarded
@@ -124,7 +124,7 @@ def only_read(view: View) -> View:
     @wraps(view)
     def read(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method not in ("GET", "HEAD"):
-            return problem(request, _wrong_method(["GET"]))
+            return problems.answer(request, _wrong_method(["GET"]))
         return view(request, *args, **kwargs)
 
     return read
@@ -138,7 +138,7 @@ def _wrong_method(allowed: list[str]) -> errors.MethodNotAllowed:
 @csrf_exempt
 def nowhere(request: HttpRequest, **_: Any) -> HttpResponse:
     """Every path of the API that nobody serves."""
-    return problem(request, errors.NotFound())
+    return problems.answer(request, errors.NotFound())
 
 
 api = PlyrumAPI(
@@ -156,28 +156,16 @@ for prefix, router in settings.API_ROUTERS:
     api.add_router(prefix, router)
 
 
-def problem(request: HttpRequest, error: errors.PlyrumError) -> HttpResponse:
-    """The answer of every failed call of the customer API."""
-    request_id = getattr(request, "request_id", "")
-    body = problems.document(error, instance=request.path, request_id=request_id)
-    return HttpResponse(
-        orjson.dumps(body, default=str),
-        status=error.status,
-        content_type=problems.CONTENT_TYPE,
-        headers=problems.headers(error),
-    )
-
-
 @api.exception_handler(errors.PlyrumError)
 def _expected(request: HttpRequest, failure: errors.PlyrumError) -> HttpResponse:
-    return problem(request, failure)
+    return problems.answer(request, failure)
 
 
 @api.exception_handler(ValidationError)
 def _wrong_fields(request: HttpRequest, failure: ValidationError) -> HttpResponse:
     if not request.body and any(row["loc"][0] == "body" for row in failure.errors):
-        return problem(request, errors.InvalidJson("The body is empty."))
-    return problem(
+        return problems.answer(request, errors.InvalidJson("The body is empty."))
+    return problems.answer(
         request, problems.field_errors([{**row, "loc": _way(*row["loc"])} for row in failure.errors])
     )
 
@@ -190,7 +178,7 @@ def _way(place: str, *way: str | int) -> tuple[str | int, ...]:
 
 @api.exception_handler(RequestDataTooBig)
 def _too_big(request: HttpRequest, _: RequestDataTooBig) -> HttpResponse:
-    return problem(request, errors.BodyTooLarge())
+    return problems.answer(request, errors.BodyTooLarge())
 
 
 @api.exception_handler(OperationalError)
@@ -198,17 +186,17 @@ def _too_big(request: HttpRequest, _: RequestDataTooBig) -> HttpResponse:
 def _away(request: HttpRequest, failure: Exception) -> HttpResponse:
     """The database or Redis is not there: nothing moved, the caller may try again."""
     log.warning("server_away", path=request.path, error=type(failure).__name__)
-    return problem(request, errors.Unavailable("The service is not available now. Try again."))
+    return problems.answer(request, errors.Unavailable("The service is not available now. Try again."))
 
 
 @api.exception_handler(Http404)
 def _missing(request: HttpRequest, _: Http404) -> HttpResponse:
-    return problem(request, errors.NotFound())
+    return problems.answer(request, errors.NotFound())
 
 
 @api.exception_handler(AuthenticationError)
 def _nobody(request: HttpRequest, _: AuthenticationError) -> HttpResponse:
-    return problem(request, errors.Unauthenticated())
+    return problems.answer(request, errors.Unauthenticated())
 
 
 @api.exception_handler(HttpError)
@@ -216,14 +204,14 @@ def _unreadable(request: HttpRequest, failure: HttpError) -> HttpResponse:
     """Ninja wraps what the parser raised; the cause says what was wrong with the body."""
     cause = failure.__cause__
     if isinstance(cause, errors.PlyrumError):
-        return problem(request, cause)
+        return problems.answer(request, cause)
     if isinstance(cause, RequestDataTooBig):
-        return problem(request, errors.BodyTooLarge())
-    return problem(request, errors.BadRequest(str(failure)))
+        return problems.answer(request, errors.BodyTooLarge())
+    return problems.answer(request, errors.BadRequest(str(failure)))
 
 
 @api.exception_handler(Exception)
 def _unexpected(request: HttpRequest, failure: Exception) -> HttpResponse:
     """The outer edge: the traceback goes to the log, in development too."""
     log.error("request_failed", path=request.path, exc_info=failure)
-    return problem(request, errors.PlyrumError("Something broke on our side."))
+    return problems.answer(request, errors.PlyrumError("Something broke on our side."))

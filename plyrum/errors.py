@@ -31,6 +31,12 @@ class BadRequest(PlyrumError):
     code, status, title = "bad_request", 400, "The request cannot be understood"
 
 
+class HttpsRequired(PlyrumError):
+    """Whatever the call carried has crossed the network in clear: a key in it is best revoked."""
+
+    code, status, title = "https_required", 400, "Call the API over https"
+
+
 class InvalidRequest(PlyrumError):
     code, status, title = "validation_failed", 422, "The request has wrong fields"
 

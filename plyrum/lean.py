@@ -28,7 +28,7 @@ from plyrum.errors import (
     PlyrumError,
     Unavailable,
 )
-from plyrum.middleware import client_ip, request_id
+from plyrum.middleware import client_ip, is_secure, request_id, require_https
 
 log = structlog.get_logger(__name__)
 
@@ -56,14 +56,26 @@ class Exchange:
         self._closes = False  # the connection, after the answer
 
     def header(self, name: str) -> str:
-        return self._headers.get(name.encode("latin-1"), b"").decode("latin-1")
+        return self.given(name) or ""
+
+    def given(self, name: str) -> str | None:
+        """A header that may be empty; None when it was not sent."""
+        value = self._headers.get(name.encode("latin-1"))
+        return value.decode("latin-1") if value is not None else None
 
     @property
     def client_ip(self) -> str:
         """The client's address by the frame's rule; every line of the header counts, as Django joins them."""
         socket = self._scope.get("client") or ("",)
-        lines = [value for name, value in self._scope["headers"] if name == b"x-forwarded-for"]
-        return client_ip(socket[0], b",".join(lines).decode("latin-1"))
+        return client_ip(socket[0], self._all_lines(b"x-forwarded-for") or "")
+
+    @property
+    def is_secure(self) -> bool:
+        return is_secure(self._scope.get("scheme") or "http", self._all_lines(b"x-forwarded-proto"))
+
+    def _all_lines(self, name: bytes) -> str | None:
+        lines = [value for given, value in self._scope["headers"] if given == name]
+        return b",".join(lines).decode("latin-1") if lines else None
 
     @property
     def query(self) -> dict[str, str]:
@@ -189,16 +201,23 @@ def router(routes: list[Route], otherwise: App) -> App:
                     return
                 allowed.append(route.method)
         if allowed:
-            exchange = Exchange(scope, receive, send, {})
-            await exchange.problem(MethodNotAllowed(f"Use {', '.join(allowed)}.", allow=allowed))
+            await _serve(_offering(allowed), Exchange(scope, receive, send, {}))
             return
         await otherwise(scope, receive, send)
 
     return app
 
 
+def _offering(allowed: list[str]) -> Handler:
+    async def refuse(exchange: Exchange) -> None:
+        raise MethodNotAllowed(f"Use {', '.join(allowed)}.", allow=allowed)
+
+    return refuse
+
+
 async def _serve(handler: Handler, exchange: Exchange) -> None:
     try:
+        require_https(exchange.path, is_secure=exchange.is_secure)
         await handler(exchange)
     except PlyrumError as error:
         await _tell(exchange, error)

@@ -1,4 +1,5 @@
-"""Facts of a request that every answer and every log line carries: its id and the client's address.
+"""Facts of a request that every answer and every log line carries: its id and the client's address. And the
+refusal of API calls over plain http.
 
 Async-capable, so that it never costs a thread hop.
 """
@@ -13,7 +14,10 @@ from asgiref.sync import markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
 
+from plyrum import problems
+from plyrum.errors import HttpsRequired
 from plyrum.ids import uuid7
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{8,128}")
@@ -56,6 +60,49 @@ class RequestFacts:
     def _mark(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+@sync_and_async_middleware
+def api_over_https(
+    get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]],
+) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
+    """What `require_https` refuses is answered with its problem document."""
+
+    def refused(request: HttpRequest) -> HttpResponseBase | None:
+        try:
+            require_https(request.path, is_secure=request.is_secure())
+        except HttpsRequired as error:
+            return problems.answer(request, error)
+        return None
+
+    if iscoroutinefunction(get_response):
+
+        async def answer(request: HttpRequest) -> HttpResponseBase:
+            return refused(request) or await get_response(request)
+
+        return answer
+    return lambda request: refused(request) or get_response(request)
+
+
+def require_https(path: str, *, is_secure: bool) -> None:
+    """Refuse a call of the API over plain http where pages are redirected to https, but for probes.
+
+    A redirect would teach programs to send their key in clear once more each time. Raises HttpsRequired.
+    """
+    if is_secure or not settings.SECURE_SSL_REDIRECT or path in settings.PROBE_PATHS:
+        return
+    if f"/{path.lstrip('/')}".startswith(settings.API_PATHS):
+        raise HttpsRequired("Call the API over https. A key that was sent over http is best revoked.")
+
+
+def is_secure(scheme: str, forwarded_proto: str | None) -> bool:
+    """As `HttpRequest.is_secure` finds it, for what is served without Django.
+
+    `scheme` is the socket's, `forwarded_proto` the header with all its lines, None without it.
+    """
+    if settings.SECURE_PROXY_SSL_HEADER is not None and forwarded_proto is not None:
+        return bool(forwarded_proto.partition(",")[0].strip() == settings.SECURE_PROXY_SSL_HEADER[1])
+    return scheme == "https"
 
 
 def request_id(given: str) -> str:

@@ -7,8 +7,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from plyrum import errors
-from plyrum.api import problem
+from plyrum import errors, problems
 from plyrum.context import THEMES
 
 YEAR_SECONDS = 365 * 24 * 3600
@@ -47,6 +46,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _failure(request: HttpRequest, error: errors.PlyrumError, template: str) -> HttpResponse:
-    if request.path.startswith(("/api/", "/v1/")):
-        return problem(request, error)
+    if request.path.startswith(settings.API_PATHS):
+        return problems.answer(request, error)
     return render(request, template, status=error.status)

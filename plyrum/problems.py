@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import orjson
 import pydantic
+from django.http import HttpRequest, HttpResponse
 
 from plyrum.errors import InvalidRequest, PlyrumError, TooManyRequests
 
@@ -84,6 +86,17 @@ def headers(error: PlyrumError) -> dict[str, str]:
     if error.status == 405 and "allow" in error.extra:
         found["Allow"] = ", ".join(error.extra["allow"])
     return found
+
+
+def answer(request: HttpRequest, error: PlyrumError) -> HttpResponse:
+    """Django's answer with the problem document."""
+    body = document(error, instance=request.path, request_id=getattr(request, "request_id", ""))
+    return HttpResponse(
+        orjson.dumps(body, default=str),
+        status=error.status,
+        content_type=CONTENT_TYPE,
+        headers=headers(error),
+    )
 
 
 def body_errors(failure: pydantic.ValidationError) -> InvalidRequest:

@@ -110,6 +110,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "plyrum.middleware.RequestFacts",
     "django.middleware.security.SecurityMiddleware",
+    "plyrum.middleware.api_over_https",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -203,7 +204,9 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SECURE_SSL_REDIRECT = env.bool("PLYRUM_SSL_REDIRECT", default=IS_PRODUCTION)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PLYRUM_TRUSTED_PROXY_COUNT else None
-SECURE_REDIRECT_EXEMPT = [r"^api/", r"^v1/"]  # a key sent over plain http gets an error, never a redirect
+API_PATHS = ("/api/", "/v1/")
+SECURE_REDIRECT_EXEMPT = [f"^{path[1:]}" for path in API_PATHS]  # refused instead: plyrum.middleware
+PROBE_PATHS = ("/api/health", "/api/ready")  # asked from inside the network, where there is no TLS
 SECURE_HSTS_SECONDS = 31_536_000 if IS_PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_PRODUCTION
 SECURE_HSTS_PRELOAD = IS_PRODUCTION

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ('public_id', models.CharField(max_length=12, unique=True, verbose_name='начало ключа')),
                 ('digest', models.CharField(max_length=64)),
                 ('pepper_version', models.PositiveSmallIntegerField()),
-                ('model_ids', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=100), default=list, size=None, verbose_name='модели')),
+                ('models', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=100), default=list, size=None, verbose_name='модели')),
                 ('ip_allow', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=50), default=list, size=None, verbose_name='адреса')),
                 ('created_at', models.DateTimeField(verbose_name='создан')),
                 ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='действует до')),

@@ -7,15 +7,19 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.core import mail
+from django.core.mail import EmailMessage
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
+from structlog.testing import capture_logs
 
 from accounts import api_keys, credentials, key_secrets
 from accounts.api_keys import Wish
 from accounts.errors import AddressNotAllowed, KeyExpired, KeyInvalid, KeyRevoked, TooManyKeys
-from accounts.models import ApiKey, User
+from accounts.models import ApiKey, Notice, User
+from accounts.tasks import send_notice
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
 from billing import keys
@@ -292,7 +296,8 @@ def test_key_is_told_once_and_listed_without(owner: Owner, user: User) -> None:
     assert told["key"].startswith(told["prefix"] + "_")
     assert (told["name"], told["state"]) == ("Сервер", "active")
     assert told["expires_at"].startswith("2099-01-01T00:00:00")
-    assert (told["month_limit_micro_rub"], told["month_spent_micro_rub"]) == (300 * RUB, 0)
+    assert told["month_limit_micro_rub"] == told["month_limit_in_force_micro_rub"] == 300 * RUB
+    assert told["month_spent_micro_rub"] == 0
     assert (told["models"], told["ip_allow"]) == (["sandbox/small"], ["198.51.100.0/24", "203.0.113.7/32"])
     listed = owner.send("GET")
     assert listed.json() == {
@@ -397,3 +402,151 @@ def test_key_is_a_row_for_ever(user: User) -> None:
 
 def test_views_of_nobody_are_none() -> None:
     assert keys.views([], now=clock.now()) == []
+
+
+@pytest.mark.parametrize("scheme", ["", "Basic ", "Token ", "Bearer"])
+@pytest.mark.parametrize("path", ["/api/balance", "/api/account"])
+def test_header_of_another_scheme_is_not_written_down(
+    user: User, client: Client, settings: Settings, caplog: pytest.LogCaptureFixture, path: str, scheme: str
+) -> None:
+    settings.DEBUG = True
+    text = text_of(factories.api_key(user)[1])
+
+    answer = client.get(path, headers={"Authorization": scheme + text})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert text[17:] not in caplog.text + answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [
+        ("Bearer abc", "abc"), ("bearer  abc ", "abc"), ("", ""), ("Bearer", ""), ("Bearer ", ""),
+        ("abc", ""), ("Basic abc", ""), ("Bearerabc", ""),
+    ],
+)  # fmt: skip
+def test_token_is_read_of_the_bearer_scheme_only(header: str, token: str) -> None:
+    assert credentials.bearer_token(header) == token
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "reason"),
+    [
+        ("/api/balance", "mistyped", "key_invalid"),
+        ("/api/balance", "unknown", "key_invalid"),
+        ("/api/balance", "revoked", "key_revoked"),
+        ("/api/balance", "expired", "key_expired"),
+        ("/api/balance", "elsewhere", "ip_not_allowed"),
+        ("/api/account", "mistyped", "key_invalid"),
+        ("/api/account", "revoked", "key_revoked"),
+    ],
+)
+def test_refused_key_leaves_one_line_without_its_secret(
+    user: User, client: Client, path: str, kind: str, reason: str
+) -> None:
+    row, headers = factories.api_key(user, ip_allow=("203.0.113.0/24",) if kind == "elsewhere" else ())
+    text = text_of(headers)
+    over = {"revoked": "revoked_at", "expired": "expires_at"}.get(kind)
+    if over:
+        ApiKey.objects.filter(pk=row.pk).update(**{over: clock.now()})
+    if kind == "unknown":
+        ApiKey.objects.filter(pk=row.pk).update(digest="0" * 64)
+    sent = text[:-1] + ("1" if text[-1] != "1" else "2") if kind == "mistyped" else text
+
+    with capture_logs() as said:
+        answer = client.get(path, headers={"Authorization": f"Bearer {sent}"})
+
+    assert answer.json()["code"] == reason
+    (told,) = [line for line in said if line["event"] == "api_key_refused"]
+    assert (told["reason"], told["public_id"]) == (reason, row.public_id)
+    assert text[17:40] not in repr(said)
+
+
+@pytest.mark.parametrize(
+    "text", ["plk_", "plk_secretwithoutform", "plk_" + "a" * 60, "plk_UPPERCASE012_" + "a" * 49]
+)
+def test_text_that_names_no_key_is_not_repeated(client: Client, text: str) -> None:
+    with capture_logs() as said:
+        client.get("/api/balance", headers={"Authorization": f"Bearer {text}"})
+
+    (told,) = [line for line in said if line["event"] == "api_key_refused"]
+    assert (told["reason"], told["public_id"]) == ("key_invalid", "")
+
+
+def test_access_token_that_is_refused_leaves_no_line_about_keys(user: User, client: Client) -> None:
+    token = factories.access_token(user)
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+    with capture_logs() as said:
+        for sent in (token, token + "x", "x"):
+            assert client.get("/api/balance", headers={"Authorization": f"Bearer {sent}"}).status_code == 401
+
+    assert not [line for line in said if line["event"] == "api_key_refused"]
+
+
+def letters_of(user: User) -> list[str]:
+    return list(Notice.objects.filter(user_id=user.pk).order_by("id").values_list("letter", flat=True))
+
+
+def sent_to(user: User) -> list[EmailMessage]:
+    for notice_id in Notice.objects.filter(user_id=user.pk).order_by("id").values_list("pk", flat=True):
+        send_notice(notice_id=str(notice_id))
+    return [letter for letter in mail.outbox if letter.to == [user.email]]
+
+
+def test_owner_is_told_of_a_new_key_once(owner: Owner, user: User) -> None:
+    told = [
+        owner.send("POST", body={"name": "Сервер <1>"}, **{"Idempotency-Key": "k"}).json() for _ in range(2)
+    ]
+
+    assert letters_of(user) == ["api_key_issued"]
+    notice = Notice.objects.get(user_id=user.pk)
+    secret = told[0]["key"][17:]
+    assert secret not in json.dumps(notice.facts)
+    (letter,) = sent_to(user)
+    assert letter.subject == "Создан ключ API"
+    assert "«Сервер <1>»" in letter.body
+    assert told[0]["prefix"] in letter.body
+    assert "/app/keys" in letter.body
+    assert secret[:16] not in letter.body
+
+
+def test_owner_is_told_once_when_an_operator_ends_a_key(user: User) -> None:
+    row, _ = factories.api_key(user)
+    operator = Actor.operator(factories.operator().pk)
+
+    at_once(
+        4,
+        lambda: api_keys.revoke(key_id=row.pk, now=clock.now(), actor=operator, reason="Ключ найден в сети"),
+    )
+
+    assert letters_of(user) == ["api_key_issued", "api_key_revoked"]
+    letter = sent_to(user)[-1]
+    assert letter.subject == "Ключ API отозван"
+    assert row.prefix in letter.body
+
+
+def test_owner_who_ends_a_key_gets_no_letter_about_it(user: User) -> None:
+    row, _ = factories.api_key(user)
+
+    revoke(row)
+
+    assert letters_of(user) == ["api_key_issued"]
+
+
+def test_key_that_was_not_made_is_not_told(user: User) -> None:
+    class Broken(Exception):
+        pass
+
+    def issue_and_fail() -> None:
+        with transaction.atomic():
+            api_keys.lock(user.pk)
+            api_keys.issue(
+                customer_id=user.pk, wish=Wish("x"), now=clock.now(), actor=Actor.customer(user.pk)
+            )
+            raise Broken
+
+    with pytest.raises(Broken):
+        issue_and_fail()
+
+    assert letters_of(user) == []

@@ -6,12 +6,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils.formats import date_format
 
 from accounts import api_keys
 from accounts.models import ApiKey, User
 from auditlog.actors import Actor
-from billing import key_views
+from billing import key_views, limits
+from billing.limit_models import Window
 from billing.models import UsageEvent
 from plyrum import clock
 from tests import factories
@@ -75,7 +79,7 @@ def test_key_is_shown_once(client: Client, fresh: User) -> None:
     assert (made.status_code, "no-store" in made["Cache-Control"]) == (200, True)
     assert f"PLYRUM_API_KEY={text}" in told
     row = ApiKey.objects.get(user=fresh)
-    assert (row.name, row.model_ids, row.ip_allow) == (
+    assert (row.name, row.models, row.ip_allow) == (
         "Сервер", ["sandbox/small"], ["2001:db8::/32", "203.0.113.7/32"],
     )  # fmt: skip
     assert row.expires_at == clock.start_of(clock.day_of(clock.now()) + timedelta(days=31))
@@ -84,6 +88,10 @@ def test_key_is_shown_once(client: Client, fresh: User) -> None:
     assert "был показан один раз" in again.content.decode()
     assert not KEY.search(again.content.decode() + listed + page(client, f"/app/keys/{row.pk}"))
     assert row.prefix in listed
+    shown = date_format(clock.day_of(clock.now()) + timedelta(days=30), "j E Y")
+    for told in (listed, page(client, f"/app/keys/{row.pk}")):
+        assert "Действует по" in told  # as the form says it
+        assert shown in told
     assert "0 ₽ из 300,50 ₽" in listed
     assert ApiKey.objects.filter(user=fresh).count() == 1
 
@@ -199,3 +207,46 @@ def test_usage_names_the_key(client: Client, customer: User) -> None:
     told = client.get(f"/admin/billing/usageevent/{found.pk}/change/").content.decode()
     assert f"/admin/accounts/apikey/{row.pk}/change/" in told
     assert "Ночной &lt;отчёт&gt;" in told
+
+
+def test_catalogue_is_asked_once_however_many_keys(client: Client, customer: User) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            page(client, "/app/keys")
+        return len(asked)
+
+    factories.api_key(customer, models=("sandbox/small",))
+    page(client, "/app/keys")  # whatever is read once is known now
+    one = queries()
+    for _ in range(4):
+        factories.api_key(customer, models=("sandbox/small", "sandbox/large"))
+
+    assert queries() == one
+
+
+def test_limit_of_support_and_ones_own_are_both_shown(client: Client, customer: User) -> None:
+    operator = Actor.operator(factories.operator().id)
+    row, _ = factories.api_key(customer, month_limit_micro_rub=300 * RUB)
+    bare, _ = factories.api_key(customer)
+    facts: dict[str, Any] = {
+        "window": Window.MONTH,
+        "reason": "Проверка расходов",
+        "now": clock.now(),
+        "actor": operator,
+    }
+    for key in (row, bare):
+        limits.set_limit(subject=f"key:{key.pk}", limit_micro_rub=40 * RUB, **facts)
+
+    listed, told = page(client, "/app/keys"), page(client, f"/app/keys/{row.pk}")
+
+    assert listed.count("0 ₽ из 40,00 ₽") == 2
+    assert "лимит поддержки, ваш 300,00 ₽" in listed
+    assert "0 ₽ из 40,00 ₽" in told
+    assert "Вы поставили 300,00 ₽" in told
+    assert 'value="300"' in told
+    assert "Этот лимит поставила поддержка" in page(client, f"/app/keys/{bare.pk}")
+    for key in (row, bare):
+        limits.lift(subject=f"key:{key.pk}", **facts)
+    assert "ваш лимит 300,00 ₽ снят до конца месяца" in page(client, "/app/keys")
+    assert "Ваш лимит 300,00 ₽ снят поддержкой" in page(client, f"/app/keys/{row.pk}")
+    assert "Лимита у ключа нет" in page(client, f"/app/keys/{bare.pk}")

@@ -1,18 +1,20 @@
 """Limits of spending and the stop of it: who may set them, what applies to whom, what is written down."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.cache import caches
 from django.db import connection
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 
 from accounts.errors import KeyNotFound, UserNotFound
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from billing import limits, policies, windows
+from billing import keys, limits, policies, windows
 from billing.errors import (
     AlreadyBlocked,
     LimitNotFound,
@@ -34,6 +36,7 @@ from tests import factories
 from tests.billing import books
 from tests.billing.books import RUB
 from tests.billing.fixtures import LedgerClock
+from tests.billing.test_rollups import rows_read
 from tests.plans import world
 from tests.threads import at_once
 
@@ -421,3 +424,63 @@ def test_what_was_spent_before_the_limit_counts_in_its_window(customer: User, op
     assert hold(customer, 50 * RUB) == "held"
     (meter,) = policies.meters(policy_of(customer), now=real_clock.now())
     assert meter.used_micro_rub == 60 * RUB  # counted on
+
+
+def test_limits_of_a_key_are_told_apart(customer: User, operator: Actor) -> None:
+    row, _ = factories.api_key(customer, month_limit_micro_rub=300 * RUB)
+    now = real_clock.now()
+    facts: dict[str, Any] = {
+        "subject": f"key:{row.pk}", "window": Window.MONTH, "reason": WHY, "now": now, "actor": operator,
+    }  # fmt: skip
+
+    def told(at: datetime = now) -> tuple[int | None, int | None]:
+        found = keys.view(row, now=at)
+        return found.month_limit_micro_rub, found.month_limit_in_force_micro_rub
+
+    assert told() == (300 * RUB, 300 * RUB)
+    limits.set_limit(limit_micro_rub=400 * RUB, **facts)
+    assert told() == (300 * RUB, 300 * RUB)
+    limit = limits.set_limit(limit_micro_rub=40 * RUB, **facts)
+    assert told() == (300 * RUB, 40 * RUB)
+    limits.lift(**facts)
+    assert told() == (300 * RUB, None)
+    assert applied(customer, key=row.pk) == {("key", "month"): 40 * RUB}
+    assert all(one.is_lifted for one in policy_of(customer, key=row.pk).limits)
+    assert told(windows.end_of(Window.MONTH, now)) == (300 * RUB, 40 * RUB)
+    limits.remove_limit(limit_id=limit.pk, reason=WHY, actor=operator)
+    assert told(windows.end_of(Window.MONTH, now)) == (300 * RUB, 300 * RUB)
+
+
+def test_new_key_asks_for_no_usage(customer: User) -> None:
+    with CaptureQueriesContext(connection) as asked:
+        factories.api_key(customer, month_limit_micro_rub=RUB)
+
+    assert not [query["sql"] for query in asked if "billing_usage" in query["sql"]]
+
+
+def test_limit_of_a_key_reads_the_usage_of_its_owner_only(customer: User) -> None:
+    row, _ = factories.api_key(customer)
+    actor = Actor.customer(customer.id)
+    spenders = [customer.id] + [books.funded(100) for _ in range(40)]
+    books.credit(customer.id, 100)
+    for spender in spenders:
+        hold_id = books.held(spender, 10)
+        usage = [
+            books.usage_row(1) | {"api_key_id": row.pk if spender == customer.id else uuid7()}
+            for _ in range(10)
+        ]
+        books.settle(spender, hold_id, 10, usage=usage)
+
+    with CaptureQueriesContext(connection) as asked:
+        keys.change(
+            customer_id=customer.id, key_id=row.pk, changes={"month_limit_micro_rub": RUB},
+            now=real_clock.now(), actor=actor,
+        )  # fmt: skip
+
+    (query,) = [one["sql"] for one in asked if "SUM" in one["sql"] and '"billing_usageevent"' in one["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE billing_usageevent")
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+        plan = cursor.fetchone()[0][0]["Plan"]
+    assert sum(rows_read(plan)) == 10
+    assert SpendLimit.objects.get(subject=f"key:{row.pk}").spent_before_micro_rub == 10

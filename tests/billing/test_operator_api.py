@@ -129,6 +129,15 @@ def test_key_may_come_in_the_header(client: Client, finance: User, customer: UUI
     assert told(first, 201) == told(again, 201)
 
 
+@pytest.mark.parametrize("key", ["", "k" * 256, "a\x85b"])
+def test_header_that_is_no_key_is_refused(client: Client, finance: User, customer: UUID, key: str) -> None:
+    problem = told(post(client, finance, body(customer), **{"Idempotency-Key": key}), 422)
+
+    assert problem["code"] == "validation_failed"
+    assert problem["errors"][0]["loc"] == ["header", "Idempotency-Key"]
+    assert books.entries(customer) == []
+
+
 def test_key_is_required(client: Client, finance: User, customer: UUID) -> None:
     data = body(customer)
     del data["idempotency_key"]

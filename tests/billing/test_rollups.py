@@ -212,16 +212,16 @@ def test_summary_does_not_read_the_rows_of_closed_days(clock: LedgerClock) -> No
         cursor.execute("ANALYZE billing_usageevent")
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + queries.SUMMARIES["day"], parameters)
         plan = cursor.fetchone()[0][0]["Plan"]
-    assert sum(_rows_read(plan)) == 2
+    assert sum(rows_read(plan)) == 2
     assert summed(customer, "day", START, None) == [
         ("2033-03-02", 2, 2, 0, 2),
         ("2033-03-01", 400, 400, 0, 400),
     ]
 
 
-def _rows_read(plan: dict[str, Any]) -> Iterator[int]:
+def rows_read(plan: dict[str, Any]) -> Iterator[int]:
     """Rows of usage that the nodes of a plan read, thrown away ones included."""
     if plan.get("Relation Name") == "billing_usageevent":
         yield int(plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0))
     for part in plan.get("Plans", ()):
-        yield from _rows_read(part)
+        yield from rows_read(part)

@@ -378,6 +378,17 @@ def test_key_is_required(client: Client, key: str | None) -> None:
     assert answer.json()["code"] in ("idempotency_key_required", "validation_failed")
 
 
+@pytest.mark.parametrize("key", ["", "k" * 256, "a\x85b"])
+def test_header_that_is_no_key_is_refused(client: Client, key: str) -> None:
+    """Also when the body has a good one: the header was meant."""
+    body = {"prompt": "?", "model": "sandbox/small", "idempotency_key": str(uuid4())}
+    headers = {b"Idempotency-Key": key.encode("latin-1")}
+    answer = client.http.post("/api/stream/run", json=body, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+    assert answer.json()["errors"][0]["loc"] == ["header", "Idempotency-Key"]
+
+
 def test_key_may_stand_in_the_header(client: Client) -> None:
     body = {"prompt": "?", "model": "sandbox/small", "stream": False}
     headers = {"Idempotency-Key": str(uuid4())}

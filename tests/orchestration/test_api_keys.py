@@ -175,6 +175,25 @@ def test_without_a_proxy_the_socket_is_believed_only(make: Make) -> None:
         assert refused(elsewhere.http.get(path, headers=claim)) == (403, "ip_not_allowed")
 
 
+def test_key_over_plain_http_is_refused_everywhere(sandbox: SandboxProcess, make: Make) -> None:
+    """As in production. The server itself has been found by its health over plain http."""
+    with ServerProcess(
+        sandbox_url=sandbox.url, PLYRUM_TRUSTED_PROXY_COUNT="1", PLYRUM_SSL_REDIRECT="1"
+    ) as process:
+        client = make(url=process.url)
+        run = {"prompt": "Привет", "model": "sandbox/small", "idempotency_key": str(uuid4()), "stream": False}
+        calls: list[tuple[str, str, Any, int]] = [
+            ("POST", "/api/stream/run", run, 200),
+            ("GET", f"/api/runs/{uuid4()}/frames", None, 404),
+            ("GET", "/api/balance", None, 200),
+        ]
+        for method, path, body, status in calls:
+            assert refused(client.http.request(method, path, json=body)) == (400, "https_required")
+            proxied = client.http.request(method, path, json=body, headers={"X-Forwarded-Proto": "https"})
+            assert proxied.status_code == status
+    assert Run.objects.filter(customer_id=client.user.pk).count() == 1
+
+
 @pytest.fixture(scope="module")
 def behind_a_proxy(sandbox: SandboxProcess) -> Iterator[ServerProcess]:
     with ServerProcess(sandbox_url=sandbox.url, PLYRUM_TRUSTED_PROXY_COUNT="1") as process:
@@ -437,24 +456,47 @@ def test_refusal_names_the_limit_of_the_key(make: Make) -> None:
 
 
 def test_key_never_stands_in_logs_or_errors(make: Make, server: ServerProcess) -> None:
-    """Canary: the secret is looked for in everything that the server wrote and answered."""
-    client = make(models=("sandbox/small",))
+    """Canary: the secret is looked for in everything that the server wrote and answered.
+
+    A second key stands in a path, where its caller put it: of this one that path may be repeated, no more.
+    """
+    client, in_path = make(models=("sandbox/small",)), make()
+    path = f"/api/runs/{in_path.text}"
     answers = [
         client.run(),
         client.run("sandbox/large"),
         client.run("nobody/nothing"),
         client.run(max_output_tokens=-1),
-        client.http.get(f"/api/runs/{client.text}"),
+        *(in_path.http.get(path + rest) for rest in ("", "/frames", "/nowhere")),
         client.http.get("/api/account"),
         client.http.post("/api/payments/checkout", content=b"{"),
         client.http.get("/api/audit"),
         client.http.get("/admin/"),
         client.http.get("/nowhere"),
     ]
+    for header in (client.text, f"Basic {client.text}", f"Token {client.text}", f"Bearer{client.text}"):
+        answers += [
+            client.http.request(method, door, json={}, headers={"Authorization": header})
+            for method, door in (
+                ("POST", "/api/stream/run"),
+                ("GET", f"/api/runs/{uuid4()}/frames"),
+                ("GET", "/api/balance"),
+                ("GET", "/api/account"),
+                ("GET", "/api/audit"),
+                ("POST", "/api/auth/logout"),
+                ("GET", "/app/wallet"),
+            )
+        ]
     client.revoke()
-    answers.append(client.http.get("/api/balance"))
+    answers += [client.http.get("/api/balance"), client.http.get(f"/api/runs/{uuid4()}/frames")]
 
-    secret = client.text[17:]
-    told = [answer for answer in answers if f"/api/runs/{client.text}" not in str(answer.request.url)]
-    assert not any(secret in answer.text + str(answer.headers) for answer in told)
-    assert secret not in server.output().replace(f"/api/runs/{client.text}", "")
+    written = [*(answer.text + str(answer.headers) for answer in answers), server.output()]
+    for text in written:
+        assert secret_of(client) not in text
+        assert secret_of(in_path) not in text.replace(path, "")
+    assert client.row.public_id in server.output()  # the refusal was written down: this is its log
+
+
+def secret_of(client: KeyClient) -> str:
+    """Enough of it to be found also where the rest was cut off."""
+    return client.text[17:37]

@@ -8,17 +8,19 @@ from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection
 from pytest_django import Settings
+from structlog.testing import capture_logs
 from time_machine import TimeMachineFixture
 
-from accounts import blocking, superaccount
+from accounts import blocking, key_secrets, superaccount
 from accounts.credentials import Credential
-from accounts.errors import SessionEnded, TokenExpired
-from accounts.models import RefreshFamily, User
+from accounts.errors import KeyExpired, KeyInvalid, KeyRevoked, SessionEnded, TokenExpired
+from accounts.models import ApiKey, RefreshFamily, User
 from auditlog.actors import SYSTEM
 from billing.models import Hold, LedgerEntry, UsageEvent
 from legal.errors import TermsOutdated
@@ -124,7 +126,8 @@ def test_token_is_refused_the_moment_its_time_is_over(time_machine: TimeMachineF
     asyncio.run(later())
 
 
-def test_refusal_is_not_remembered() -> None:
+def test_refusal_is_remembered_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "ALIVE_SECONDS", 0.3)
     user = factories.customer()
     token = factories.access_token(user)
 
@@ -133,18 +136,86 @@ def test_refusal_is_not_remembered() -> None:
         connection.close()  # the thread's own
 
     async def blocked_then_free() -> None:
-        reads = Reader(conninfo())
+        reads = CountedReader(conninfo())
         asked = Callers(reads)
         try:
             await sync_to_async(switch)(is_active=False)
-            with pytest.raises(SessionEnded):
-                await asked.credential(f"Bearer {token}")
+            refusals = []
+            for _ in range(20):
+                with pytest.raises(SessionEnded) as refused:
+                    await asked.credential(f"Bearer {token}")
+                refusals.append(refused.value)
+            assert reads.count == 1
+            assert len({id(refusal) for refusal in refusals}) == 20  # no raise adds its frames to another's
             await sync_to_async(switch)(is_active=True)
+            await asyncio.sleep(0.3)
             assert (await asked.credential(f"Bearer {token}")).user_id == user.pk
         finally:
             await reads.close()
 
     asyncio.run(blocked_then_free())
+
+
+@pytest.mark.parametrize("is_over", ["revoked_at", "expires_at"])
+def test_loop_with_an_ended_key_asks_once(is_over: str) -> None:
+    row, headers = factories.api_key(factories.customer())
+    ApiKey.objects.filter(pk=row.pk).update(**{is_over: clock.now()})
+
+    async def loop() -> int:
+        reads = CountedReader(conninfo())
+        asked = Callers(reads)
+        for _ in range(20):
+            with pytest.raises((KeyRevoked, KeyExpired)):
+                await asked.credential(headers["Authorization"])
+        await reads.close()
+        return reads.count
+
+    with capture_logs() as said:
+        assert asyncio.run(loop()) == 1
+    reason = "key_revoked" if is_over == "revoked_at" else "key_expired"
+    told = [line for line in said if line["event"] == "api_key_refused"]
+    assert [(line["reason"], line["public_id"]) for line in told] == [(reason, row.public_id)]
+
+
+def test_refusals_push_out_nobody_and_have_an_upper_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "MOST_KNOWN", 2)
+    good = f"Bearer {factories.access_token(factories.customer())}"
+
+    async def attacked() -> tuple[int, int]:
+        reads = CountedReader(conninfo())
+        asked = Callers(reads)
+        await asked.credential(good)
+        for _ in range(5):
+            with pytest.raises(KeyInvalid):
+                await asked.credential(f"Bearer {key_secrets.make().text}")
+        before = reads.count
+        await asked.credential(good)
+        await reads.close()
+        return reads.count - before, len(asked._refused)
+
+    assert asyncio.run(attacked()) == (0, 2)
+
+
+def test_database_that_was_away_is_not_remembered() -> None:
+    token = factories.access_token(factories.customer())
+
+    class Away(Reader):
+        count = 0
+
+        async def one(self, query: LiteralString, parameters: Parameters) -> Row | None:
+            self.count += 1
+            raise psycopg.OperationalError("The database does not answer.")
+
+    async def asked_twice() -> int:
+        reads = Away(conninfo())
+        asked = Callers(reads)
+        for _ in range(2):
+            with pytest.raises(psycopg.OperationalError):
+                await asked.credential(f"Bearer {token}")
+            await asyncio.sleep(0)
+        return reads.count
+
+    assert asyncio.run(asked_twice()) == 2
 
 
 class CountedReader(Reader):

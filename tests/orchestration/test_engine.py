@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
+from accounts.models import ApiKey, User
 from billing.models import Hold, LedgerEntry, UsageEvent
 from orchestration import catalogue, engine, sweep
 from orchestration.engine import CONTROL_CHANNEL, Engine
@@ -153,6 +154,21 @@ def test_stop_reaches_the_process_that_executes(asked: Asked) -> None:
         frames = await told(other, run_id)
         await other.close()
         return frames
+
+    assert one(with_engine(work), "run.finished")["finish_reason"] == "cancelled"
+
+
+def test_leases_do_not_wait_for_the_look_up_of_keys(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal that is under way does not keep a revoked key's run going, nor the other way round."""
+    monkeypatch.setattr(engine, "KEY_POLL_SECONDS", 0.05)
+    request = asked("fault/slow")
+    row, _ = factories.api_key(User.objects.get(pk=request.customer_id))
+    ApiKey.objects.filter(pk=row.pk).update(revoked_at=clock.now())
+
+    async def work(opened: Engine) -> Frames:
+        async with opened._leases._lock:
+            run_id = (await opened.start(replace(request, api_key_id=row.pk))).run_id
+            return await told(opened, run_id)
 
     assert one(with_engine(work), "run.finished")["finish_reason"] == "cancelled"
 

@@ -166,6 +166,24 @@ async def test_other_method_is_told_which_are_offered(method: str, path: str, al
     )
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize(("proto", "status"), [(b"https", 200), (b"http", 400), (None, 400)])
+async def test_plain_http_is_refused_before_anything_is_read(
+    settings: Settings, method: str, proto: bytes | None, status: int
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.API_PATHS = ("/echo/",)
+    headers = [(b"x-forwarded-proto", proto)] if proto is not None else []
+    browser = await call(Browser(chunk(b"{}")), method=method, headers=headers)
+
+    assert browser.status == (405 if (status, method) == (200, "PUT") else status)
+    if status == 400:
+        assert browser.headers["content-type"] == "application/problem+json"
+        assert browser.json["code"] == "https_required"
+        assert len(browser.messages) == 1
+
+
 @pytest.mark.parametrize("path", ["/", "/echo", "/echo/one/two", "/echo/", "/ECHO/one", "/x/echo/one"])
 async def test_other_path_goes_on_to_what_stands_behind(path: str) -> None:
     assert (await call(Browser(), path=path)).sent == [{"type": "behind"}]

@@ -1,15 +1,19 @@
 """Whose address is believed behind 0, 1 or 2 proxies, and which request ids are taken over."""
 
 from collections.abc import Awaitable
+from io import BytesIO
+from typing import Any
 from uuid import UUID
 
 import pytest
 from asgiref.sync import iscoroutinefunction
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from pytest_django import Settings
 
-from plyrum.middleware import RequestFacts, client_ip, request_id
+from plyrum.lean import Exchange
+from plyrum.middleware import RequestFacts, client_ip, is_secure, request_id, require_https
 
 
 @pytest.mark.parametrize(
@@ -97,3 +101,71 @@ async def test_middleware_speaks_the_way_of_what_stands_behind_it() -> None:
     response = await answer
     assert isinstance(response, HttpResponse)
     assert response.content == b"192.0.2.9"
+
+
+@pytest.fixture
+def https_only(settings: Settings) -> None:
+    """As in production behind a proxy."""
+    settings.SECURE_SSL_REDIRECT = True
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+
+@pytest.mark.usefixtures("https_only")
+@pytest.mark.parametrize("method", ["get", "post", "options"])
+@pytest.mark.parametrize(
+    "path", ["/api/balance", "/api/audit", "/api/nowhere", "/api/openapi.json", "/v1/models"]
+)
+def test_call_of_the_api_over_plain_http_is_refused(client: Client, method: str, path: str) -> None:
+    answer = getattr(client, method)(path, headers={"Authorization": "Bearer x"})
+
+    assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json")
+    assert answer.json()["code"] == "https_required"
+    assert answer.json()["request_id"] == answer["X-Request-Id"]
+    assert "Location" not in answer
+    served = getattr(client, method)(path, headers={"X-Forwarded-Proto": "https"})
+    assert served.status_code != 400
+
+
+@pytest.mark.usefixtures("https_only")
+def test_probes_are_answered_and_pages_redirected(client: Client) -> None:
+    assert client.get("/api/health").status_code == 200
+    assert client.get("/api/ready").status_code in (200, 503)
+    page = client.get("/login")
+    assert (page.status_code, page["Location"]) == (301, "https://testserver/login")
+
+
+@pytest.mark.usefixtures("https_only")
+async def test_asynchronous_call_over_plain_http_is_refused_too(async_client: AsyncClient) -> None:
+    answer = await async_client.get("/api/balance")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "https_required")
+
+
+def test_plain_http_is_served_where_pages_are(client: Client) -> None:
+    assert client.get("/api/openapi.json").status_code == 200
+    require_https("/api/balance", is_secure=False)
+
+
+@pytest.mark.parametrize("is_believed", [True, False])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [], ["https"], ["http"], [" https "], ["https, http"], ["http, https"], ["https", "http"],
+        ["http", "https"], [""], ["HTTPS"], ["httpsx"],
+    ],
+)  # fmt: skip
+def test_scheme_is_the_one_that_django_finds(
+    settings: Settings, lines: list[str], scheme: str, is_believed: bool
+) -> None:
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if is_believed else None
+    headers = [(b"x-forwarded-proto", line.encode()) for line in lines]
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": scheme, "headers": headers}
+    exchange = Exchange({**scope, "query_string": b""}, _never, _never, {})
+
+    assert exchange.is_secure == ASGIRequest({**scope, "query_string": b""}, BytesIO()).is_secure()
+    assert is_secure(scheme, ",".join(lines) if lines else None) == exchange.is_secure
+
+
+async def _never(*_: object) -> Any:
+    raise AssertionError("nothing is read or sent")
