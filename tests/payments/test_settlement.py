@@ -49,7 +49,7 @@ def test_a_payment_of_a_packs_sum_brings_its_bonus_once(shop: Shop) -> None:
         bonus_micro_rub=77 * RUB,
         bonus_days=None,
         reason="Пакет для проверки",
-        actor=Actor.operator(uuid7()),
+        actor=Actor.operator(factories.operator().id),
     )
     user = factories.customer()
     payment = open_payment(user, 7_777)
