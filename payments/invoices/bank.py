@@ -6,6 +6,7 @@ what their role may move alone a second operator approves. Source: payments guid
 docs/decisions/0028-bank-lines.md.
 """
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, time
 from hashlib import sha256
@@ -174,8 +175,13 @@ def _store(file: BankFile, digest: str, now: datetime, actor: Actor) -> tuple[Ba
         foreign=file.foreign,
     )
     lines = [BankLine(statement=statement, **asdict(transfer)) for transfer in file.transfers]
+    # Equal documents of one file are as many transfers: each has its place among them.
+    seen: Counter[tuple[object, ...]] = Counter()
+    for line in lines:
+        seen[line.document] += 1
+        line.ordinal = seen[line.document]
     # Written in one order: two files that tell the same lines differently would else wait in a circle.
-    lines.sort(key=lambda line: (line.document_date, line.number, line.payer_account, line.amount_micro_rub))
+    lines.sort(key=lambda line: (*line.document, line.ordinal))
     BankLine.objects.bulk_create(lines, ignore_conflicts=True)
     fresh = list(BankLine.objects.filter(statement=statement).order_by("id").values_list("pk", flat=True))
     statement.fresh = len(fresh)

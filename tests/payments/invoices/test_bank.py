@@ -96,6 +96,32 @@ def test_the_same_file_imported_twice_credits_once() -> None:
     assert BankLine.objects.filter(invoice=row).count() == 1
 
 
+def test_equal_lines_of_one_file_are_as_many_transfers_and_counted_once() -> None:
+    row = invoice(firm().owner_id)
+    equal, other = pays(row, number="4242", amount="5000.00"), Paid("3.00", "x", number="4343")
+
+    def told(*paid: Paid) -> BankStatement:
+        return bank.import_file(content=exchange(*paid), now=clock.now(), actor=operator())
+
+    statements = [
+        told(equal), told(equal, other, equal), told(equal, other, equal), told(equal), told(other, equal),
+        told(equal, equal, equal),
+    ]  # fmt: skip
+
+    assert [each.fresh for each in statements] == [1, 2, 0, 0, 0, 1]
+    lines = list(BankLine.objects.filter(number="4242", payer_account=equal.account).order_by("ordinal"))
+    assert [(line.ordinal, line.status, line.reason) for line in lines] == [
+        (1, "credited", ""), (2, "suspense", "invoice_closed"), (3, "suspense", "invoice_closed")
+    ]  # fmt: skip
+    assert [moves(line) for line in lines] == [
+        [("bank", "wallet", 5_000 * RUB)], *[[("bank", "suspense", 5_000 * RUB)]] * 2
+    ]  # fmt: skip
+    again = invoice(row.customer_id)
+    attach(lines[1], again)
+    assert balance(row.customer_id) == 10_000 * RUB
+    books.assert_right(row.customer_id)
+
+
 def test_a_number_filled_up_with_zeros_is_the_same_number() -> None:
     row = invoice(firm().owner_id)
 
