@@ -265,7 +265,8 @@ def _services(rendered: Rendered, month: str) -> dict[str, int]:
 
 
 def _operation(type_: str, source_type: str) -> str:
-    return BANK_TRANSFER if source_type == "bank_line" else OPERATIONS[type_]
+    is_transfer = (type_, source_type) == (EntryType.TOPUP, "bank_line")
+    return BANK_TRANSFER if is_transfer else OPERATIONS[type_]
 
 
 def _following(month: date) -> date:
