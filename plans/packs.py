@@ -14,7 +14,8 @@ def give(
 ) -> int:
     """Give the bonus of the pack that was paid, once per payment; micro-RUB, 0 when the sum is no pack.
 
-    `payment_id` and `source_type` are those of the top-up (`ledger.topup`), which may be a bank line. Must run inside the caller's transaction.
+    `payment_id` and `source_type` are those of the top-up (`ledger.topup`), which may be a bank line.
+    Must run inside the caller's transaction.
     """
     require_transaction()
     pack = Pack.objects.filter(amount_micro_rub=amount_micro_rub, is_offered=True).first()
