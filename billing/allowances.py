@@ -45,6 +45,28 @@ def needs_second_person(amount_micro_rub: int, *, operator_id: UUID, now: dateti
     return bool(moved + abs(amount_micro_rub) > alone(_role(operator)))
 
 
+def require_alone(amount_micro_rub: int, *, operator_id: UUID, now: datetime) -> None:
+    """For what no second person can approve: it has to fit into what is left of ALONE_FOR.
+
+    Raises OperatorLimitExceeded.
+    """
+    if needs_second_person(amount_micro_rub, operator_id=operator_id, now=now):
+        _refuse(operator_id)
+
+
+def require_each(amount_micro_rub: int, *, operator_id: UUID) -> None:
+    """For an amount that is given many times: each is at most `alone`. Raises OperatorLimitExceeded."""
+    if amount_micro_rub > alone(_role(User.objects.filter(pk=operator_id).first())):
+        _refuse(operator_id)
+
+
+def _refuse(operator_id: UUID) -> None:
+    role = _role(User.objects.filter(pk=operator_id).first())
+    raise OperatorLimitExceeded(
+        "More than this role may move without a second person.", role=role, limit_micro_rub=alone(role)
+    )
+
+
 def _role(operator: User | None) -> str:
     return operator.operator_role if operator is not None else roles.Role.NONE
 

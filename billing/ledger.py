@@ -71,10 +71,12 @@ def bonus(
     key: str,
     expires_at: datetime | None,
     payment_id: UUID | None = None,
+    source_type: str = "payment",
 ) -> Credited:
     """Give bonus money, once per key. Must run inside the caller's transaction.
 
-    `payment_id` is the top-up that it came with: refunds of that take their part of it back.
+    `payment_id` is the top-up that it came with: refunds of that take their part of it back. `source_type`
+    is then that of the top-up.
     """
     return calls.credit(
         entry_id=entry_id,
@@ -84,7 +86,7 @@ def bonus(
         debit_account=Account.PROMO,
         lot_kind=LotKind.BONUS,
         key=f"bonus:{key}",
-        source_type="payment" if payment_id is not None else "bonus",
+        source_type=source_type if payment_id is not None else "bonus",
         source_id=str(payment_id) if payment_id is not None else key,
         expires_at=expires_at,
     )

@@ -15,6 +15,8 @@ from django.db import transaction
 from auditlog import journal
 from auditlog.actors import Actor
 from billing import ledger
+from billing.errors import LedgerConflict
+from billing.models import Account, SystemEntryType
 from payments.models import Payment
 from payments.shapes import RemotePayment
 from payments.yookassa import PAYER_TIME
@@ -46,7 +48,8 @@ def apply(*, payment_id: UUID, remote: RemotePayment, now: datetime, actor: Acto
     """Bring our payment to the state of the provider's object, which was read a moment ago.
 
     A success credits the wallet in the same transaction, once, also after a cancellation. Facts that differ
-    from ours park the payment in review and move no money; only an operator's asking leads out of there.
+    from ours park the payment in review and move no money; only an operator's asking leads out of there. What
+    the provider kept of a paid payment is booked with the first answer that tells it.
     """
     payment = locked(payment_id)
     if payment.provider_payment_id not in (None, remote.id):
@@ -57,6 +60,8 @@ def apply(*, payment_id: UUID, remote: RemotePayment, now: datetime, actor: Acto
     is_parked = payment.status == Status.REVIEW and actor.kind != "operator"
     if not payment.is_paid and not is_parked:
         _decide(payment, remote, now, actor)
+    if payment.is_paid:
+        _book_fee(payment, remote, now)
     payment.save(update_fields=DECIDED)
     return payment
 
@@ -131,6 +136,36 @@ def _decide(payment: Payment, remote: RemotePayment, now: datetime, actor: Actor
 
 def _succeed(payment: Payment, remote: RemotePayment, now: datetime, actor: Actor) -> None:
     credit(payment, paid_at=remote.captured_at or now, now=now, actor=actor)
+
+
+def _book_fee(payment: Payment, remote: RemotePayment, now: datetime) -> None:
+    """Book what the provider keeps of a locked paid payment, once; nothing before it tells its income.
+
+    An income that cannot be that of this payment is logged and not booked: the customer's money is right
+    without it. Source: ledger guide 3, payments guide 2.
+    """
+    if remote.status != "succeeded" or not remote.income_text:
+        return
+    income, amount = remote.income_micro_rub, payment.amount_micro_rub
+    if income == amount:
+        return
+    if income is None or not 0 < income < amount or differences(payment, remote):
+        log.error("payment_income_differs", payment_id=str(payment.id), income=remote.income_text)
+        return
+    try:
+        ledger.book(
+            entry_id=uuid7(),
+            type=SystemEntryType.PROVIDER_FEE,
+            debit_account=Account.PROVIDER_FEE,
+            credit_account=Account.PROVIDER_CLEARING,
+            amount_micro_rub=amount - income,
+            key=f"fee:{payment.id}",
+            source_type="payment",
+            source_id=str(payment.id),
+            effective_at=payment.succeeded_at or now,
+        )
+    except LedgerConflict:  # another fee was booked before; this asking goes on
+        log.error("payment_income_differs", payment_id=str(payment.id), income=remote.income_text)
 
 
 def _fail(payment: Payment, remote: RemotePayment, now: datetime, actor: Actor) -> None:

@@ -49,6 +49,8 @@ class RemotePayment:
     method: str = ""
     cancellation_party: str = ""
     cancellation_reason: str = ""
+    income_text: str = ""  # what the shop gets of it, the provider's fee taken off; empty until it is told
+    income_micro_rub: int | None = None  # None also for another currency
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ RECEIPT_LINE = "Аванс за услуги Plyrum"
 OBJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NOTIFICATION_DEPTH = 10
 NAME_CHARS = 100
+INCOME_CHARS = 100
 # Where notifications come from. A hint for the log only: what is believed is the object that we read.
 NETWORKS = tuple(
     ipaddress.ip_network(text)
@@ -198,7 +199,8 @@ def _payment(value: Any) -> RemotePayment:
     if not isinstance(value, dict) or not _text(value.get("id")) or not _text(value.get("status")):
         raise _broken("not a payment")
     amount, cancellation = _member(value, "amount"), _member(value, "cancellation_details")
-    text = _text(amount.get("value"))
+    text, income = _text(amount.get("value")), _member(value, "income_amount")
+    is_income_told = value.get("income_amount") is not None
     is_test = value.get("test")
     return RemotePayment(
         id=_text(value.get("id")),
@@ -215,6 +217,8 @@ def _payment(value: Any) -> RemotePayment:
         method=_text(_member(value, "payment_method").get("type")),
         cancellation_party=_text(cancellation.get("party")),
         cancellation_reason=_text(cancellation.get("reason")),
+        income_text=str(value["income_amount"])[:INCOME_CHARS] if is_income_told else "",
+        income_micro_rub=_micro(_text(income.get("value"))) if income.get("currency") == "RUB" else None,
     )
 
 

@@ -131,7 +131,8 @@ def resume(request: HttpRequest, response: HttpResponse, data: CancelIn = NO_FIE
 @router.post("/promo/redeem", response={201: RedemptionOut}, summary="Redeem a promo code")
 def redeem(request: HttpRequest, response: HttpResponse, data: RedeemIn) -> Status[RedemptionOut]:
     """Once for each customer: 409 `promo_code_used`. 404 `promo_code_unknown`, 409 `promo_code_over`, 429
-    after too many codes that are none. Letter case, spaces and dashes do not matter.
+    after too many codes that are none, 403 `own_wallet` for operators. Letter case,
+    spaces and dashes do not matter.
 
     `Idempotency-Key` (header or `idempotency_key`): a repeat answers what the code gave, with
     `Idempotent-Replayed: true`. A refusal gives nothing, and its key stays free.

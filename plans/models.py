@@ -325,8 +325,11 @@ class Campaign(models.Model):
     bonus_days = models.PositiveSmallIntegerField(_("бонус живёт дней"))
     valid_from = models.DateTimeField(_("с"))
     valid_until = models.DateTimeField(_("до"), null=True)
-    uses_limit = models.PositiveIntegerField(_("всего раз"), null=True)  # null: no limit
+    uses_limit = models.PositiveIntegerField(_("всего раз"))
     uses = models.PositiveIntegerField(_("использован раз"), default=0)
+    # What it can give counts as moved by this operator; null: opened before that was counted.
+    opened_by = models.UUIDField(_("кто начал"), null=True)
+    opened_at = models.DateTimeField(_("начата"), null=True)
 
     class Meta:
         verbose_name = _("кампания")
@@ -339,10 +342,10 @@ class Campaign(models.Model):
                 condition=Q(amount_micro_rub__gt=0, bonus_days__gt=0), name="plans_campaign_gives_something"
             ),
             models.CheckConstraint(
-                condition=Q(uses_limit=None) | Q(uses__lte=F("uses_limit")),
-                name="plans_campaign_limit_is_kept",
+                condition=Q(uses__lte=F("uses_limit")), name="plans_campaign_limit_is_kept"
             ),
         ]
+        indexes = [models.Index(fields=["opened_by", "opened_at"], name="plans_campaign_of_operator")]
 
     def __str__(self) -> str:
         return self.name

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import transaction
 
 from accounts.errors import UserNotFound
 from accounts.models import User
 from auditlog import journal, reasons
 from auditlog.actors import Actor
-from billing import money
+from billing import allowances
+from billing.errors import OwnWallet
 from plans.campaigns import normalised
 from plans.errors import CampaignTermsWrong, MemberNotFound, PlanNotFound, PlanTermsWrong
 from plans.models import Campaign, OrganisationMember, Pack, Plan, PlanVersion
@@ -58,9 +58,13 @@ def withdraw(*, code: str, reason: str, actor: Actor) -> None:
 def offer_pack(
     *, amount_micro_rub: int, bonus_micro_rub: int, bonus_days: int | None, reason: str, actor: Actor
 ) -> Pack:
-    """Give a bonus for top-ups of this sum, in place of the pack that was there. Raises PlanTermsWrong."""
-    if amount_micro_rub <= 0 or not 0 < bonus_micro_rub <= _most():
-        raise PlanTermsWrong("A pack has a sum, and a bonus that one operator may give alone.")
+    """Give a bonus for top-ups of this sum, in place of the pack that was there.
+
+    Raises PlanTermsWrong (also a bonus above the sum), OperatorLimitExceeded (what each use gives).
+    """
+    if not 0 < bonus_micro_rub <= amount_micro_rub:
+        raise PlanTermsWrong("A pack has a sum, and a bonus that is not above it.")
+    allowances.require_each(bonus_micro_rub, operator_id=UUID(actor.id))
     terms: dict[str, Any] = {"bonus_micro_rub": bonus_micro_rub, "bonus_days": bonus_days, "is_offered": True}
     pack, _ = Pack.objects.update_or_create(amount_micro_rub=amount_micro_rub, defaults=terms)
     _journal(
@@ -78,18 +82,27 @@ def withdraw_pack(*, pack_id: int, reason: str, actor: Actor) -> None:
 
 
 @transaction.atomic(durable=True)
-def open_campaign(*, name: str, code: str, terms: CampaignTerms, reason: str, actor: Actor) -> Campaign:
-    """Begin a campaign; `code` "" makes it a gift for whoever joins. Raises CampaignTermsWrong."""
+def open_campaign(
+    *, name: str, code: str, terms: CampaignTerms, reason: str, now: datetime, actor: Actor
+) -> Campaign:
+    """Begin a campaign; `code` "" makes it a gift for whoever joins.
+
+    Raises CampaignTermsWrong, OperatorLimitExceeded (all that it can give is more than this operator may
+    still move alone today). Source: docs/decisions/0024-campaigns.md.
+    """
     form = normalised(code)
     if form and not (SHORTEST_CODE <= len(form) <= LONGEST_CODE and form.isalnum()):
         raise CampaignTermsWrong(f"A code has {SHORTEST_CODE} to {LONGEST_CODE} letters and digits.")
-    if not 0 < terms.amount_micro_rub <= _most() or terms.bonus_days <= 0:
-        raise CampaignTermsWrong("A campaign gives, for a time, what one operator may give alone.")
+    if min(terms.amount_micro_rub, terms.bonus_days, terms.uses_limit) <= 0:
+        raise CampaignTermsWrong("A campaign gives something, for a time, so many times.")
     if terms.valid_until is not None and terms.valid_until <= terms.valid_from:
         raise CampaignTermsWrong("A campaign ends after it begins.")
     if form and Campaign.objects.filter(code=form).exists():
         raise CampaignTermsWrong("This code was given out before.")
-    campaign = Campaign.objects.create(name=name, code=form, **asdict(terms))
+    allowances.require_alone(terms.total_micro_rub, operator_id=UUID(actor.id), now=now)
+    campaign = Campaign.objects.create(
+        name=name, code=form, opened_by=UUID(actor.id), opened_at=now, **asdict(terms)
+    )
     # The code itself is money: it stays out of the journal.
     facts: dict[str, Any] = {
         "name": name,
@@ -112,10 +125,15 @@ def close_campaign(*, campaign_id: UUID, reason: str, now: datetime, actor: Acto
 
 @transaction.atomic(durable=True)
 def add_member(*, email: str, organisation_id: UUID, reason: str, now: datetime, actor: Actor) -> None:
-    """Let an organisation's price count for a customer from their next purchase on. Raises UserNotFound."""
+    """Let an organisation's price count for a customer from their next purchase on.
+
+    Raises UserNotFound, OwnWallet (nobody lowers their own price).
+    """
     user = User.objects.filter(email=email.strip().lower()).first()
     if user is None:
         raise UserNotFound
+    if str(user.id) == actor.id:
+        raise OwnWallet
     OrganisationMember.objects.update_or_create(
         customer_id=user.id, defaults={"organisation_id": organisation_id, "created_at": now}
     )
@@ -129,11 +147,6 @@ def remove_member(*, customer_id: UUID, reason: str, actor: Actor) -> None:
     if not OrganisationMember.objects.filter(pk=customer_id).delete()[0]:
         raise MemberNotFound
     _journal("plans.member.removed", f"user:{customer_id}", actor, reason, target_user_id=customer_id)
-
-
-def _most() -> int:
-    """The largest bonus of an offer, in micro-RUB. Source: docs/decisions/0024-campaigns.md."""
-    return money.from_rub(settings.PLYRUM_ADMIN_APPROVAL_ABOVE_RUB)
 
 
 def _require_sound(terms: Terms) -> None:

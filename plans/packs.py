@@ -9,9 +9,12 @@ from plyrum.ids import uuid7
 from plyrum.transactions import require_transaction
 
 
-def give(*, customer_id: UUID, payment_id: UUID, amount_micro_rub: int, now: datetime) -> int:
+def give(
+    *, customer_id: UUID, payment_id: UUID, amount_micro_rub: int, now: datetime, source_type: str = "payment"
+) -> int:
     """Give the bonus of the pack that was paid, once per payment; micro-RUB, 0 when the sum is no pack.
 
+    `payment_id` and `source_type` are those of the top-up (`ledger.topup`), which may be a bank line.
     Must run inside the caller's transaction.
     """
     require_transaction()
@@ -26,5 +29,6 @@ def give(*, customer_id: UUID, payment_id: UUID, amount_micro_rub: int, now: dat
         key=f"pack:{payment_id}",
         expires_at=ends,
         payment_id=payment_id,
+        source_type=source_type,
     )
     return pack.bonus_micro_rub

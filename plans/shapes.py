@@ -38,7 +38,12 @@ class CampaignTerms:
     bonus_days: int
     valid_from: datetime
     valid_until: datetime | None
-    uses_limit: int | None
+    uses_limit: int
+
+    @property
+    def total_micro_rub(self) -> int:
+        """All that the campaign can give."""
+        return self.amount_micro_rub * self.uses_limit
 
 
 @dataclass(frozen=True)

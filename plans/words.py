@@ -35,6 +35,7 @@ REFUSALS: dict[str, Promise | str] = {
     "price_changed": gettext_lazy("Цена изменилась, пока страница была открыта. Проверьте её и повторите."),
     "period_changed": gettext_lazy("Этот период уже оплачен или прошёл. Проверьте даты и повторите."),
     "idempotency_mismatch": gettext_lazy("Эта форма уже отправлена с другими данными. Обновите страницу."),
+    "own_wallet": gettext_lazy("Операторы не активируют промокоды."),
     "promo_code_unknown": gettext_lazy("Такого промокода нет. Проверьте буквы и цифры."),
     "promo_code_over": gettext_lazy("Промокод закончился."),
     "promo_code_used": gettext_lazy("Вы уже использовали этот промокод."),
@@ -53,6 +54,10 @@ OPERATORS_REFUSALS: dict[str, Promise | str] = {
 }
 OFFERS_REFUSALS: dict[str, Promise | str] = {
     "validation_failed": gettext_lazy("Условия не сходятся. Проверьте код, суммы и дни."),
+    "operator_limit_exceeded": gettext_lazy(
+        "Это больше, чем вы ещё можете раздать за сутки без второго человека. Уменьшите бонус или число раз."
+    ),
+    "own_wallet": gettext_lazy("Себе цену организации не дают: попросите другого оператора."),
     "not_found": gettext_lazy("Клиента с такой почтой нет."),
 }
 

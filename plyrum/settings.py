@@ -411,7 +411,11 @@ LOTS_THAT_WAIT = "plans.queries.lots_to_roll_over"  # a condition on lots that t
 # What `verify_ledger` asks beside billing's own checks.
 LEDGER_CHECKS = ["plans.verification.checks", "payments.verification.checks"]
 # What an operator moved without a second person; called with operator_id and since, answers micro-RUB.
-MOVED_ALONE = ["billing.acts.moved_alone", "payments.invoices.bank.moved_alone"]
+MOVED_ALONE = [
+    "billing.acts.moved_alone",
+    "plans.campaigns.moved_alone",
+    "payments.invoices.bank.moved_alone",
+]
 RUN_IS_RUNNING = "orchestration.queries.is_running"  # whether a hold, which has its run's id, is in use
 OPENAPI_CONTRIBUTORS = ["orchestration.doors.describe"]
 CATALOGUE_IS_LOADED = "orchestration.catalogue.is_loaded"

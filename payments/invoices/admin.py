@@ -238,6 +238,7 @@ class BankLineAdmin(FirmAdmin):
         "booked_on",
         "number",
         "document_date",
+        "ordinal",
         "payer_name",
         "payer_inn",
         "payer_account",

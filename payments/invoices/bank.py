@@ -6,6 +6,7 @@ what their role may move alone a second operator approves. Source: payments guid
 docs/decisions/0028-bank-lines.md.
 """
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, time
 from hashlib import sha256
@@ -40,6 +41,7 @@ from payments.invoices.errors import (
 from payments.invoices.models import BankDecision, BankLine, BankStatement, Invoice
 from payments.invoices.references import numbers_in
 from payments.invoices.shapes import BankFile
+from plans import packs
 from plyrum.ids import uuid7
 from plyrum.nudges import nudge
 
@@ -174,8 +176,13 @@ def _store(file: BankFile, digest: str, now: datetime, actor: Actor) -> tuple[Ba
         foreign=file.foreign,
     )
     lines = [BankLine(statement=statement, **asdict(transfer)) for transfer in file.transfers]
+    # Equal documents of one file are as many transfers: each has its place among them.
+    seen: Counter[tuple[object, ...]] = Counter()
+    for line in lines:
+        seen[line.document] += 1
+        line.ordinal = seen[line.document]
     # Written in one order: two files that tell the same lines differently would else wait in a circle.
-    lines.sort(key=lambda line: (line.document_date, line.number, line.payer_account, line.amount_micro_rub))
+    lines.sort(key=lambda line: (*line.document, line.ordinal))
     BankLine.objects.bulk_create(lines, ignore_conflicts=True)
     fresh = list(BankLine.objects.filter(statement=statement).order_by("id").values_list("pk", flat=True))
     statement.fresh = len(fresh)
@@ -217,7 +224,10 @@ def _match(line: BankLine) -> tuple[Invoice | None, Reason]:
 
 
 def _credit(line: BankLine, invoice: Invoice, source: Account, now: datetime, actor: Actor) -> None:
-    """Put a locked line's money on the wallet of a locked invoice's owner; the ledger's key makes it once."""
+    """Put a locked line's money on the wallet of a locked invoice's owner; the ledger's key makes it once.
+
+    The bonus of a pack of this sum comes with it, as with a payment.
+    """
     issuing.move(invoice.id, Invoice.Status.PAID, now)
     ledger.topup(
         entry_id=uuid7(),
@@ -228,9 +238,16 @@ def _credit(line: BankLine, invoice: Invoice, source: Account, now: datetime, ac
         debit_account=source,
         source_type=SOURCE_TYPE,
     )
+    bonus = packs.give(
+        customer_id=invoice.customer_id,
+        payment_id=line.id,
+        amount_micro_rub=line.amount_micro_rub,
+        now=now,
+        source_type=SOURCE_TYPE,
+    )
     line.invoice, line.reason = invoice, Reason.NONE
     _close(line, Status.CREDITED, now)
-    _journal(line, "payments.bank_line.credited", actor)
+    _journal(line, "payments.bank_line.credited", actor, bonus_micro_rub=bonus)
     issuing.tell(invoice, "invoice_paid", now)
 
 

@@ -35,10 +35,10 @@ log = structlog.get_logger(__name__)
 
 LONGEST_ACT = timedelta(days=366)
 PLAN_ACCESS = "Доступ по тарифу"
-# By month of Moscow and type of entry. A purchased lot is money that the firm paid in; what a grant, a
-# rollover or a bonus gave is paid with the plan, or not at all. A wallet's numbers have no gaps and time runs
-# with them, to the second that V33 lets pass: the numbers that bound the time are found by halves, and no
-# other entry is read.
+# By month of Moscow and type of entry. Money that the firm paid in is the lot of a top-up; what
+# a grant or a rollover gave is paid with the plan, a bonus or an operator's credit not at all. A wallet's
+# numbers have no gaps and time runs with them, to the second that V33 lets pass: the numbers that bound the
+# time are found by halves, and no other entry is read.
 RENDERED_SQL = """
 WITH RECURSIVE narrowed (moment, low, high) AS (
     SELECT m.moment, 1::bigint, w.seq + 1
@@ -57,13 +57,17 @@ WITH RECURSIVE narrowed (moment, low, high) AS (
 ), bound AS (
     SELECT min(low) AS first, max(low) AS beyond FROM narrowed WHERE low = high
     HAVING count(*) = 2  -- a gap, which V03 tells, hides nothing: all is read
+), paid AS MATERIALIZED (  -- an operator's credit is of the same kind; each lot is asked once
+    SELECT l.id FROM billing_creditlot l
+     WHERE l.customer_id = %(customer)s AND l.kind = 'purchased'
+       AND (SELECT s.type FROM billing_ledgerentry s WHERE s.id = l.source_entry_id) = 'topup'
 )
 SELECT date_trunc('month', e.created_at, 'Europe/Moscow') AS month, e.type, sum(t.amount)::bigint
-  FROM billing_ledgerentry e, unnest(e.lot_ids, e.lot_amounts) AS t (lot_id, amount), billing_creditlot l
+  FROM billing_ledgerentry e, unnest(e.lot_ids, e.lot_amounts) AS t (lot_id, amount), paid
  WHERE e.customer_id = %(customer)s AND e.seq >= coalesce((SELECT first FROM bound), 1)
    AND e.seq < coalesce((SELECT beyond FROM bound), 9223372036854775807)
    AND e.created_at >= %(since)s AND e.created_at < %(until)s AND e.type = ANY (%(types)s)
-   AND l.id = t.lot_id AND l.kind = 'purchased'
+   AND paid.id = t.lot_id
    AND NOT EXISTS (SELECT 1 FROM billing_ledgerentry r WHERE r.key = 'reversal:' || e.id)
  GROUP BY 1, 2
 """
@@ -265,7 +269,8 @@ def _services(rendered: Rendered, month: str) -> dict[str, int]:
 
 
 def _operation(type_: str, source_type: str) -> str:
-    return BANK_TRANSFER if source_type == "bank_line" else OPERATIONS[type_]
+    is_transfer = (type_, source_type) == (EntryType.TOPUP, "bank_line")
+    return BANK_TRANSFER if is_transfer else OPERATIONS[type_]
 
 
 def _following(month: date) -> date:

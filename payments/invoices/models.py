@@ -5,6 +5,8 @@ Organisations change through `organisations`, invoices through `issuing` and `ba
 The snapshot of an invoice and every closing document are frozen by the database.
 """
 
+from datetime import date
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -191,7 +193,7 @@ class BankStatement(models.Model):
 
 
 class BankLine(models.Model):
-    """One incoming transfer on our account, each bank document once.
+    """One incoming transfer on our account, each bank document as often as one file tells it.
 
     new -> credited (invoice, payer and sum agree) | suspense; suspense -> credited | returned (an operator).
     """
@@ -219,6 +221,8 @@ class BankLine(models.Model):
     document_date = models.DateField(_("дата документа"))
     booked_on = models.DateField(_("поступило"))
     amount_micro_rub = models.BigIntegerField(_("сумма, мкруб"))
+    # Which of the equal documents of its file: 1, 2, ...
+    ordinal = models.PositiveSmallIntegerField(_("место среди одинаковых"), default=1)
     payer_account = models.CharField(_("счёт плательщика"), max_length=34)
     payer_inn = models.CharField(_("ИНН плательщика"), max_length=12, blank=True)
     payer_name = models.CharField(_("плательщик"), max_length=300, blank=True)
@@ -235,7 +239,7 @@ class BankLine(models.Model):
         verbose_name_plural = _("банковские строки")
         constraints = [
             models.UniqueConstraint(
-                fields=["document_date", "number", "payer_account", "amount_micro_rub"],
+                fields=["document_date", "number", "payer_account", "amount_micro_rub", "ordinal"],
                 name="payments_bankline_each_document_once",
             ),
             models.CheckConstraint(
@@ -257,6 +261,11 @@ class BankLine(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} {self.document_date:%d.%m.%Y}"
+
+    @property
+    def document(self) -> tuple[date, str, str, int]:
+        """What makes a document of a bank the same one."""
+        return self.document_date, self.number, self.payer_account, self.amount_micro_rub
 
 
 class BankDecision(models.Model):

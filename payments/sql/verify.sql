@@ -19,6 +19,17 @@ SELECT coalesce(p.id::text, t.id::text),
     OR p.id IS NULL AND NOT (t.source_type = 'bank_line' AND EXISTS (
        SELECT FROM payments_bankline l WHERE l.id::text = t.source_id AND l.status = 'credited'))
 
+-- check V53: the fee of a payment is one entry below the amount of a paid payment
+SELECT f.id, f.key || ' of ' || f.amount_micro_rub || ', '
+       || coalesce(p.status || ' of ' || p.amount_micro_rub, 'no payment')
+  FROM (SELECT * FROM billing_ledgerentry
+         WHERE type = 'provider_fee'
+           AND (%(wallets)s::uuid[] IS NULL OR key IN (SELECT 'fee:' || id FROM payment))) f
+  LEFT JOIN payment p ON f.key = 'fee:' || p.id
+ WHERE p.is_paid IS NOT TRUE OR f.amount_micro_rub >= p.amount_micro_rub
+    OR (f.debit_account, f.credit_account, f.source_type, f.source_id)
+       IS DISTINCT FROM ('provider_fee', 'provider_clearing', 'payment', p.id::text)
+
 -- check V31: no notification waits long after its time, and none was given up lately; only in a proof of all wallets
 SELECT id, event || CASE WHEN outcome = 'parked' THEN ' parked at ' || processed_at ELSE ' due since ' || next_attempt_at END
   FROM payments_webhookevent

@@ -6,7 +6,7 @@ WITH invoice AS NOT MATERIALIZED (
      WHERE %(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[])
 ), credit AS NOT MATERIALIZED (  -- money of bank lines on wallets
     SELECT * FROM billing_ledgerentry
-     WHERE source_type = 'bank_line' AND credit_account = 'wallet'
+     WHERE source_type = 'bank_line' AND type = 'topup'
        AND (%(wallets)s::uuid[] IS NULL OR customer_id = ANY (%(wallets)s::uuid[]))
 ), suspended AS NOT MATERIALIZED (  -- what lies in suspense, by the line it came with
     SELECT source_id, sum(CASE WHEN credit_account = 'suspense' THEN amount_micro_rub

@@ -18,8 +18,9 @@ from unfold.widgets import (
 from accounts.errors import UserNotFound
 from accounts.models import User
 from auditlog import reasons
-from billing import money
-from plans import queries
+from billing import allowances, money
+from billing.templatetags.money import money as shown_money
+from plans import queries, words
 from plans.models import Subscription
 from plans.shapes import CampaignTerms, Terms
 from plans.subscriptions import LONGEST_EXTENSION
@@ -84,6 +85,11 @@ class ReasonForm(BaseDialogForm):  # type: ignore[misc]
     def reason_given(self) -> str:
         return str(self.cleaned_data["reason"])
 
+    @property
+    def alone_micro_rub(self) -> int:
+        """What the role of who fills it in gives without a second person."""
+        return allowances.alone(self.request.user.operator_role)
+
 
 class TermsForm(ReasonForm):
     code = forms.SlugField(label=_("Код"), max_length=40, widget=_input())
@@ -129,6 +135,18 @@ class PackForm(ReasonForm):
     )
     field_order = ["amount", "bonus", "days"]
 
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        amount, bonus = data.get("amount"), data.get("bonus")
+        if amount is not None and bonus is not None:
+            most = min(amount, self.alone_micro_rub)
+            if not 0 < bonus <= most:
+                self.add_error(
+                    "bonus",
+                    _("Бонус больше нуля и не больше %(most)s.") % {"most": shown_money(most)},
+                )
+        return data
+
 
 class CampaignForm(ReasonForm):
     name = forms.CharField(label=_("Название"), max_length=80, widget=_input())
@@ -143,8 +161,26 @@ class CampaignForm(ReasonForm):
     days = CountField(label=_("Бонус живёт дней"), min_value=1, max_value=MOST_DAYS, initial=30)
     first_day = DayField(label=_("Первый день"), initial=localdate)
     last_day = DayField(label=_("Последний день"), required=False, help_text=_("По Москве, включительно."))
-    uses_limit = CountField(label=_("Всего раз"), min_value=1, max_value=MOST_USES, required=False)
+    uses_limit = CountField(
+        label=_("Всего раз"),
+        min_value=1,
+        max_value=MOST_USES,
+        help_text=_(
+            "Бонус, умноженный на число раз, входит в то, что вы двигаете за сутки без второго человека."
+        ),
+    )
     field_order = ["name", "code", "amount", "days", "first_day", "last_day", "uses_limit"]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        amount, uses = data.get("amount"), data.get("uses_limit")
+        if amount is not None and uses is not None and amount * uses > self.alone_micro_rub:
+            self.add_error(
+                "uses_limit",
+                _("Всего это %(total)s, а ваша роль даёт без второго человека не больше %(most)s.")
+                % {"total": shown_money(amount * uses), "most": shown_money(self.alone_micro_rub)},
+            )
+        return data
 
     def terms(self) -> CampaignTerms:
         data = self.cleaned_data
@@ -162,6 +198,12 @@ class MemberForm(ReasonForm):
     email = forms.EmailField(label=_("Почта клиента"), widget=_input("email"))
     organisation_id = forms.UUIDField(label=_("Номер организации"), widget=_input())
     field_order = ["email", "organisation_id"]
+
+    def clean_email(self) -> str:
+        email = str(self.cleaned_data["email"])
+        if email.lower() == self.request.user.email:
+            raise ValidationError(str(words.OFFERS_REFUSALS["own_wallet"]))
+        return email
 
 
 class ActivationForm(ReasonForm):

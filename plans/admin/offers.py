@@ -242,7 +242,7 @@ class CampaignAdmin(OfferActs, ReadOnlyAdmin):
     search_fields = ["name", "code__exact", "id__exact"]
     ordering = ["-id"]
     nothing_yet = _("Кампанию заводит кнопка наверху: подарок новым клиентам или промокод.")
-    fields = list_display
+    fields = [*list_display, "opened_by", "opened_at"]
     readonly_fields = fields
     inlines: ClassVar[list[type[TabularInline]]] = [RedemptionRows]
     actions_list = ["open_campaign"]
@@ -268,11 +268,12 @@ class CampaignAdmin(OfferActs, ReadOnlyAdmin):
         data = form.cleaned_data
         return self.offer(
             request,
-            lambda _now, actor: offers.open_campaign(
+            lambda now, actor: offers.open_campaign(
                 name=data["name"],
                 code=data["code"],
                 terms=form.terms(),
                 reason=form.reason_given,
+                now=now,
                 actor=actor,
             ),
             done=_("Кампания начата."),

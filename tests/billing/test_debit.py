@@ -239,14 +239,14 @@ def test_expiry_of_a_lot_whose_time_has_not_come_is_refused(clock: LedgerClock) 
 
 
 def test_money_between_system_accounts_touches_no_wallet_and_happens_once() -> None:
-    key = f"fee:{uuid7()}"
+    key = f"payout:{uuid7()}"
 
     def book(amount: int) -> bool:
         with transaction.atomic():
             return ledger.book(
                 entry_id=uuid7(),
-                type=SystemEntryType.PROVIDER_FEE,
-                debit_account=Account.PROVIDER_FEE,
+                type=SystemEntryType.PAYOUT,
+                debit_account=Account.BANK,
                 credit_account=Account.PROVIDER_CLEARING,
                 amount_micro_rub=amount,
                 key=key,

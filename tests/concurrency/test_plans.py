@@ -173,7 +173,12 @@ def _campaign(limit: int) -> Campaign:
         amount_micro_rub=RUB, bonus_days=30, valid_from=NOW, valid_until=None, uses_limit=limit
     )
     return offers.open_campaign(
-        name="Гонка", code=uuid7().hex[-12:], terms=terms, reason="Гонка за кодом", actor=world.OPERATOR
+        name="Гонка",
+        code=uuid7().hex[-12:],
+        terms=terms,
+        reason="Гонка за кодом",
+        now=NOW,
+        actor=world.boss(),
     )
 
 

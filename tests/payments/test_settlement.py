@@ -6,6 +6,8 @@ import pytest
 from pytest_django import Settings
 
 from auditlog.actors import Actor
+from billing import verification
+from billing.models import LedgerEntry
 from payments import refresh, settlement, yookassa
 from payments.errors import PaymentNotFound
 from payments.models import Payment
@@ -49,7 +51,7 @@ def test_a_payment_of_a_packs_sum_brings_its_bonus_once(shop: Shop) -> None:
         bonus_micro_rub=77 * RUB,
         bonus_days=None,
         reason="Пакет для проверки",
-        actor=Actor.operator(uuid7()),
+        actor=Actor.operator(factories.operator().id),
     )
     user = factories.customer()
     payment = open_payment(user, 7_777)
@@ -60,6 +62,73 @@ def test_a_payment_of_a_packs_sum_brings_its_bonus_once(shop: Shop) -> None:
 
     assert balance(user) == 7_854 * RUB
     assert [lot.kind for lot in books.lots(user.id)] == ["purchased", "bonus"]
+
+
+def fees(payment: Payment) -> list[tuple[str, str, int]]:
+    rows = LedgerEntry.objects.filter(key=f"fee:{payment.id}", customer_id=None, type="provider_fee")
+    return [(row.debit_account, row.credit_account, row.amount_micro_rub) for row in rows]
+
+
+def test_the_fee_of_the_provider_is_booked_once_with_the_credit(shop: Shop) -> None:
+    user = factories.customer()
+    payment = open_payment(user, 1_500)
+    shop.pay(payment)
+
+    first = ask(payment)
+    ask(payment)
+    shop.tamper(payment, income_amount={"value": "1400.00", "currency": "RUB"})
+    ask(payment)  # another fee than the one that was booked
+
+    assert fees(payment) == [("provider_fee", "provider_clearing", 64_050_000)]  # 3.5 % and VAT of 22 % on it
+    assert LedgerEntry.objects.get(key=f"fee:{payment.id}").effective_at == first.succeeded_at
+    assert balance(user) == 1_500 * RUB
+    assert not verification.examine(wallets=[user.id]).findings
+
+
+def test_a_fee_that_is_told_later_is_booked_then(shop: Shop) -> None:
+    payment = open_payment(factories.customer(), 1_500)
+    shop.pay(payment)
+    shop.tamper(payment, income_amount=None)
+    assert ask(payment).status == Payment.Status.SUCCEEDED
+    assert fees(payment) == []
+
+    shop.tamper(payment, income_amount={"value": "1450.00", "currency": "RUB"})
+    ask(payment)
+
+    assert fees(payment) == [("provider_fee", "provider_clearing", 50 * RUB)]
+
+
+@pytest.mark.parametrize(
+    "income",
+    [
+        {"value": "1500.01", "currency": "RUB"},
+        {"value": "0.00", "currency": "RUB"},
+        {"value": "-1.00", "currency": "RUB"},
+        {"value": "1450.00", "currency": "USD"},
+        {"value": 1450, "currency": "RUB"},
+        {"value": "1450.00"},
+        "1450.00",
+        {"value": "1500.00", "currency": "RUB"},  # no fee at all: nothing to book
+    ],
+)
+def test_an_income_that_cannot_be_books_no_fee_and_the_credit_stays(shop: Shop, income: object) -> None:
+    user = factories.customer()
+    payment = open_payment(user, 1_500)
+    shop.pay(payment)
+    shop.tamper(payment, income_amount=income)
+
+    assert ask(payment).status == Payment.Status.SUCCEEDED
+    assert fees(payment) == []
+    assert balance(user) == 1_500 * RUB
+
+
+def test_a_payment_in_review_has_no_fee(shop: Shop) -> None:
+    payment = open_payment(factories.customer(), 1_500)
+    shop.pay(payment)
+    shop.tamper(payment, amount={"value": "1600.00", "currency": "RUB"})
+
+    assert ask(payment).status == Payment.Status.REVIEW
+    assert fees(payment) == []
 
 
 def test_a_payment_by_sbp_is_credited_like_any_other(shop: Shop) -> None:

@@ -1,13 +1,14 @@
 """What the proof of the books asks of payments: each damage is told by its own check, and by no other."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import transaction
 
 from billing import ledger, verification
-from billing.models import Account
+from billing.models import Account, SystemEntryType
 from payments.models import Payment, WebhookEvent
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -15,7 +16,7 @@ from tests.billing.fixtures import LedgerClock, clock, owner
 
 __all__ = ["clock", "owner"]
 
-OURS = ("V16", "V31", "V35")
+OURS = ("V16", "V31", "V35", "V53")
 NOON = datetime(2033, 6, 1, 12, 0, tzinfo=UTC)
 LATE = NOON - timedelta(minutes=11)
 
@@ -64,6 +65,53 @@ def test_payment_that_is_not_its_top_up_is_told(facts: dict[str, object]) -> Non
         paid.update(**facts)
         assert found(customer) == {"V16"}
         transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize(
+    ("booked", "is_told"),
+    [
+        ({}, False),
+        ({"amount_micro_rub": 10}, True),
+        ({"debit_account": Account.BANK}, True),
+        ({"source_type": "bank_line"}, True),
+    ],
+)
+def test_fee_that_is_not_below_its_payment_is_told(booked: dict[str, Any], is_told: bool) -> None:
+    customer = uuid7()
+    payment_id = books.topped_up(customer, 10)
+
+    with transaction.atomic():
+        _book_fee(key=f"fee:{payment_id}", source_id=str(payment_id), **booked)
+        assert found(customer) == ({"V53"} if is_told else set())
+        transaction.set_rollback(True)
+
+
+def test_fee_of_what_was_not_paid_or_paid_before_is_told() -> None:
+    customer = uuid7()
+    payment_id = books.topped_up(customer, 10)
+
+    with transaction.atomic():
+        _book_fee(key=f"fee:{payment_id}", source_id=str(payment_id))
+        _book_fee(key=f"fee:{payment_id}:2", source_id=str(payment_id))
+        stranger = uuid7()
+        _book_fee(key=f"fee:{stranger}", source_id=str(stranger))
+        told = {finding.detail.split()[0] for finding in verification.examine(only=["V53"]).findings}
+        assert {f"fee:{payment_id}:2", f"fee:{stranger}"} <= told
+        assert f"fee:{payment_id}" not in told
+        Payment.objects.filter(pk=payment_id).update(status="canceled")
+        assert found(customer) == {"V16", "V53"}
+        transaction.set_rollback(True)
+
+
+def _book_fee(**facts: Any) -> None:
+    usual = {"amount_micro_rub": 3, "debit_account": Account.PROVIDER_FEE, "source_type": "payment"}
+    ledger.book(
+        entry_id=uuid7(),
+        type=SystemEntryType.PROVIDER_FEE,
+        credit_account=Account.PROVIDER_CLEARING,
+        effective_at=NOON,
+        **{**usual, **facts},
+    )
 
 
 @pytest.mark.parametrize(

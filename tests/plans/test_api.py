@@ -57,7 +57,7 @@ def test_everybody_sees_what_is_on_offer_and_no_number_of_images(
 ) -> None:
     offers.offer_pack(
         amount_micro_rub=98_765 * RUB, bonus_micro_rub=RUB, bonus_days=None, reason="Пакет для проверки",
-        actor=world.OPERATOR,
+        actor=world.boss(),
     )  # fmt: skip
 
     body = client.get("/api/plans").json()
@@ -220,10 +220,10 @@ def test_promo_code_is_redeemed_over_http(caller: Caller, user: User) -> None:
     now = clock.now()
     code = uuid7().hex[-12:].upper()
     terms = CampaignTerms(
-        amount_micro_rub=70 * RUB, bonus_days=30, valid_from=now, valid_until=None, uses_limit=None
+        amount_micro_rub=70 * RUB, bonus_days=30, valid_from=now, valid_until=None, uses_limit=100
     )
     offers.open_campaign(
-        name="Осень", code=code, terms=terms, reason="Осенняя рассылка", actor=world.OPERATOR
+        name="Осень", code=code, terms=terms, reason="Осенняя рассылка", now=now, actor=world.boss()
     )
 
     given = caller.post(

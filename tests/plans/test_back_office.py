@@ -78,13 +78,31 @@ def test_pack_campaign_and_member_are_kept_by_operators(client: Client, operator
     pack = Pack.objects.get(amount_micro_rub=int(rub) * RUB)
     assert "Пакет снят с продажи" in send(client, f"pack/{pack.pk}/withdraw")
     code = uuid7().hex[-10:].upper()
-    form = {"name": "Осень", "code": code, "amount": "70", "days": "30", "first_day": localdate().isoformat()}
+    form = {
+        "name": "Осень",
+        "code": code,
+        "amount": "70",
+        "days": "30",
+        "first_day": localdate().isoformat(),
+        "uses_limit": "100",
+    }
     assert "Кампания начата" in send(client, "campaign/open", **form, last_day=localdate().isoformat())
     campaign = Campaign.objects.get(code=code)
     assert client.get(f"{ROOT}/campaign/{campaign.pk}/change/").status_code == 200
     assert "Кампания закончена" in send(client, f"campaign/{campaign.pk}/close")
-    for wrong in ({"code": "abc"}, {"amount": "100001"}, {"last_day": "2020-01-01"}, {"code": code}):
+    for wrong in ({"code": "abc"}, {"last_day": "2020-01-01"}, {"code": code}):
         assert "Условия не сходятся" in send(client, "campaign/open", **form | wrong)
+    assert "Всего это 50" in send(client, "campaign/open", **form | {"amount": "500.01"})
+    other = {**form, "code": uuid7().hex[-10:], "uses_limit": "500"}
+    assert "Кампания начата" in send(client, "campaign/open", **other)  # 35 000 of 50 000, after 7 000
+    assert "Уменьшите бонус" in send(client, "campaign/open", **other | {"code": uuid7().hex[-10:]})
+    assert "обязательно" in send(client, "campaign/open", **form | {"uses_limit": ""}).lower()
+    for amount, bonus in (("100", "100.01"), ("90000", "50000.01"), ("100", "0")):
+        assert "Бонус больше нуля и не больше" in send(
+            client, "pack/offer", amount=amount, bonus=bonus, days=""
+        )
+    own = {"email": operator.email, "organisation_id": str(uuid7())}
+    assert "Себе цену организации" in send(client, "organisationmember/add-member", **own)
     nobody = {"email": "nobody@example.test", "organisation_id": str(uuid7())}
     assert "с такой почтой нет" in send(client, "organisationmember/add-member", **nobody)
     user = factories.customer()

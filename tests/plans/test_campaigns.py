@@ -8,7 +8,11 @@ from django.db import transaction
 from django.test import Client
 
 from accounts.errors import UserNotFound
+from auditlog.actors import Actor
 from auditlog.models import AuditEvent
+from billing import acts
+from billing.acts import Asking
+from billing.errors import OperatorLimitExceeded, OwnWallet
 from plans import campaigns, offers, packs
 from plans.errors import (
     CampaignTermsWrong,
@@ -20,10 +24,11 @@ from plans.errors import (
     PromoCodeUsed,
     PromoGuessing,
 )
-from plans.models import Campaign, Redemption
+from plans.models import Campaign, OrganisationMember, Pack, Redemption
 from plans.shapes import CampaignTerms
 from plyrum import clock
 from plyrum.ids import uuid7
+from tests import factories
 from tests.accounts.test_site import code_in, letter_to, sign_up
 from tests.billing import books
 from tests.billing.books import RUB
@@ -35,7 +40,14 @@ DAY = timedelta(days=1)
 
 
 def campaign(
-    code: str = "", *, limit: int | None = None, days: int = 30, start: datetime = NOW, rub: int = 50
+    code: str = "",
+    *,
+    limit: int = 100,
+    days: int = 30,
+    start: datetime = NOW,
+    rub: int = 50,
+    now: datetime = NOW,
+    actor: Actor | None = None,
 ) -> Campaign:
     terms = CampaignTerms(
         amount_micro_rub=rub * RUB,
@@ -45,8 +57,15 @@ def campaign(
         uses_limit=limit,
     )
     return offers.open_campaign(
-        name="Проба", code=code, terms=terms, reason="Для проверки", actor=world.OPERATOR
+        name="Проба", code=code, terms=terms, reason="Для проверки", now=now, actor=actor or world.boss()
     )
+
+
+def pack(rub: int, bonus: int, days: int | None = None, *, role: str = "owner") -> Pack:
+    return offers.offer_pack(
+        amount_micro_rub=rub * RUB, bonus_micro_rub=bonus * RUB, bonus_days=days, reason="Для проверки",
+        actor=world.boss(role),
+    )  # fmt: skip
 
 
 def fresh() -> str:
@@ -160,29 +179,86 @@ def test_closed_campaign_gives_no_more_and_keeps_what_it_gave() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "days", "rub"),
-    [("abc", 30, 5), ("x" * 41, 30, 5), ("так!нельзя", 30, 5), ("", 0, 5), ("", 30, 0), ("", 30, 100_001)],
+    ("code", "days", "rub", "limit"),
+    [
+        ("abc", 30, 5, 1),
+        ("x" * 41, 30, 5, 1),
+        ("так!нельзя", 30, 5, 1),
+        ("", 0, 5, 1),
+        ("", 30, 0, 1),
+        ("", 30, 5, 0),
+    ],
 )
-def test_campaign_that_makes_no_sense_is_refused(code: str, days: int, rub: int) -> None:
+def test_campaign_that_makes_no_sense_is_refused(code: str, days: int, rub: int, limit: int) -> None:
     with pytest.raises(CampaignTermsWrong):
-        campaign(code, days=days, rub=rub)
+        campaign(code, days=days, rub=rub, limit=limit)
+
+
+@pytest.mark.parametrize("code", ["", "fresh"])
+@pytest.mark.parametrize(
+    ("role", "rub", "limit"), [("owner", 10, 10_001), ("finance", 10, 5_001), ("catalogue", 1, 1)]
+)
+def test_campaign_gives_in_all_what_its_operator_may_move_alone(
+    code: str, role: str, rub: int, limit: int
+) -> None:
+    code = code and fresh()
+    with pytest.raises(OperatorLimitExceeded):
+        campaign(code, rub=rub, limit=limit, actor=world.boss(role))
+    if limit > 1:
+        assert (
+            campaign(code, rub=rub, limit=limit - 1, actor=world.boss(role), start=NOW + 900 * DAY).uses == 0
+        )
+
+
+def test_campaigns_and_acts_of_a_day_are_one_sum() -> None:
+    actor, today = world.boss("finance"), clock.now()
+    campaign(fresh(), rub=100, limit=300, now=today, actor=actor)
+    with pytest.raises(OperatorLimitExceeded):
+        campaign(fresh(), rub=100, limit=201, now=today, actor=actor)
+    asking = Asking(reason="Для проверки", ticket="", key=str(uuid7()), now=today, actor=actor)
+    asked = acts.give_bonus(
+        customer_id=world.customer(0).id, amount_micro_rub=20_001 * RUB, expires_at=None, asking=asking
+    )
+    assert asked.request.state == "waiting"
+    campaign(fresh(), rub=100, limit=200, now=today, actor=actor)
+    campaign(fresh(), rub=100, limit=500, now=today + DAY + timedelta(seconds=1), actor=actor)
+
+
+def test_operator_redeems_no_code_and_lowers_no_own_price() -> None:
+    boss, code = factories.operator("finance"), fresh()
+    opened = campaign(code)
+    for wanted in (code, fresh()):
+        with pytest.raises(OwnWallet):
+            redeem(boss.id, wanted)
+    with pytest.raises(OwnWallet):
+        offers.add_member(
+            email=boss.email.upper(), organisation_id=uuid7(), reason="Для проверки", now=NOW,
+            actor=Actor.operator(boss.id),
+        )  # fmt: skip
+
+    opened.refresh_from_db()
+    assert (opened.uses, books.lots(boss.id)) == (0, [])
+    assert not OrganisationMember.objects.filter(pk=boss.id).exists()
 
 
 def test_campaign_ends_after_it_begins() -> None:
-    terms = CampaignTerms(
-        amount_micro_rub=RUB, bonus_days=1, valid_from=NOW, valid_until=NOW, uses_limit=None
-    )
+    terms = CampaignTerms(amount_micro_rub=RUB, bonus_days=1, valid_from=NOW, valid_until=NOW, uses_limit=1)
     with pytest.raises(CampaignTermsWrong):
-        offers.open_campaign(name="Проба", code="", terms=terms, reason="Для проверки", actor=world.OPERATOR)
+        offers.open_campaign(
+            name="Проба", code="", terms=terms, reason="Для проверки", now=NOW, actor=world.boss()
+        )
 
 
-@pytest.mark.parametrize(("rub", "bonus"), [(0, 1), (500, 0), (500, 100_001)])
+@pytest.mark.parametrize(("rub", "bonus"), [(0, 1), (500, 0), (500, 501)])
 def test_pack_that_makes_no_sense_is_refused(rub: int, bonus: int) -> None:
     with pytest.raises(PlanTermsWrong):
-        offers.offer_pack(
-            amount_micro_rub=rub * RUB, bonus_micro_rub=bonus * RUB, bonus_days=None, reason="Для проверки",
-            actor=world.OPERATOR,
-        )  # fmt: skip
+        pack(rub, bonus)
+
+
+@pytest.mark.parametrize(("role", "bonus"), [("owner", 100_001), ("finance", 50_001), ("catalogue", 1)])
+def test_pack_gives_each_time_at_most_what_its_operator_may_move_alone(role: str, bonus: int) -> None:
+    with pytest.raises(OperatorLimitExceeded):
+        pack(200_000, bonus, role=role)
 
 
 def test_what_is_not_there_cannot_be_withdrawn() -> None:
@@ -201,10 +277,7 @@ def test_what_is_not_there_cannot_be_withdrawn() -> None:
 
 def test_pack_brings_its_bonus_once_with_the_payment_that_is_its_sum() -> None:
     user, rub = world.customer(0), uuid7().int % 80_000 + 10_000
-    offers.offer_pack(
-        amount_micro_rub=rub * RUB, bonus_micro_rub=40 * RUB, bonus_days=60, reason="Для проверки",
-        actor=world.OPERATOR,
-    )  # fmt: skip
+    pack(rub, 40, 60)
     payment_id = uuid7()
 
     def pay(amount: int) -> int:

@@ -69,9 +69,11 @@ def kept(clock: LedgerClock) -> UUID:
         quota.take(customer_id=user.id, key=f"run:{uuid7()}", now=end)
     code = uuid7().hex[-12:]
     terms = CampaignTerms(
-        amount_micro_rub=RUB, bonus_days=900, valid_from=NOW, valid_until=None, uses_limit=None
+        amount_micro_rub=RUB, bonus_days=900, valid_from=NOW, valid_until=None, uses_limit=100
     )
-    offers.open_campaign(name="Проба", code=code, terms=terms, reason="Для проверки", actor=world.OPERATOR)
+    offers.open_campaign(
+        name="Проба", code=code, terms=terms, reason="Для проверки", now=NOW, actor=world.boss()
+    )
     campaigns.redeem(customer_id=user.id, code=code, now=end, actor=world.somebody(user.id))
     return user.id
 

@@ -102,9 +102,11 @@ def test_bad_forms_move_nothing(client: Client, user: User, version: PlanVersion
 def test_promo_code_of_the_page_brings_its_bonus(client: Client, user: User) -> None:
     code = uuid4().hex[:12]
     terms = CampaignTerms(
-        amount_micro_rub=25 * RUB, bonus_days=5, valid_from=clock.now(), valid_until=None, uses_limit=None
+        amount_micro_rub=25 * RUB, bonus_days=5, valid_from=clock.now(), valid_until=None, uses_limit=100
     )
-    offers.open_campaign(name="Проба", code=code, terms=terms, reason="Для страницы", actor=world.OPERATOR)
+    offers.open_campaign(
+        name="Проба", code=code, terms=terms, reason="Для страницы", now=clock.now(), actor=world.boss()
+    )
 
     assert "на балансе" in press(client, "promo", code=code.upper())
     assert world.left(user.id) == {"purchased": 1000, "bonus": 25}

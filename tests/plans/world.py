@@ -54,6 +54,11 @@ def withdrawn(_database_for_all: None) -> Iterator[None]:
     Plan.objects.update(is_offered=False)
 
 
+def boss(role: str = User.Role.OWNER) -> Actor:
+    """An operator who has moved nothing yet."""
+    return Actor.operator(factories.operator(role).id)
+
+
 def customer(rub: int = 1000) -> User:
     user = factories.customer()
     if rub:

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from accounts.models import Notice
 from auditlog.actors import Actor
-from billing import acts
+from billing import acts, verification
 from billing import queries as money_queries
 from billing.acts import Asking
 from billing.errors import (
@@ -21,7 +21,7 @@ from billing.errors import (
     SecondPersonRequired,
 )
 from billing.models import LedgerEntry
-from payments.invoices import bank, bank_files, issuing, queries, seller
+from payments.invoices import bank, bank_files, closing, issuing, queries, seller
 from payments.invoices.errors import (
     BankLineClosed,
     BankLineNotFound,
@@ -30,8 +30,9 @@ from payments.invoices.errors import (
     InvoiceNotFound,
     WrongBankFile,
 )
-from payments.invoices.models import BankDecision, BankLine, BankStatement
+from payments.invoices.models import BankDecision, BankLine, BankStatement, Organisation
 from payments.tasks import settle_bank_lines
+from plans import offers
 from plyrum import clock
 from plyrum.errors import InvalidRequest
 from plyrum.ids import uuid7
@@ -49,6 +50,7 @@ from tests.payments.invoices.firm import (
     invoice,
     operator,
     pays,
+    today,
 )
 from tests.payments.shop import RUB
 from tests.threads import at_once
@@ -81,6 +83,39 @@ def test_a_line_that_names_invoice_payer_and_sum_is_credited() -> None:
     books.assert_right(row.customer_id)
 
 
+def test_a_transfer_of_a_packs_sum_brings_its_bonus_once() -> None:
+    row = invoice(firm().owner_id, 6_543)
+    pack = offers.offer_pack(
+        amount_micro_rub=6_543 * RUB,
+        bonus_micro_rub=43 * RUB,
+        bonus_days=None,
+        reason=REASON,
+        actor=operator(),
+    )
+    content = exchange(pays(row, number="6543"))
+
+    for _ in range(2):
+        bank.import_file(content=content, now=clock.now(), actor=operator())
+    other = invoice(row.customer_id, 6_543)
+    (line,) = import_(pays(other, purpose="за услуги"))
+    attach(line, other)
+
+    assert [(lot.kind, lot.amount_micro_rub // RUB) for lot in books.lots(row.customer_id)] == [
+        ("purchased", 6_543), ("bonus", 43), ("purchased", 6_543), ("bonus", 43)
+    ]  # fmt: skip
+    bonus = LedgerEntry.objects.get(key=f"bonus:pack:{line.id}")
+    assert (bonus.source_type, bonus.source_id) == ("bank_line", str(line.id))
+    assert not verification.examine(wallets=[row.customer_id]).findings
+    told = closing.reconcile(
+        organisation=Organisation.objects.get(owner_id=row.customer_id),
+        first_day=today(), last_day=today(), now=clock.now(),
+    )  # fmt: skip
+    assert {each.name: each.amount_micro_rub // RUB for each in told.rows} == {
+        closing.BANK_TRANSFER: 13_086, "Бонус": 86
+    }  # fmt: skip
+    offers.withdraw_pack(pack_id=pack.pk, reason=REASON, actor=operator())
+
+
 def test_the_same_file_imported_twice_credits_once() -> None:
     """Named regression: redelivered success credits twice."""
     row = invoice(firm().owner_id)
@@ -94,6 +129,32 @@ def test_the_same_file_imported_twice_credits_once() -> None:
     assert [(each.incoming, each.fresh) for each in (first, second, other)] == [(1, 1), (1, 0), (2, 1)]
     assert balance(row.customer_id) == 5_000 * RUB
     assert BankLine.objects.filter(invoice=row).count() == 1
+
+
+def test_equal_lines_of_one_file_are_as_many_transfers_and_counted_once() -> None:
+    row = invoice(firm().owner_id)
+    equal, other = pays(row, number="4242", amount="5000.00"), Paid("3.00", "x", number="4343")
+
+    def told(*paid: Paid) -> BankStatement:
+        return bank.import_file(content=exchange(*paid), now=clock.now(), actor=operator())
+
+    statements = [
+        told(equal), told(equal, other, equal), told(equal, other, equal), told(equal), told(other, equal),
+        told(equal, equal, equal),
+    ]  # fmt: skip
+
+    assert [each.fresh for each in statements] == [1, 2, 0, 0, 0, 1]
+    lines = list(BankLine.objects.filter(number="4242", payer_account=equal.account).order_by("ordinal"))
+    assert [(line.ordinal, line.status, line.reason) for line in lines] == [
+        (1, "credited", ""), (2, "suspense", "invoice_closed"), (3, "suspense", "invoice_closed")
+    ]  # fmt: skip
+    assert [moves(line) for line in lines] == [
+        [("bank", "wallet", 5_000 * RUB)], *[[("bank", "suspense", 5_000 * RUB)]] * 2
+    ]  # fmt: skip
+    again = invoice(row.customer_id)
+    attach(lines[1], again)
+    assert balance(row.customer_id) == 10_000 * RUB
+    books.assert_right(row.customer_id)
 
 
 def test_a_number_filled_up_with_zeros_is_the_same_number() -> None:

@@ -10,8 +10,9 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Notice, User
-from billing import daily_roots
+from billing import acts, daily_roots
 from billing import queries as money_queries
+from billing.acts import Asking
 from billing.models import LotKind, VatRate
 from payments.invoices import closing, in_words
 from payments.invoices.models import ClosingDocument, Organisation
@@ -20,6 +21,7 @@ from payments.invoices.schemas import closing_document_out
 from plans import offers
 from plyrum import clock
 from plyrum.errors import InvalidRequest
+from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing.fixtures import LedgerClock
 from tests.payments.invoices.firm import (
@@ -152,6 +154,24 @@ def test_a_charge_taken_back_within_its_month_was_never_rendered(organisation: O
     assert close(organisation, in_months(1)) is None
     assert close(organisation, in_months(1), date(2020, 1, 1)) is None
     assert not ClosingDocument.objects.filter(organisation=organisation).exists()
+
+
+def test_what_an_operator_gave_is_not_rendered_for_money() -> None:
+    organisation = firm()
+    owner = organisation.owner_id
+    import_(pays(invoice(owner, 4_000)))
+    books.topped_up(owner, 6_000 * RUB)
+    asking = Asking(reason="Поздний ответ", ticket="", key=str(uuid7()), now=clock.now(), actor=operator())
+    acts.adjust(customer_id=owner, amount_micro_rub=500 * RUB, asking=asking)
+    books.spend(owner, 9_900 * RUB)
+    books.spend(owner, 600 * RUB)  # the last of what was paid, and all that was given
+    assert money_queries.balance(owner, now=clock.now()).balance_micro_rub == 0
+
+    document = close(organisation, in_months(1))
+
+    assert document is not None
+    assert (document.rendered_micro_rub, document.amount_micro_rub) == (10_000 * RUB, 10_000 * RUB)
+    assert [line["amount_micro_rub"] for line in document.lines] == [10_000 * RUB]
 
 
 def test_plans_are_a_line_and_what_they_gave_is_paid_with_them(organisation: Organisation) -> None:
