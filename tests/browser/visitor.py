@@ -10,8 +10,8 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, R
 from tests import factories
 from tests.browser.stage import Stage
 
-# What ends when the page goes on: the price of a draft, the events of an answer that is over, the icon.
-ENDED_BY_THE_PAGE = ("/app/chat/estimate", "/events?", "/favicon.svg")
+# What ends when the page goes on: the price of a draft, the events of an answer that is over, the icon, a font.
+ENDED_BY_THE_PAGE = ("/app/chat/estimate", "/events?", "/favicon.svg", ".woff2")
 
 
 # In the dark only colours are different.
