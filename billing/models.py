@@ -240,6 +240,8 @@ class LimitCounter(models.Model):
     window_start = models.DateTimeField("начало окна")  # in the zone of Moscow
     spent_micro_rub = models.BigIntegerField("потрачено, мк₽", default=0)
     reserved_micro_rub = models.BigIntegerField("в резерве, мк₽", default=0)
+    # What the counter could reach when it last refused a request; null: it refused none.
+    refused_limit_micro_rub = models.BigIntegerField("отказал при лимите, мк₽", null=True)
 
     class Meta:
         verbose_name = "счётчик лимита"

@@ -254,10 +254,16 @@ class Meter:
     spent_micro_rub: int
     reserved_micro_rub: int
     resets_at: datetime | None
+    has_refused: bool = False  # a request did not fit into it, in this window
 
     @property
     def used_micro_rub(self) -> int:
         return self.spent_micro_rub + self.reserved_micro_rub
+
+
+def has_refused(refused_limit_micro_rub: int | None, countable_micro_rub: int) -> bool:
+    """Whether a limit refused in this window: at this amount or a higher one, not before it was raised."""
+    return refused_limit_micro_rub is not None and refused_limit_micro_rub >= countable_micro_rub
 
 
 def meters(policy: Policy, *, now: datetime) -> list[Meter]:
@@ -278,6 +284,14 @@ def meters(policy: Policy, *, now: datetime) -> list[Meter]:
             continue
         row = counters.get((limit.subject, limit.window, windows.start_of(limit.window, now)))
         spent, reserved = (row.spent_micro_rub, row.reserved_micro_rub) if row is not None else (0, 0)
-        resets_at = windows.end_of(limit.window, now)
-        found.append(Meter(limit, limit.before_micro_rub + spent, reserved, resets_at))
+        refused = row.refused_limit_micro_rub if row is not None else None
+        found.append(
+            Meter(
+                limit,
+                limit.before_micro_rub + spent,
+                reserved,
+                resets_at=windows.end_of(limit.window, now),
+                has_refused=has_refused(refused, limit.countable_micro_rub),
+            )
+        )
     return found
