@@ -1,4 +1,4 @@
-"""Letters about limits: at 50, 75 and 90 % of what is spent, and when a limit stops requests, once in a window.
+"""Letters about limits: at 50, 75 and 90 % of what is spent, and when a limit stops requests; once a window.
 
 A limit stops requests when all of it is spent, or earlier: when a request does not fit into what is left. Its
 counter remembers that, and the letter is the one of 100 %.
@@ -33,9 +33,9 @@ KEY = "key:"  # the same
 ENDED_FOR = timedelta(hours=1)  # how long the window that ended is looked at
 AN_INSTANT = timedelta(microseconds=1)
 
-# Parameters: window, window_start, at. Customers who may have used the lowest mark of a limit by `window`, or were
-# refused: of their own with what no counter knows, or of any tier or plan; which one applies says their policy. A limit
-# newer than `at` may be in the policy and was not then: nothing is told.
+# Parameters: window, window_start, at. Customers who may have used the lowest mark of a limit by `window`, or
+# were refused: of their own with what no counter knows, or of any tier or plan; which one applies says their
+# policy. A limit newer than `at` may be in the policy and was not then: nothing is told.
 _CUSTOMERS_SQL = """
 SELECT substr(c.subject, 6)::uuid
   FROM billing_limitcounter c
@@ -59,7 +59,8 @@ SELECT substr(s.subject, 6)::uuid
                       AND (n.subject = s.subject OR n.subject LIKE ANY ('{tier:%%,plan:%%}')))
 """
 
-# The same parameters. Keys that used the lowest mark of what binds them, with what no counter knows, or were refused.
+# The same parameters. Keys that used the lowest mark of what binds them, with what no counter knows, or were
+# refused.
 _KEYS_SQL = """
 WITH limits AS (
     SELECT DISTINCT ON (s.subject) s.subject, s.limit_micro_rub, b.before_micro_rub

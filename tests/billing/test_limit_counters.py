@@ -83,7 +83,7 @@ def xmin_of(subject: str, window: str) -> list[int]:
     """The transaction that wrote the counter."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT xmin::text::bigint FROM billing_limitcounter WHERE subject = %s AND \"window\" = %s",
+            'SELECT xmin::text::bigint FROM billing_limitcounter WHERE subject = %s AND "window" = %s',
             [subject, window],
         )
         return [xmin for (xmin,) in cursor.fetchall()]
