@@ -30,15 +30,18 @@ MINUTE_SECONDS, HOUR_SECONDS = 60, 3600
 # Limits whose numbers are nobody's business but ours.
 SHARED_SUBJECTS = ("gift:all",)
 
-# Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money in the
-# wallet spends gifts: only then the gift limits apply. Source: docs/decisions/0025-limits-of-spending.md.
+# Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money free
+# in the wallet spends gifts: only then the gift limits apply. Money of their own that open holds reserve, or
+# whose time is over, pays for nothing. Source: docs/decisions/0025-limits-of-spending.md.
 # `<subjects>` is the query that LIMIT_SUBJECTS_SQL names: plans and organisations are not known here.
 _POLICY_SQL = """
 WITH belonging (subject) AS (
 <subjects>
 ), money AS (
     SELECT EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
-                      AND NOT l.is_spent AND l.kind <> 'bonus') AS has_own_money,
+                      AND NOT l.is_spent AND l.kind <> 'bonus'
+                      AND l.remaining_micro_rub > l.reserved_micro_rub
+                      AND (l.expires_at IS NULL OR l.expires_at > %(now)s)) AS has_own_money,
            EXISTS (SELECT 1 FROM belonging b WHERE b.subject LIKE 'plan:%%') AS has_plan,
            EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND l.kind <> 'bonus') AS has_paid  -- also what is spent by now

@@ -297,7 +297,8 @@ DELETE FROM billing_creditlot WHERE customer_id = %(customer)s;
 DELETE FROM billing_hold WHERE customer_id = %(customer)s;
 DELETE FROM billing_wallet WHERE customer_id = %(customer)s;
 """,
-    "debt deleted": "DELETE FROM billing_ledgerentry WHERE customer_id IS NULL AND source_id = %(customer)s::text",
+    "debt deleted": "DELETE FROM billing_ledgerentry"
+    " WHERE customer_id IS NULL AND source_id = %(customer)s::text",
     "debt made somebody else's": "UPDATE billing_ledgerentry SET source_id = %(stranger)s"
     " WHERE customer_id IS NULL AND source_id = %(customer)s::text",
     "root changed": "UPDATE billing_dailyroot SET root = sha256('x')",
