@@ -129,10 +129,12 @@ class LedgerEntry(models.Model):
                 name="billing_entry_debts",
                 condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
             ),
-            models.Index(  # what a refund or a dispute asks of a wallet, which may have very many charges
-                fields=["customer_id"],
-                name="billing_entry_given_back",
-                condition=Q(type__in=("refund", "chargeback", "bonus")),
+            # What a refund or a dispute asks of a wallet, and its statement by type. It may have very many
+            # charges for answers, which pay nothing for this index.
+            models.Index(
+                fields=["customer_id", "seq"],
+                name="billing_entry_not_usage",
+                condition=~Q(type="usage_debit"),
             ),
             models.Index(fields=["created_at"], name="billing_entry_reversals", condition=Q(type="reversal")),
         ]

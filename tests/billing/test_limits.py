@@ -178,9 +178,8 @@ def test_own_money_that_a_run_holds_leaves_the_next_run_to_the_gift_limits(custo
     books.credit(customer.id, 5 * RUB, kind=LotKind.BONUS)
 
     def gifts_of_all() -> int:
-        return LimitCounter.objects.filter(subject="gift:all", window="day").aggregate(
-            sum=Sum("reserved_micro_rub", default=0)
-        )["sum"]
+        rows = LimitCounter.objects.filter(subject="gift:all", window="day")
+        return int(rows.aggregate(sum=Sum("reserved_micro_rub", default=0))["sum"])
 
     before = gifts_of_all()
     first = books.held(customer.id, RUB, limits=policy_of(customer).steps())  # all that is their own
