@@ -358,8 +358,8 @@ class VatRate(models.Model):
     created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
-        verbose_name = "ставка НДС"
-        verbose_name_plural = "ставки НДС"
+        verbose_name = _("ставка НДС")
+        verbose_name_plural = _("ставки НДС")
         constraints = [
             models.CheckConstraint(
                 condition=Q(rate_bp__gte=0, rate_bp__lte=10_000), name="billing_vatrate_within_the_whole"
@@ -474,17 +474,17 @@ class UsageEvent(models.Model):
 
 
 class DailyRoot(models.Model):
-    """One hash over the heads of all wallets at the end of a day of Moscow, see ledger_root()."""
+    """One hash over the heads of all wallets and all other entries at the end of a day, see ledger_root()."""
 
     day = models.DateField("день", primary_key=True)
     root = models.BinaryField("корень")
     wallets = models.BigIntegerField("кошельков")  # that had an entry by then
-    entries = models.BigIntegerField("проводок")  # of these wallets, from the first day
+    entries = models.BigIntegerField("проводок")  # of these wallets and of none, from the first day
     created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
-        verbose_name = "корень дня"
-        verbose_name_plural = "корни дней"
+        verbose_name = _("корень дня")
+        verbose_name_plural = _("корни дней")
 
     def __str__(self) -> str:
         return f"root {self.day}"
