@@ -63,8 +63,8 @@ def findings() -> list[str]:
 
 def test_root_is_one_hash_over_the_last_entries_of_wallets_and_all_that_are_no_wallets() -> None:
     step = {
-        "entry_id": uuid7(), "amount": 5, "type": "debt", "debit_account": "receivable",
-        "credit_account": "provider_clearing", "key": f"test:{uuid7()}", "source_type": "debt",
+        "entry_id": uuid7(), "amount": 5, "type": "provider_fee", "debit_account": "provider_fee",
+        "credit_account": "provider_clearing", "key": f"test:{uuid7()}", "source_type": "test",
         "source_id": f"ю|{uuid7()}", "effective_at": None,
     }  # fmt: skip
     books.call("ledger_book", [step])
