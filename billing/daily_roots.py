@@ -1,4 +1,4 @@
-"""Daily roots: one hash over the heads of all wallets at the end of each day of Moscow.
+"""Daily roots: one hash over the heads of all wallets, and all other entries, at the end of a day of Moscow.
 
 Written by the daily job, compared by check V44 and by the command `daily_root` with what was stored outside.
 A root is never changed; closing a day twice or late writes what closing it once in time would have written.
@@ -18,7 +18,7 @@ GRACE = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Root:
-    """`digest` is SHA-256 in hex; `wallets` that had an entry by then, and all their `entries`."""
+    """`digest` is SHA-256 in hex; `wallets` that had an entry by then; `entries` are theirs and nobody's."""
 
     day: date
     digest: str

@@ -1,4 +1,7 @@
-"""Letters about limits: at 50, 75, 90 and 100 % of what is spent, once for each in a window.
+"""Letters about limits: at 50, 75 and 90 % of what is spent, and when a limit stops requests; once a window.
+
+A limit stops requests when all of it is spent, or earlier: when a request does not fit into what is left. Its
+counter remembers that, and the letter is the one of 100 %.
 
 Called by the job of each minute. It tells what is true then, of the highest mark that is reached, and of the
 lowest limit that applies; the letter's key makes a second run silent. The window that just ended is looked at
@@ -30,16 +33,17 @@ KEY = "key:"  # the same
 ENDED_FOR = timedelta(hours=1)  # how long the window that ended is looked at
 AN_INSTANT = timedelta(microseconds=1)
 
-# Parameters: window, window_start, at. Customers who may have used the lowest mark of a limit by `window`: of
-# their own with what no counter knows, or of any tier or plan; which one applies says their policy. A limit
-# newer than `at` may be in the policy and was not then: nothing is told.
+# Parameters: window, window_start, at. Customers who may have used the lowest mark of a limit by `window`, or
+# were refused: of their own with what no counter knows, or of any tier or plan; which one applies says their
+# policy. A limit newer than `at` may be in the policy and was not then: nothing is told.
 _CUSTOMERS_SQL = """
 SELECT substr(c.subject, 6)::uuid
   FROM billing_limitcounter c
  WHERE c.subject LIKE 'user:%%' AND c."window" = %(window)s AND c.window_start = %(window_start)s
    AND EXISTS (SELECT 1 FROM billing_spendlimit s
                 WHERE s."window" = c."window" AND s.subject LIKE ANY ('{tier:%%,plan:%%}')
-                  AND c.spent_micro_rub > 0 AND c.spent_micro_rub * 100 >= s.limit_micro_rub * %(lowest)s)
+                  AND (c.spent_micro_rub > 0 AND c.spent_micro_rub * 100 >= s.limit_micro_rub * %(lowest)s
+                       OR c.refused_limit_micro_rub IS NOT NULL))
    AND NOT EXISTS (SELECT 1 FROM billing_spendlimit s WHERE s."window" = c."window" AND s.created_at > %(at)s
                       AND (s.subject = c.subject OR s.subject LIKE ANY ('{tier:%%,plan:%%}')))
  UNION
@@ -48,14 +52,15 @@ SELECT substr(s.subject, 6)::uuid
   LEFT JOIN billing_limitcounter c ON c.subject = s.subject AND c."window" = s."window"
                                   AND c.window_start = %(window_start)s
  WHERE s.subject LIKE 'user:%%' AND s."window" = %(window)s
-   AND (coalesce(c.spent_micro_rub, 0)
-        + CASE WHEN s.created_at >= %(window_start)s THEN s.spent_before_micro_rub ELSE 0 END) * 100
-       >= s.limit_micro_rub * %(lowest)s
+   AND ((coalesce(c.spent_micro_rub, 0)
+         + CASE WHEN s.created_at >= %(window_start)s THEN s.spent_before_micro_rub ELSE 0 END) * 100
+        >= s.limit_micro_rub * %(lowest)s OR c.refused_limit_micro_rub IS NOT NULL)
    AND NOT EXISTS (SELECT 1 FROM billing_spendlimit n WHERE n."window" = s."window" AND n.created_at > %(at)s
                       AND (n.subject = s.subject OR n.subject LIKE ANY ('{tier:%%,plan:%%}')))
 """
 
-# The same parameters. Keys that used the lowest mark of what binds them, with what no counter knows.
+# The same parameters. Keys that used the lowest mark of what binds them, with what no counter knows, or were
+# refused.
 _KEYS_SQL = """
 WITH limits AS (
     SELECT DISTINCT ON (s.subject) s.subject, s.limit_micro_rub, b.before_micro_rub
@@ -67,11 +72,13 @@ WITH limits AS (
                           AND x."window" = s."window" AND x.ends_at > %(at)s)
      ORDER BY s.subject, s.limit_micro_rub - b.before_micro_rub
 )
-SELECT l.subject, l.limit_micro_rub, coalesce(c.spent_micro_rub, 0) + l.before_micro_rub
+SELECT l.subject, l.limit_micro_rub, coalesce(c.spent_micro_rub, 0) + l.before_micro_rub,
+       coalesce(c.refused_limit_micro_rub >= l.limit_micro_rub - l.before_micro_rub, false)
   FROM limits l
   LEFT JOIN billing_limitcounter c ON c.subject = l.subject AND c."window" = %(window)s
                                   AND c.window_start = %(window_start)s
  WHERE (coalesce(c.spent_micro_rub, 0) + l.before_micro_rub) * 100 >= l.limit_micro_rub * %(lowest)s
+    OR c.refused_limit_micro_rub IS NOT NULL
 """
 
 
@@ -83,7 +90,16 @@ class _Used:
     window: str
     limit_micro_rub: int
     spent_micro_rub: int
+    has_refused: bool
     at: datetime
+
+    @property
+    def mark(self) -> int | None:
+        """The highest mark that is reached; None below the lowest."""
+        if self.has_refused:
+            return MARKS[0]
+        spent = self.spent_micro_rub * 100
+        return next((mark for mark in MARKS if spent and spent >= self.limit_micro_rub * mark), None)
 
 
 def write(*, now: datetime) -> dict[str, int]:
@@ -92,9 +108,8 @@ def write(*, now: datetime) -> dict[str, int]:
     for window in windows.COUNTED:
         for at in _moments(window, now):
             for used in (*_shared(window, at), *_of_keys(window, at), *_of_customers(window, at)):
-                spent, most = used.spent_micro_rub, used.limit_micro_rub
-                mark = next((mark for mark in MARKS if spent * 100 >= most * mark), None)
-                if mark is not None and spent:
+                mark = used.mark
+                if mark is not None:
                     written += sum(_tell(user_id, used, mark, now) for user_id in _readers(used.subject))
     return {"letters": written}
 
@@ -123,14 +138,15 @@ def _of_customers(window: str, at: datetime) -> Iterator[_Used]:
         for meter in policies.meters(policies.of(customer_id, now=at), now=at):
             limit = meter.limit
             if (limit.kind, limit.window.value, limit.is_lifted) == ("user", window, False):
-                yield _Used(limit.subject, window, limit.limit_micro_rub, meter.spent_micro_rub, at)
+                spent = meter.spent_micro_rub
+                yield _Used(limit.subject, window, limit.limit_micro_rub, spent, meter.has_refused, at)
 
 
 def _of_keys(window: str, at: datetime) -> Iterator[_Used]:
     with connection.cursor() as cursor:
         cursor.execute(_KEYS_SQL, _facts(window, at))
-        for subject, limit_micro_rub, spent_micro_rub in cursor.fetchall():
-            yield _Used(subject, window, limit_micro_rub, spent_micro_rub, at)
+        for subject, limit_micro_rub, spent_micro_rub, has_refused in cursor.fetchall():
+            yield _Used(subject, window, limit_micro_rub, spent_micro_rub, has_refused, at)
 
 
 def _shared(window: str, at: datetime) -> Iterator[_Used]:
@@ -146,7 +162,9 @@ def _shared(window: str, at: datetime) -> Iterator[_Used]:
         subject__in=lowest, window=window, window_start=windows.start_of(window, at)
     )
     for counter in counters:
-        yield _Used(counter.subject, window, lowest[counter.subject], counter.spent_micro_rub, at)
+        most = lowest[counter.subject]
+        has_refused = policies.has_refused(counter.refused_limit_micro_rub, most)
+        yield _Used(counter.subject, window, most, counter.spent_micro_rub, has_refused, at)
 
 
 _IS_SHARED = Q(subject=GIFTS) | Q(subject__startswith=ORGANISATION)

@@ -129,10 +129,12 @@ class LedgerEntry(models.Model):
                 name="billing_entry_debts",
                 condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
             ),
-            models.Index(  # what a refund or a dispute asks of a wallet, which may have very many charges
-                fields=["customer_id"],
-                name="billing_entry_given_back",
-                condition=Q(type__in=("refund", "chargeback", "bonus")),
+            # What a refund or a dispute asks of a wallet, and its statement by type. It may have very many
+            # charges for answers, which pay nothing for this index.
+            models.Index(
+                fields=["customer_id", "seq"],
+                name="billing_entry_not_usage",
+                condition=~Q(type="usage_debit"),
             ),
             models.Index(fields=["created_at"], name="billing_entry_reversals", condition=Q(type="reversal")),
         ]
@@ -240,6 +242,8 @@ class LimitCounter(models.Model):
     window_start = models.DateTimeField("начало окна")  # in the zone of Moscow
     spent_micro_rub = models.BigIntegerField("потрачено, мк₽", default=0)
     reserved_micro_rub = models.BigIntegerField("в резерве, мк₽", default=0)
+    # What the counter could reach when it last refused a request; null: it refused none.
+    refused_limit_micro_rub = models.BigIntegerField("отказал при лимите, мк₽", null=True)
 
     class Meta:
         verbose_name = "счётчик лимита"
@@ -354,8 +358,8 @@ class VatRate(models.Model):
     created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
-        verbose_name = "ставка НДС"
-        verbose_name_plural = "ставки НДС"
+        verbose_name = _("ставка НДС")
+        verbose_name_plural = _("ставки НДС")
         constraints = [
             models.CheckConstraint(
                 condition=Q(rate_bp__gte=0, rate_bp__lte=10_000), name="billing_vatrate_within_the_whole"
@@ -470,17 +474,17 @@ class UsageEvent(models.Model):
 
 
 class DailyRoot(models.Model):
-    """One hash over the heads of all wallets at the end of a day of Moscow, see ledger_root()."""
+    """One hash over the heads of all wallets and all other entries at the end of a day, see ledger_root()."""
 
     day = models.DateField("день", primary_key=True)
     root = models.BinaryField("корень")
     wallets = models.BigIntegerField("кошельков")  # that had an entry by then
-    entries = models.BigIntegerField("проводок")  # of these wallets, from the first day
+    entries = models.BigIntegerField("проводок")  # of these wallets and of none, from the first day
     created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
-        verbose_name = "корень дня"
-        verbose_name_plural = "корни дней"
+        verbose_name = _("корень дня")
+        verbose_name_plural = _("корни дней")
 
     def __str__(self) -> str:
         return f"root {self.day}"

@@ -30,15 +30,18 @@ MINUTE_SECONDS, HOUR_SECONDS = 60, 3600
 # Limits whose numbers are nobody's business but ours.
 SHARED_SUBJECTS = ("gift:all",)
 
-# Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money in the
-# wallet spends gifts: only then the gift limits apply. Source: docs/decisions/0025-limits-of-spending.md.
+# Parameters: customer_id, api_key_id (or null), now. Always one row. Whoever has none but gift money free
+# in the wallet spends gifts: only then the gift limits apply. Money of their own that open holds reserve, or
+# whose time is over, pays for nothing. Source: docs/decisions/0025-limits-of-spending.md.
 # `<subjects>` is the query that LIMIT_SUBJECTS_SQL names: plans and organisations are not known here.
 _POLICY_SQL = """
 WITH belonging (subject) AS (
 <subjects>
 ), money AS (
     SELECT EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
-                      AND NOT l.is_spent AND l.kind <> 'bonus') AS has_own_money,
+                      AND NOT l.is_spent AND l.kind <> 'bonus'
+                      AND l.remaining_micro_rub > l.reserved_micro_rub
+                      AND (l.expires_at IS NULL OR l.expires_at > %(now)s)) AS has_own_money,
            EXISTS (SELECT 1 FROM belonging b WHERE b.subject LIKE 'plan:%%') AS has_plan,
            EXISTS (SELECT 1 FROM billing_creditlot l WHERE l.customer_id = %(customer_id)s::uuid
                       AND l.kind <> 'bonus') AS has_paid  -- also what is spent by now
@@ -254,10 +257,16 @@ class Meter:
     spent_micro_rub: int
     reserved_micro_rub: int
     resets_at: datetime | None
+    has_refused: bool = False  # a request did not fit into it, in this window
 
     @property
     def used_micro_rub(self) -> int:
         return self.spent_micro_rub + self.reserved_micro_rub
+
+
+def has_refused(refused_limit_micro_rub: int | None, countable_micro_rub: int) -> bool:
+    """Whether a limit refused in this window: at this amount or a higher one, not before it was raised."""
+    return refused_limit_micro_rub is not None and refused_limit_micro_rub >= countable_micro_rub
 
 
 def meters(policy: Policy, *, now: datetime) -> list[Meter]:
@@ -278,6 +287,14 @@ def meters(policy: Policy, *, now: datetime) -> list[Meter]:
             continue
         row = counters.get((limit.subject, limit.window, windows.start_of(limit.window, now)))
         spent, reserved = (row.spent_micro_rub, row.reserved_micro_rub) if row is not None else (0, 0)
-        resets_at = windows.end_of(limit.window, now)
-        found.append(Meter(limit, limit.before_micro_rub + spent, reserved, resets_at))
+        refused = row.refused_limit_micro_rub if row is not None else None
+        found.append(
+            Meter(
+                limit,
+                limit.before_micro_rub + spent,
+                reserved,
+                resets_at=windows.end_of(limit.window, now),
+                has_refused=has_refused(refused, limit.countable_micro_rub),
+            )
+        )
     return found

@@ -32,11 +32,11 @@ from billing.statement import Line
 from billing.templatetags.money import money
 from plyrum import clock, downloads, paging
 from plyrum.errors import InvalidRequest, TooManyRequests
-from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
 
 FORECAST_DAYS = 7
+ENTRIES_ON_PAGE = 20
 SPACES = str.maketrans("", "", " \u00a0\u202f\u2009")
 
 
@@ -209,9 +209,10 @@ def _entries(
     customer_id: UUID, entry_type: str | None, cursor: str | None
 ) -> tuple[list[dict[str, Any]] | None, str | None]:
     """One page of the statement, None while it cannot be read, and the cursor of the next."""
-    query = PageQuery.model_construct(page=1, page_size=20, cursor=cursor)
     try:
-        page = paging.paginate(queries.statement(customer_id, type=entry_type), query, key="seq")
+        page = paging.follow(
+            queries.statement(customer_id, type=entry_type), cursor, size=ENTRIES_ON_PAGE, key="seq"
+        )
         return [_line(line) for line in statement.lines(page.rows)], page.next_cursor
     except OperationalError:
         log.exception("statement_unreadable", customer_id=str(customer_id))

@@ -118,8 +118,8 @@ class BalanceAlert(models.Model):
     created_at = models.DateTimeField("создано")
 
     class Meta:
-        verbose_name = "предупреждение об остатке"
-        verbose_name_plural = "предупреждения об остатке"
+        verbose_name = _("предупреждение об остатке")
+        verbose_name_plural = _("предупреждения об остатке")
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(threshold_micro_rub__gt=0), name="billing_balancealert_above_zero"

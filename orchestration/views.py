@@ -32,7 +32,6 @@ from billing.templatetags.money import money
 from orchestration import catalogue, daily
 from plyrum import clock, downloads, paging
 from plyrum.errors import InvalidRequest, TooManyRequests
-from plyrum.paging import PageQuery
 
 log = structlog.get_logger(__name__)
 
@@ -111,9 +110,7 @@ def export_usage(request: HttpRequest) -> HttpResponseBase:
 
 def _context(user: User, filters: Filters, cursor: str | None) -> dict[str, Any]:
     rows = money_queries.usage(user.id, **filters.narrowed())
-    page = paging.paginate(
-        rows, PageQuery.model_construct(page=1, page_size=PAGE_ROWS, cursor=cursor), key="id"
-    )
+    page = paging.follow(rows, cursor, size=PAGE_ROWS, key="id")
     days = _days(user.id, filters)
     labels = {offer.id: offer.label for offer in catalogue.refresh().offers.values()}
     keys = api_keys.names(row.api_key_id for row in page.rows)

@@ -67,6 +67,8 @@ NAVIGATION = [
         _page(_("Запреты трат"), "money_off", "billing_spendingblock"),
         _page(_("Частота запросов"), "timer", "billing_requestrate"),
         _page(_("Находки сверки"), "fact_check", "billing_reconciliationfinding"),
+        _page(_("Корни дней"), "fingerprint", "billing_dailyroot"),
+        _page(_("Письма об остатке"), "notifications", "billing_balancealert"),
     ),
     _group(
         _("Модели"),
@@ -77,6 +79,7 @@ NAVIGATION = [
         _page(_("Провайдеры"), "dns", "orchestration_provider"),
         _page(_("Цены"), "sell", "billing_priceversion"),
         _page(_("Курсы"), "currency_ruble", "billing_fxrate"),
+        _page(_("Ставки НДС"), "percent", "billing_vatrate"),
     ),
     _group(
         _("Порядок"),

@@ -47,17 +47,29 @@ class Page:
 
 def paginate(rows: QuerySet[Any], query: PageQuery, *, key: str) -> Page:
     """One page of `rows`, ordered by `key` descending; `key` must be unique within them."""
-    ordered = rows.order_by(f"-{key}")
-    total = None
-    offset = 0
     if query.cursor is not None:
-        ordered = ordered.filter(**{f"{key}__lt": _opened(query.cursor, ordered, key)})
-    else:
-        total = rows.count()
-        offset = (query.page - 1) * query.page_size
-    found = list(ordered[offset : offset + query.page_size + 1])
-    more = len(found) > query.page_size
-    found = found[: query.page_size]
+        return follow(rows, query.cursor, size=query.page_size, key=key)
+    total = rows.count()
+    offset = (query.page - 1) * query.page_size
+    return _cut(rows.order_by(f"-{key}")[offset:], query.page_size, key, total)
+
+
+def follow(rows: QuerySet[Any], cursor: str | None, *, size: int, key: str) -> Page:
+    """As `paginate`, always by cursor: without one the first page.
+
+    For pages that show no total, because counting reads every row. Raises InvalidRequest for a forged cursor.
+    """
+    ordered = rows.order_by(f"-{key}")
+    if cursor is not None:
+        ordered = ordered.filter(**{f"{key}__lt": _opened(cursor, ordered, key)})
+    return _cut(ordered, size, key, total=None)
+
+
+def _cut(ordered: QuerySet[Any], size: int, key: str, total: int | None) -> Page:
+    """The first `size` of the rows; one more is read to know whether others follow."""
+    found = list(ordered[: size + 1])
+    more = len(found) > size
+    found = found[:size]
     return Page(found, _closed(getattr(found[-1], key)) if more else None, total)
 
 

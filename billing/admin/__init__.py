@@ -3,6 +3,6 @@
 Rows of these tables come from the ledger's functions; a correction is a new entry made by an act.
 """
 
-from billing.admin import costs, findings, limits, prices, usage, wallets
+from billing.admin import costs, findings, limits, prices, usage, wallets, watch
 
-__all__ = ["costs", "findings", "limits", "prices", "usage", "wallets"]
+__all__ = ["costs", "findings", "limits", "prices", "usage", "wallets", "watch"]

@@ -79,6 +79,10 @@ LABELS: dict[str, Promise | str] = {
     "detail": _("Что не так"),
     "first_seen_at": _("Впервые"),
     "last_seen_at": _("Последний раз"),
+    "day": _("День"),
+    "wallets": _("Кошельков"),
+    "entries": _("Проводок"),
+    "is_low": _("Письмо отправлено"),
 }
 
 

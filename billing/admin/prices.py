@@ -1,4 +1,6 @@
-"""Versions of prices, and the rates of currencies."""
+"""Versions of prices, the rates of currencies and of VAT."""
+
+from decimal import Decimal
 
 from django.contrib import admin
 from django.utils.formats import localize
@@ -11,8 +13,10 @@ from billing.admin.base import MoneyAdmin
 from billing.models import (
     FxRate,
     PriceVersion,
+    VatRate,
 )
-from billing.templatetags.money import money_exact
+from billing.pricing import BASIS_POINTS
+from billing.templatetags.money import money_exact, percent
 
 
 @admin.register(PriceVersion)
@@ -100,6 +104,17 @@ class FxRateAdmin(MoneyAdmin):
     @display(description=_("Спред"), ordering="spread_bp")  # type: ignore[untyped-decorator]
     def spread(self, rate: FxRate) -> str:
         return f"{localize(rate.spread_bp / 100)} %"
+
+
+@admin.register(VatRate)
+class VatRateAdmin(MoneyAdmin):
+    list_display = ["valid_from", "rate", "created_at"]
+    ordering = ["-valid_from"]
+    fields = ["valid_from", "rate", "created_at"]
+
+    @display(description=_("Ставка НДС"), ordering="rate_bp")  # type: ignore[untyped-decorator]
+    def rate(self, rate: VatRate) -> str:
+        return percent(Decimal(rate.rate_bp) / BASIS_POINTS)
 
 
 def _units(price: int, currency: str) -> str:

@@ -35,6 +35,7 @@ class Migration(migrations.Migration):
                 ('window_start', models.DateTimeField(verbose_name='начало окна')),
                 ('spent_micro_rub', models.BigIntegerField(default=0, verbose_name='потрачено, мк₽')),
                 ('reserved_micro_rub', models.BigIntegerField(default=0, verbose_name='в резерве, мк₽')),
+                ('refused_limit_micro_rub', models.BigIntegerField(null=True, verbose_name='отказал при лимите, мк₽')),
             ],
             options={
                 'verbose_name': 'счётчик лимита',

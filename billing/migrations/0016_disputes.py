@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddIndex(
             model_name='ledgerentry',
-            index=models.Index(condition=models.Q(('type__in', ('refund', 'chargeback', 'bonus'))), fields=['customer_id'], name='billing_entry_given_back'),
+            index=models.Index(condition=models.Q(('type', 'usage_debit'), _negated=True), fields=['customer_id', 'seq'], name='billing_entry_not_usage'),
         ),
         migrations.AlterField(
             model_name='operatorrequest',

@@ -9,7 +9,8 @@ ALTER TABLE billing_limitcounter SET (fillfactor = 70, autovacuum_vacuum_scale_f
 
 -- Count `amount` against limits on spending; the wallet is locked. A limit: {subject, window, limit}, `subject` is
 -- free text, `window` hour, day or month (Moscow's), `limit` in micro-RUB over what is spent and reserved. Answers the
--- counters, or in `over` the place of the first limit that `amount` would pass; then nothing is counted.
+-- counters, or in `over` the place of the first limit that `amount` would pass; then nothing is counted, and the
+-- counter of each such limit remembers at which amount it refused, which is what the last letter is written by.
 CREATE FUNCTION ledger_count(limits jsonb, amount bigint, moment timestamptz, OUT counter_ids bigint[], OUT over int)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -30,6 +31,11 @@ BEGIN
             counter_ids := counter_ids || counter;
         ELSE
             over := least(over, bound.place);
+            INSERT INTO billing_limitcounter AS c (subject, "window", window_start, spent_micro_rub, reserved_micro_rub,
+                                                   refused_limit_micro_rub)
+            VALUES (bound.subject, bound."window", bound.window_start, 0, 0, bound.most)
+                ON CONFLICT (subject, "window", window_start) DO UPDATE SET refused_limit_micro_rub = bound.most
+                    WHERE c.refused_limit_micro_rub IS DISTINCT FROM bound.most;  -- the first refusal writes, no other
         END IF;
     END LOOP;
     IF over IS NOT NULL THEN

@@ -279,8 +279,12 @@ GUARD_DAMAGE = {
     "function with an old snapshot": ("ALTER FUNCTION ledger_credit(jsonb) STABLE", "V37"),
 }
 
-# A day is closed first. V44 looks at all wallets, so these are judged by themselves.
+# A day is closed first, with a debt in it. V44 looks at all wallets, so these are judged by themselves.
 CLOSE_A_DAY = """
+INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key, source_type,
+            source_id, lot_ids, lot_amounts, effective_at, created_at)
+VALUES (%(stranger)s, 'debt', 'receivable', 'provider_clearing', 5, 'test:' || %(customer)s, 'debt',
+        %(customer)s, '{}', '{}', now(), now());
 INSERT INTO billing_dailyroot (day, root, wallets, entries, created_at)
 SELECT '9000-01-01', root, wallets, entries, now() FROM ledger_root('9000-01-01');
 """
@@ -293,6 +297,10 @@ DELETE FROM billing_creditlot WHERE customer_id = %(customer)s;
 DELETE FROM billing_hold WHERE customer_id = %(customer)s;
 DELETE FROM billing_wallet WHERE customer_id = %(customer)s;
 """,
+    "debt deleted": "DELETE FROM billing_ledgerentry"
+    " WHERE customer_id IS NULL AND source_id = %(customer)s::text",
+    "debt made somebody else's": "UPDATE billing_ledgerentry SET source_id = %(stranger)s"
+    " WHERE customer_id IS NULL AND source_id = %(customer)s::text",
     "root changed": "UPDATE billing_dailyroot SET root = sha256('x')",
     "count in a root changed": "UPDATE billing_dailyroot SET entries = entries + 1",
 }

@@ -34,8 +34,15 @@ class Hold:
     amount: int
     ends_at: datetime
     shares: list[tuple[Lot, int]]
+    counter: "Counter | None" = None
     status: str = "open"
     captured: int = 0
+
+
+@dataclass
+class Counter:
+    spent: int = 0
+    reserved: int = 0
 
 
 @dataclass
@@ -59,6 +66,9 @@ class Model:
     debits: dict[str, tuple[UUID, int]] = field(default_factory=dict)
     reversed: set[UUID] = field(default_factory=set)
     debts: dict[UUID, int] = field(default_factory=dict)
+    topups: dict[UUID, tuple[UUID, Lot]] = field(default_factory=dict)  # by payment
+    refunds: dict[UUID, tuple[UUID, int]] = field(default_factory=dict)
+    counters: dict[tuple[UUID, str], Counter] = field(default_factory=dict)  # of a customer's month
 
     def credit(self, customer: UUID, amount: int, kind: str, expires_at: datetime | None, key: str) -> str:
         """Answers the outcome."""
@@ -68,6 +78,24 @@ class Model:
         self.credits[key] = (customer, amount)
         wallet.lots.append(Lot(kind, amount, len(wallet.lots), expires_at, remaining=amount))
         wallet.entries.append(amount)
+        return "done"
+
+    def top_up(self, customer: UUID, amount: int, payment: UUID) -> None:
+        """Paid money, which repays what is owed."""
+        self.credit(customer, amount, "purchased", None, f"topup:{payment}")
+        del self.credits[f"topup:{payment}"]  # the act is not repeated
+        self.topups[payment] = (customer, self.wallets[customer].lots[-1])
+        self.repay(customer)
+
+    def refund(self, refund: UUID, payment: UUID, amount: int) -> str:
+        """Out of the top-up's own lot; answers the outcome."""
+        if refund in self.refunds:
+            return "replayed" if self.refunds[refund] == (payment, amount) else "mismatch"
+        customer, lot = self.topups[payment]
+        if lot.remaining - lot.reserved < amount:
+            return "reserved_in_flight" if lot.remaining >= amount else "insufficient_balance"
+        self._take(customer, [lot], amount)
+        self.refunds[refund] = (payment, amount)
         return "done"
 
     def debit(
@@ -129,9 +157,9 @@ class Model:
                 lot.remaining = lot.reserved
 
     def hold(
-        self, hold_id: UUID, customer: UUID, amount: int, ttl_seconds: int, *, soft: bool
+        self, hold_id: UUID, customer: UUID, amount: int, ttl_seconds: int, *, soft: bool, limit: int | None
     ) -> tuple[str, int]:
-        """Answers the outcome and what is held."""
+        """Answers the outcome and what is held; `limit` is of the customer's month."""
         known = self.holds.get(hold_id)
         if known is not None:
             is_same = known.customer == customer and (soft or known.amount == amount)
@@ -142,14 +170,39 @@ class Model:
             there = sum(lot.remaining for lot in usable)
             return ("reserved_in_flight" if there >= amount else "insufficient_balance"), 0
         shares, missing = [], min(amount, free)
+        counter = self.counter(customer) if limit is not None else None
+        if counter is not None and limit is not None:
+            if counter.spent + counter.reserved + missing > limit:
+                return "limit_exceeded", 0
+            counter.reserved += missing
         for lot in sorted(usable, key=lambda lot: lot.order):
             if share := min(missing, lot.remaining - lot.reserved):
                 shares.append((lot, share))
                 lot.reserved += share
                 missing -= share
         ends_at = self.now + timedelta(seconds=ttl_seconds)
-        self.holds[hold_id] = Hold(customer, min(amount, free), ends_at, shares)
+        self.holds[hold_id] = Hold(customer, min(amount, free), ends_at, shares, counter)
         return "held", min(amount, free)
+
+    def renew(self, hold_ids: list[UUID], ttl_seconds: int) -> int:
+        """Answers how many ends moved."""
+        until = self.now + timedelta(seconds=ttl_seconds)
+        holds = [self.holds[hold_id] for hold_id in hold_ids]
+        moved = [hold for hold in holds if hold.status == "open" and self.now < hold.ends_at < until]
+        for hold in moved:
+            hold.ends_at = until
+        return len(moved)
+
+    def counted(self, customer: UUID) -> list[tuple[int, int]]:
+        """Spent and reserved of each month in which something was, the oldest first."""
+        months = sorted(item for item in self.counters.items() if item[0][0] == customer)
+        found = [(counter.spent, counter.reserved) for _, counter in months]
+        return [counts for counts in found if counts != (0, 0)]
+
+    def counter(self, customer: UUID) -> Counter:
+        """Of the month of Moscow that runs."""
+        month = f"{self.now + timedelta(hours=3):%Y-%m}"
+        return self.counters.setdefault((customer, month), Counter())
 
     def settle(self, hold_id: UUID, customer: UUID, amount: int) -> tuple[str, int, int]:
         """Answers the outcome, what was charged and what went back."""
@@ -207,5 +260,8 @@ class Model:
             lot.reserved -= share
             lot.remaining -= taken
             rest -= taken
+        if hold.counter is not None:
+            hold.counter.reserved -= hold.amount
+            hold.counter.spent += captured
         if captured:
             self.wallets[hold.customer].entries.append(-captured)

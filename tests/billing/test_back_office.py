@@ -1,7 +1,7 @@
 """Back office of money: everything is found and linked, nothing can be changed."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from uuid import UUID
 
 import pytest
@@ -11,8 +11,9 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
 from accounts.models import User
-from billing import prices
-from billing.models import FxRate, LotKind, UsageEvent
+from auditlog.actors import Actor
+from billing import alerts, daily_roots, prices
+from billing.models import DailyRoot, FxRate, LotKind, UsageEvent, VatRate
 from plyrum import clock as real_clock
 from plyrum.ids import uuid7
 from tests import factories
@@ -21,7 +22,10 @@ from tests.billing.books import RUB
 from tests.billing.fixtures import LedgerClock
 
 NBSP = "\u00a0"
-PAGES = ("wallet", "ledgerentry", "creditlot", "hold", "usageevent", "priceversion", "fxrate")
+PAGES = (
+    "wallet", "ledgerentry", "creditlot", "hold", "usageevent", "priceversion", "fxrate", "vatrate",
+    "dailyroot", "balancealert",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -49,6 +53,17 @@ class Story:
             source=uuid7().hex,
             rate_date=real_clock.now().date(),
         )
+        alerts.set_threshold(
+            customer_id=self.customer_id,
+            micro_rub=700 * RUB,
+            now=real_clock.now(),
+            actor=Actor.customer(self.customer_id),
+        )
+        nothing_before = daily_roots.recompute(date(2001, 1, 1))
+        self.root, _ = DailyRoot.objects.get_or_create(
+            day=nothing_before.day,
+            defaults={"root": bytes.fromhex(nothing_before.digest), "wallets": 0, "entries": 0},
+        )
 
     def keys(self) -> dict[str, object]:
         return {
@@ -59,6 +74,9 @@ class Story:
             "usageevent": UsageEvent.objects.get(ledger_entry_id=self.entry).pk,
             "priceversion": books.price().version_id,
             "fxrate": self.rate.pk,
+            "vatrate": VatRate.objects.earliest("valid_from").pk,
+            "dailyroot": self.root.day,
+            "balancealert": self.customer_id,
         }
 
 
@@ -106,6 +124,15 @@ def test_customer_and_visitor_are_kept_out(client: Client, story: Story, name: s
     assert client.get(f"/admin/billing/{name}/").status_code == 302
     client.force_login(story.customer)
     assert client.get(f"/admin/billing/{name}/").status_code == 302
+
+
+@pytest.mark.usefixtures("operator")
+def test_pages_of_what_watches_over_money_say_it_in_words(client: Client, story: Story) -> None:
+    assert "22 %" in page(client, "/admin/billing/vatrate/")
+    assert bytes(story.root.root).hex() in page(client, "/admin/billing/dailyroot/")
+    shown = page(client, f"/admin/billing/balancealert/?q={story.customer_id}")
+    assert "700,00 ₽" in shown
+    assert story.customer.email in shown
 
 
 @pytest.mark.usefixtures("operator")

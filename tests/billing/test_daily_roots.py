@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import IntegrityError, ProgrammingError
 
@@ -21,6 +21,7 @@ from billing.daily_roots import Root
 from billing.models import DailyRoot, LedgerEntry
 from billing.verification import BooksNotProvedError
 from plyrum import clock as real_clock
+from plyrum.ids import uuid7
 from tests.billing import books
 
 LATER = timedelta(days=2)  # then the day of now is over
@@ -60,7 +61,13 @@ def findings() -> list[str]:
     return [finding.object for finding in verification.examine(only=["V44"]).findings]
 
 
-def test_root_is_one_hash_over_the_last_entries_in_the_order_of_wallets() -> None:
+def test_root_is_one_hash_over_the_last_entries_of_wallets_and_all_that_are_no_wallets() -> None:
+    step = {
+        "entry_id": uuid7(), "amount": 5, "type": "provider_fee", "debit_account": "provider_fee",
+        "credit_account": "provider_clearing", "key": f"test:{uuid7()}", "source_type": "test",
+        "source_id": f"ю|{uuid7()}", "effective_at": None,
+    }  # fmt: skip
+    books.call("ledger_book", [step])
     root = closed()
 
     midnight = datetime.combine(root.day + timedelta(days=1), datetime.min.time(), UTC) - timedelta(hours=3)
@@ -72,8 +79,26 @@ def test_root_is_one_hash_over_the_last_entries_in_the_order_of_wallets() -> Non
     text = b"".join(
         customer + seq.to_bytes(8, "big") + digest for customer, (seq, digest) in sorted(heads.items())
     )
+    others = LedgerEntry.objects.filter(customer_id=None, created_at__lt=midnight).order_by("pk")
+    lines = [
+        f"2|{entry.pk}|{entry.type}|{entry.debit_account}|{entry.credit_account}|{entry.amount_micro_rub}"
+        f"|{entry.source_type}|{len(entry.source_id.encode())}|{entry.source_id}|{entry.key}"
+        for entry in others
+    ]
+    assert lines
+    text += b"".join(hashlib.sha256(line.encode()).digest() for line in lines)
     assert root.digest == hashlib.sha256(text).hexdigest()
-    assert (root.wallets, root.entries) == (len(heads), sum(seq for seq, _ in heads.values()))
+    assert (root.wallets, root.entries) == (len(heads), sum(seq for seq, _ in heads.values()) + len(lines))
+
+
+def test_root_reads_what_is_no_wallets_by_an_index() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # the tables of tests are small
+        cursor.execute("EXPLAIN SELECT id FROM billing_ledgerentry WHERE customer_id IS NULL ORDER BY id")
+        plan = "".join(line for (line,) in cursor.fetchall())
+
+    assert "billing_entry_one_per_seq" in plan
+    assert "Index Cond: (customer_id IS NULL)" in plan
 
 
 @pytest.mark.parametrize(

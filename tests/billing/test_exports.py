@@ -5,6 +5,7 @@ import io
 import json
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,20 +13,18 @@ from xml.etree import ElementTree
 
 import pytest
 from django.db import connection
-from django.db.models import QuerySet
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from billing import exports, queries
+from billing import exports, ledger, queries
 from billing.models import LotKind
 from billing.schemas import LEDGER_COLUMNS, USAGE_COLUMNS
 from plyrum import downloads, paging
 from plyrum.downloads import Collection, Form
 from plyrum.ids import uuid7
-from plyrum.paging import PageQuery
 from tests import factories
 from tests.billing import books
 
@@ -320,34 +319,62 @@ def test_memory_does_not_grow_with_the_rows(
     assert peaks[10_000] < 1.5 * peaks[1_000]
 
 
-def plan_of(rows: QuerySet[Any], query: PageQuery, key: str) -> tuple[list[dict[str, Any]], str | None]:
-    """The steps of the plan of a page, as they were done, and the cursor of the next page."""
-    with CaptureQueriesContext(connection) as captured:
-        page = paging.paginate(rows, query, key=key)
+def plan_of(sql: str) -> list[dict[str, Any]]:
+    """The steps of the plan of a query, as they were done."""
     with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {captured.captured_queries[-1]['sql']}")
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
         (found,) = cursor.fetchone()
     steps, waiting = [], [found[0]["Plan"]]
     while waiting:
         step = waiting.pop()
         steps.append(step)
         waiting += step.get("Plans", [])
-    return steps, page.next_cursor
+    return steps
 
 
-def test_page_of_the_statement_costs_the_same_however_deep() -> None:
+@pytest.fixture
+def _by_index() -> Iterator[None]:
     """A young table is cheaper to read whole, so that is forbidden; a sort would still be seen."""
-    customer = books.funded(*[10] * 60)
     with connection.cursor() as cursor:
         cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
-    try:
-        for seq in (61, 30):
-            query = PageQuery.model_construct(page=1, page_size=20, cursor=paging._closed(seq))
-            steps, following = plan_of(queries.statement(customer), query, "seq")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("RESET enable_seqscan; RESET enable_bitmapscan")
 
-            assert [step["Node Type"] for step in steps] == ["Limit", "Index Scan"]
-            assert (steps[-1]["Index Name"], steps[-1]["Actual Rows"]) == ("billing_entry_one_per_seq", 21)
-            assert following is not None
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("RESET enable_seqscan; RESET enable_bitmapscan")
+
+@pytest.mark.usefixtures("_by_index")
+@pytest.mark.parametrize("seq", [None, 61, 30])
+def test_page_of_the_statement_costs_the_same_however_deep(seq: int | None) -> None:
+    customer = books.funded(*[10] * 60)
+    cursor = paging._closed(seq) if seq else None
+
+    with CaptureQueriesContext(connection) as captured:
+        page = paging.follow(queries.statement(customer), cursor, size=20, key="seq")
+
+    (query,) = captured.captured_queries  # no other query counts the rows
+    steps = plan_of(query["sql"])
+    assert [step["Node Type"] for step in steps] == ["Limit", "Index Scan"]
+    assert (steps[-1]["Index Name"], steps[-1]["Actual Rows"]) == ("billing_entry_one_per_seq", 21)
+    assert page.next_cursor is not None
+
+
+@pytest.mark.usefixtures("_by_index")
+@pytest.mark.parametrize("kind", ["", "admin_adjustment", "bonus", "refund", "usage_debit"])
+def test_no_query_of_the_wallets_first_page_reads_all_entries(
+    client: Client, customer: User, kind: str
+) -> None:
+    """Not with a filter either: charges, which may be very many, are passed over by an index without them."""
+    for _ in range(4):
+        holds = [books.hold_step(customer.id, 1) for _ in range(50)]
+        ledger.hold(holds)
+        ledger.settle([books.settle_step(customer.id, hold["id"], 1) for hold in holds])
+
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get("/app/wallet", {"type": kind} if kind else {}).status_code == 200
+
+    asked = [query["sql"] for query in captured if query["sql"].startswith("SELECT")]
+    asked = [sql for sql in asked if "billing_ledgerentry" in sql]
+    assert asked
+    for sql in asked:
+        read = [step for step in plan_of(sql) if step.get("Relation Name") == "billing_ledgerentry"]
+        assert sum(step["Actual Rows"] + step.get("Rows Removed by Filter", 0) for step in read) <= 30, sql

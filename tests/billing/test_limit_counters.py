@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from billing import ledger, verification
 from billing.models import LimitCounter
@@ -50,14 +51,42 @@ def test_what_passes_a_limit_is_refused_and_nothing_is_counted_or_held(subject: 
     assert books.hold(customer, 20, limits=[wide, narrow])["outcome"] == "held"  # to the last micro-rouble
 
 
-def test_limit_smaller_than_the_first_hold_makes_no_counter(subject: str) -> None:
+def test_limit_smaller_than_the_first_hold_counts_nothing(subject: str) -> None:
     customer = books.funded(100)
 
     answer = books.hold(customer, 51, limits=[books.limit(subject, 50)])
 
     assert (answer["outcome"], answer["limit_place"]) == ("limit_exceeded", 0)
-    assert counted(subject) == []
+    assert counted(subject) == [("day", 0, 0)]
     assert books.hold(customer, 51)["outcome"] == "held"  # a limit is an answer, not a flag that stays
+
+
+def test_counter_remembers_at_which_limit_it_refused_and_nothing_else(subject: str) -> None:
+    customer = books.funded(100)
+    wide, narrow = books.limit(subject, 1000, "month"), books.limit(subject, 50)
+    rows = LimitCounter.objects.filter(subject=subject).values_list("window", "refused_limit_micro_rub")
+
+    answers = ledger.hold([books.hold_step(customer, 51, limits=[wide, narrow]) for _ in range(2)])
+    assert [answer["outcome"] for answer in answers] == ["limit_exceeded"] * 2
+    assert dict(rows.all()) == {"day": 50, "month": None}
+    (before,) = xmin_of(subject, "day")
+    books.hold(customer, 51, limits=[wide, narrow])
+    assert xmin_of(subject, "day") == [before]  # the same refusal again writes nothing
+    books.hold(customer, 61, limits=[wide, books.limit(subject, 60)])
+
+    assert dict(rows.all()) == {"day": 60, "month": None}
+    assert counted(subject) == [("day", 0, 0), ("month", 0, 0)]
+    assert verification.examine(only=["V29"]).is_clean
+
+
+def xmin_of(subject: str, window: str) -> list[int]:
+    """The transaction that wrote the counter."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            'SELECT xmin::text::bigint FROM billing_limitcounter WHERE subject = %s AND "window" = %s',
+            [subject, window],
+        )
+        return [xmin for (xmin,) in cursor.fetchall()]
 
 
 def test_short_money_is_told_before_a_limit_and_is_not_counted(subject: str) -> None:

@@ -185,6 +185,12 @@ def letters_of(customer: User) -> list[int]:
     return [row.facts["mark"] for row in rows]
 
 
+def ask(customer: User, amount: int, *, key: UUID | None = None) -> str:
+    """The outcome of a hold under all that applies to the customer."""
+    steps = policies.of(customer.id, api_key_id=key, now=real_clock.now()).steps()
+    return str(books.hold(customer.id, amount, limits=steps)["outcome"])
+
+
 def spend(customer: User, amount: int) -> UUID:
     steps = policies.of(customer.id, now=real_clock.now()).steps()
     hold_id = books.held(customer.id, amount, limits=steps)
@@ -207,7 +213,7 @@ def test_each_mark_is_told_once_in_a_window_however_many_jobs_run() -> None:
     assert notice.key.startswith(f"limit:user:{customer.id}:month:")
     send_notice(notice_id=str(notice.pk))
     (letter,) = [sent for sent in mail.outbox if sent.to == [customer.email]]
-    assert letter.subject == "Потрачено 100 % лимита на месяц"
+    assert letter.subject == "Лимит на месяц останавливает запросы"
     assert "100,00 ₽ из 100,00 ₽" in str(letter.body).replace(NBSP, " ")
     slot = str(uuid7())
     assert [tasks.write_limit_letters(slot=slot) for _ in range(2)] == ["done", "skipped"]
@@ -245,10 +251,58 @@ def test_owner_of_a_key_is_told_of_each_mark_once() -> None:
     assert notice.key.startswith(f"limit:key:{row.pk}:month:")
     send_notice(notice_id=str(notice.pk))
     (letter,) = [sent for sent in mail.outbox if sent.to == [customer.email]]
-    assert letter.subject == "Ключ «Сервер <1>»: потрачено 100 % лимита"
+    assert letter.subject == "Ключ «Сервер <1>»: лимит останавливает запросы"
     assert "100,00 ₽ из 100,00 ₽" in str(letter.body).replace(NBSP, " ")
     assert "Лимит ключа API «Сервер <1>»" in letter.body
     assert "Сервер &lt;1&gt;" in letter.alternatives[0][0]  # type: ignore[attr-defined]
+
+
+def test_refused_request_is_told_of_once_in_a_window_though_not_all_is_spent() -> None:
+    """Holds are worst cases: what is left refuses them long before all of it is spent."""
+    customer = factories.customer()
+    books.credit(customer.id, 1000 * RUB)
+    own(customer, month=100 * RUB)
+    spend(customer, 96 * RUB)
+    limit_alerts.write(now=real_clock.now())
+    assert letters_of(customer) == [90]
+
+    assert [ask(customer, 5 * RUB) for _ in range(2)] == ["limit_exceeded"] * 2
+    at_once(4, lambda: limit_alerts.write(now=real_clock.now()))
+
+    assert letters_of(customer) == [90, 100]
+    notice = Notice.objects.get(user_id=customer.id, facts__mark=100)
+    assert notice.facts["spent_micro_rub"] == 96 * RUB
+    assert ask(customer, 5 * RUB) == "limit_exceeded"
+    limit_alerts.write(now=real_clock.now())
+    limit_alerts.write(now=windows.end_of(Window.MONTH, real_clock.now()) + timedelta(minutes=1))
+    assert letters_of(customer) == [90, 100]
+
+
+def test_refusal_with_nothing_spent_is_told_of_by_the_limit_that_refused() -> None:
+    customer, raised = factories.customer(), factories.customer()
+    for one in (customer, raised):
+        books.credit(one.id, 100 * RUB)
+        own(one, day=RUB, month=50 * RUB)
+        assert ask(one, 2 * RUB) == "limit_exceeded"
+    own(raised, day=20 * RUB, month=50 * RUB)  # a limit that has refused nothing yet
+
+    limit_alerts.write(now=real_clock.now())
+
+    (notice,) = Notice.objects.filter(user_id=customer.id, letter="limit_reached")
+    assert (notice.facts["mark"], notice.facts["window"], notice.facts["spent_micro_rub"]) == (100, "day", 0)
+    assert letters_of(raised) == []
+
+
+def test_refusal_of_a_key_is_told_of_to_its_owner() -> None:
+    customer = factories.customer()
+    books.credit(customer.id, 100 * RUB)
+    row, _ = factories.api_key(customer, month_limit_micro_rub=10 * RUB)
+
+    assert ask(customer, 11 * RUB, key=row.pk) == "limit_exceeded"
+    limit_alerts.write(now=real_clock.now())
+
+    notice = Notice.objects.get(user_id=customer.id, letter="limit_reached")
+    assert (notice.facts["mark"], notice.facts["whose"]) == (100, "key")
 
 
 def test_lifted_and_lower_limits_of_keys_are_obeyed_by_letters() -> None:
@@ -347,7 +401,7 @@ def test_owners_are_told_of_the_common_budget() -> None:
     assert (notice.facts["mark"], notice.facts["whose"]) == (100, "gift")
     send_notice(notice_id=str(notice.pk))
     (letter,) = [sent for sent in mail.outbox if sent.to == [owner.email]]
-    assert letter.subject == "Бюджет подарков: потрачено 100 %"
+    assert letter.subject == "Бюджет подарков останавливает запросы"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Limits of spending and the stop of it: who may set them, what applies to whom, what is written down."""
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.cache import caches
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Sum
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -24,7 +27,7 @@ from billing.errors import (
     SpendingBlocked,
 )
 from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
-from billing.models import LotKind
+from billing.models import LimitCounter, LotKind
 from billing.policies import NO_LIMIT, Policy
 from billing.shapes import MOST_MICRO_RUB
 from plans import offers
@@ -142,7 +145,9 @@ def test_lifted_limit_is_counted_on_until_its_window_ends(customer: User, operat
     assert actions(customer) == ["billing.limits.own", "billing.limit.lifted"]
 
 
-def test_gift_limits_apply_while_there_is_no_other_money(customer: User, operator: Actor) -> None:
+@pytest.fixture
+def _limited_gifts(operator: Actor) -> Iterator[None]:
+    """They apply to everybody: other tests must not meet them."""
     rows = [
         limits.set_limit(
             subject=subject,
@@ -154,18 +159,65 @@ def test_gift_limits_apply_while_there_is_no_other_money(customer: User, operato
         )
         for subject, amount in (("gift:each", NO_LIMIT // 100), ("gift:all", NO_LIMIT // 10))
     ]
-    try:
-        books.credit(customer.id, RUB, kind=LotKind.BONUS)
-        gifts = policy_of(customer)
-        books.credit(customer.id, RUB)
-        paid = policy_of(customer)
-    finally:  # they apply to everybody: other tests must not meet them
-        for row in rows:
-            limits.remove_limit(limit_id=row.pk, reason=WHY, actor=operator)
+    yield
+    for row in rows:
+        limits.remove_limit(limit_id=row.pk, reason=WHY, actor=operator)
+
+
+@pytest.mark.usefixtures("_limited_gifts")
+def test_gift_limits_apply_while_there_is_no_other_money(customer: User) -> None:
+    books.credit(customer.id, RUB, kind=LotKind.BONUS)
+    gifts = policy_of(customer)
+    books.credit(customer.id, RUB)
+    paid = policy_of(customer)
 
     assert [limit.subject for limit in gifts.limits] == [f"gift:{customer.id}", "gift:all"]
     assert [meter.limit.subject for meter in policies.meters(gifts, now=NOON)] == [f"gift:{customer.id}"]
     assert paid.limits == ()
+
+
+@pytest.mark.usefixtures("_limited_gifts")
+def test_own_money_that_a_run_holds_leaves_the_next_run_to_the_gift_limits(customer: User) -> None:
+    books.credit(customer.id, RUB)
+    books.credit(customer.id, 5 * RUB, kind=LotKind.BONUS)
+
+    def gifts_of_all() -> int:
+        rows = LimitCounter.objects.filter(subject="gift:all", window="day")
+        return int(rows.aggregate(sum=Sum("reserved_micro_rub", default=0))["sum"])
+
+    before = gifts_of_all()
+    first = books.held(customer.id, RUB, limits=policy_of(customer).steps())  # all that is their own
+
+    second = books.held(customer.id, 2 * RUB, limits=policy_of(customer).steps())
+
+    own_counter = LimitCounter.objects.get(subject=f"gift:{customer.id}")
+    assert own_counter.reserved_micro_rub == gifts_of_all() - before == 2 * RUB
+    for hold_id in (first, second):
+        books.settle(customer.id, hold_id, 0)
+    assert policy_of(customer).limits == ()  # it is free again
+
+
+@pytest.mark.usefixtures("_limited_gifts")
+def test_own_money_whose_time_is_over_is_none(customer: User) -> None:
+    books.credit(customer.id, RUB, kind=LotKind.MONTHLY, expires_at=books.in_seconds(3600))
+
+    assert policy_of(customer).limits == ()
+    over = policy_of(customer, now=books.in_seconds(3601))  # not swept yet
+    assert [limit.subject for limit in over.limits] == [f"gift:{customer.id}", "gift:all"]
+
+
+def test_policy_reads_lots_by_an_index_of_the_customer(customer: User) -> None:
+    """Of those alive or those not given: which one is smaller, the planner knows."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # the tables of tests are small
+        parameters = policies.parameters(customer.id, None, real_clock.now())
+        cursor.execute(f"EXPLAIN {policies.policy_sql()}", parameters)
+        plan = "".join(line for (line,) in cursor.fetchall())
+
+    used = set(re.findall(r"billing_lot_\w+", plan))
+    assert used
+    assert used <= {"billing_lot_alive", "billing_lot_not_given"}
+    assert "Seq Scan on billing_creditlot" not in plan
 
 
 def test_limit_of_a_tier_is_each_customers_own(customer: User, operator: Actor) -> None:

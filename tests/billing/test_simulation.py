@@ -15,7 +15,8 @@ import pytest
 from django.db import connection, transaction
 
 from billing import ledger, queries
-from billing.models import Hold, LedgerEntry, LotKind
+from billing.errors import InsufficientBalance, LedgerConflict, ReservedInFlight
+from billing.models import Hold, LedgerEntry, LimitCounter, LotKind
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing.fixtures import LedgerClock
@@ -68,6 +69,10 @@ class Simulation:
             self.repeat_debit,
             self.reverse,
             self.charge_back,
+            self.top_up,
+            self.refund,
+            self.repeat_refund,
+            self.renew,
             self.crash,
             self.pass_time,
             self.sweep,
@@ -125,18 +130,30 @@ class Simulation:
         self._hold([books.hold_step(customer, amount, hold_id=hold_id, soft=self.chance.random() < 0.3)])
 
     def hold_step(self) -> Row:
+        customer = self.customer()
         return books.hold_step(
-            self.customer(),
+            customer,
             self.chance.choice((0, 1, self.chance.randint(1, 1500))),
             ttl_seconds=self.chance.choice(TTLS),
             soft=self.chance.random() < 0.2,
+            limits=self.limits_of(customer) if self.chance.random() < 0.5 else (),
         )
+
+    def limits_of(self, customer: UUID) -> list[Row]:
+        """Too little, met sooner or later, never met."""
+        return [books.limit(f"user:{customer}", self.chance.choice((50, 600, 10**9)), "month")]
 
     def _hold(self, steps: list[Row]) -> None:
         answers = {row["hold_id"]: row for row in ledger.hold(steps)}
         for step in in_order(steps):
+            limit = step["limits"][0]["limit"] if step.get("limits") else None
             outcome, held = self.model.hold(
-                step["id"], step["customer_id"], step["amount"], step["ttl_seconds"], soft=step["soft"]
+                step["id"],
+                step["customer_id"],
+                step["amount"],
+                step["ttl_seconds"],
+                soft=step["soft"],
+                limit=limit,
             )
             assert (answers[step["id"]]["outcome"], answers[step["id"]]["held"]) == (outcome, held)
 
@@ -225,11 +242,58 @@ class Simulation:
             )
         assert (answer.covered_micro_rub, answer.owed_micro_rub) == self.model.charge_back(customer, amount)
 
+    def top_up(self) -> None:
+        customer, amount = self.customer(), self.chance.randint(1, 1000)
+        payment = books.topped_up(customer, amount, at=self.model.now)
+        self.model.top_up(customer, amount, payment)
+
+    def refund(self) -> None:
+        if self.model.topups:
+            payment, (_, lot) = self.chance.choice(list(self.model.topups.items()))
+            self._refund(
+                uuid7(), payment, self.chance.choice((1, lot.amount, self.chance.randint(1, lot.amount)))
+            )
+
+    def repeat_refund(self) -> None:
+        """The same refund again, or another sum under its id."""
+        if self.model.refunds:
+            refund, (payment, amount) = self.chance.choice(list(self.model.refunds.items()))
+            self._refund(refund, payment, amount + self.chance.choice((0, 0, 1)))
+
+    def _refund(self, refund: UUID, payment: UUID, amount: int) -> None:
+        try:
+            with transaction.atomic():
+                answer = ledger.refund(
+                    entry_id=uuid7(),
+                    customer_id=self.model.topups[payment][0],
+                    payment_id=payment,
+                    refund_id=refund,
+                    amount_micro_rub=amount,
+                    effective_at=self.model.now,
+                )
+            outcome = "done" if answer.is_new else "replayed"
+        except (InsufficientBalance, ReservedInFlight) as error:
+            outcome = error.code
+        except LedgerConflict:
+            outcome = "mismatch"
+        assert outcome == self.model.refund(refund, payment, amount)
+
+    def renew(self) -> None:
+        """Some holds, whatever became of them."""
+        known = list(self.model.holds)
+        chosen = self.chance.sample(known, min(len(known), self.chance.randint(1, 5)))
+        ttl_seconds = self.chance.choice(TTLS)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT ledger_renew(%s::uuid[], %s)", [chosen, ttl_seconds])
+            (moved,) = cursor.fetchone()
+        assert moved == self.model.renew(chosen, ttl_seconds)
+
     def crash(self) -> None:
         """Something is done and lost before its commit: nothing of it may stay."""
         before = copy.deepcopy(self.model)
         with transaction.atomic():
-            self.chance.choice([self.credit, self.hold_many, self.settle_many, self.debit, self.reverse])()
+            acts = [self.credit, self.hold_many, self.settle_many, self.debit, self.reverse, self.renew]
+            self.chance.choice(acts)()
             transaction.set_rollback(True)
         self.model = before
 
@@ -261,6 +325,7 @@ class Simulation:
             expected = self.model.state(customer)
             assert stored(customer) == expected
             assert queries.debt(customer) == self.model.debts.get(customer, 0)
+            assert counted(customer) == self.model.counted(customer)
             assert spendable(customer) == self.model.spendable(customer)
             balance = queries.balance(customer, now=self.model.now)
             assert balance.balance_micro_rub == self.model.spendable(customer)
@@ -276,6 +341,13 @@ def spendable(customer: UUID) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT ledger_spendable(%s)", [customer])
         return int(cursor.fetchone()[0])
+
+
+def counted(customer: UUID) -> list[tuple[int, int]]:
+    """Spent and reserved of each month in which something was, the oldest first."""
+    rows = LimitCounter.objects.filter(subject=f"user:{customer}").order_by("window_start")
+    found = rows.values_list("spent_micro_rub", "reserved_micro_rub")
+    return [counts for counts in found if counts != (0, 0)]
 
 
 def in_order(steps: list[Row]) -> list[Row]:

@@ -10,9 +10,9 @@ from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from pytest_django import Settings
 
-from accounts.models import User
+from accounts.models import Notice, User
 from auditlog.actors import Actor
-from billing import ledger, limits, policies
+from billing import ledger, limit_alerts, limits, policies
 from billing.errors import DebtOutstanding, RequestLimitExceeded, SpendingBlocked, SpendLimitReached
 from billing.limit_models import Window
 from billing.models import Hold
@@ -133,6 +133,21 @@ def test_parallel_runs_share_what_is_left_and_a_refusal_leaves_nothing(user: Use
     assert meter.reserved_micro_rub == 0
     assert meter.spent_micro_rub <= sum(charged)  # but for the run that began before the limit
     books.assert_right(user.id)
+
+
+def test_refused_run_makes_the_last_letter_of_its_window_due(user: User, asked: Asked) -> None:
+    own(user, month=1)
+
+    async def work(opened: Engine) -> list[Any]:
+        return [await outcome(opened.start(asked())) for _ in range(2)]
+
+    refused = with_engine(work)
+    for _ in range(2):
+        limit_alerts.write(now=clock.now())
+
+    assert [type(error) for error in refused] == [SpendLimitReached] * 2
+    notice = Notice.objects.get(user_id=user.id, letter="limit_reached")
+    assert (notice.facts["mark"], notice.facts["spent_micro_rub"]) == (100, 0)
 
 
 def test_limit_lowered_during_a_call_settles_it_and_stops_the_next(user: User, asked: Asked) -> None:

@@ -153,6 +153,18 @@ def test_headers_say_where_we_are(customer_id: UUID) -> None:
     ]
 
 
+def test_page_without_a_total_begins_at_the_first(customer_id: UUID) -> None:
+    rows = Run.objects.filter(customer_id=customer_id)
+
+    first = paging.follow(rows, None, size=20, key="id")
+    last = paging.follow(rows, first.next_cursor, size=20, key="id")
+
+    assert numbers(first) + numbers(last) == list(range(22, -1, -1))
+    assert (first.total, last.total, last.next_cursor) == (None, None, None)
+    with pytest.raises(InvalidRequest):
+        paging.follow(rows, "x", size=10, key="id")
+
+
 def test_cursor_mode_names_no_total(customer_id: UUID) -> None:
     response = HttpResponse()
     cursor = page(customer_id, page_size=1).next_cursor
