@@ -130,11 +130,11 @@ class LedgerEntry(models.Model):
                 condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
             ),
             # What a refund or a dispute asks of a wallet, and its statement by type. It may have very many
-            # charges for answers, which pay nothing for this index.
+            # charges for answers, and adjustments in bulk: these pay nothing for this index.
             models.Index(
                 fields=["customer_id", "seq"],
-                name="billing_entry_not_usage",
-                condition=~Q(type="usage_debit"),
+                name="billing_entry_rare_types",
+                condition=~Q(type__in=("usage_debit", "admin_adjustment")),
             ),
             models.Index(fields=["created_at"], name="billing_entry_reversals", condition=Q(type="reversal")),
         ]

@@ -1,9 +1,9 @@
 """Group commit for the engine: steps that arrive while a commit is under way go into the next database call.
 
 Each coalescer owns one connection. With one request in flight it is a batch of one, and nobody waits on a
-timer; a full batch does not wait for the call under way either. In a crowd each call is followed by a pause:
-the next one has more steps to share its price, and the server is busy with the calls of others anyway. What
-is posted, and so waited for by nobody, may also `linger` to share its commit with what comes after it.
+timer; a full batch does not wait for the call under way either. In a crowd those who were answered go on
+before the next call is made: providers work meanwhile, and it has more steps. What is posted, and so waited
+for by nobody, may also `linger` to share its commit with what comes after it.
 A failure of the call is retried (steps carry their own keys); a poisoned step fails alone.
 """
 
@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH = 256  # larger arrays hold their wallets' locks longer than they save commits
 MAX_CALLS = 2  # one that the server works on, one that lies ready for it
-CROWD = 8  # steps of a call, from which on the next is worth a pause
-CROWD_PAUSE_SECONDS = 0.001  # about what a call of such a size takes; its steps wait for longer anyway
+CROWD = 8  # steps of a call, from which on those who were answered go first
+TURNS = 2  # of the loop: one in which they are told, one in which their requests to providers are sent
 RETRY_PAUSE_SECONDS = 0.05
 LOOK_UP_SECONDS = 10
 
@@ -91,7 +91,8 @@ class Coalescer:
                 if len(self._workers) > 1:
                     return
                 if len(batch) >= CROWD:
-                    await asyncio.sleep(CROWD_PAUSE_SECONDS)
+                    for _ in range(TURNS):
+                        await asyncio.sleep(0)
         finally:
             # At once, not when the task is over: a step handed in meanwhile would wait for nobody.
             self._workers.remove(asyncio.current_task())  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddIndex(
             model_name='ledgerentry',
-            index=models.Index(condition=models.Q(('type', 'usage_debit'), _negated=True), fields=['customer_id', 'seq'], name='billing_entry_not_usage'),
+            index=models.Index(condition=models.Q(('type__in', ('usage_debit', 'admin_adjustment')), _negated=True), fields=['customer_id', 'seq'], name='billing_entry_rare_types'),
         ),
         migrations.AlterField(
             model_name='operatorrequest',

@@ -359,7 +359,7 @@ def test_page_of_the_statement_costs_the_same_however_deep(seq: int | None) -> N
 
 
 @pytest.mark.usefixtures("_by_index")
-@pytest.mark.parametrize("kind", ["", "admin_adjustment", "bonus", "refund", "usage_debit"])
+@pytest.mark.parametrize("kind", ["", "bonus", "refund", "usage_debit"])
 def test_no_query_of_the_wallets_first_page_reads_all_entries(
     client: Client, customer: User, kind: str
 ) -> None:

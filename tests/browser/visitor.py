@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, R
 from tests import factories
 from tests.browser.stage import Stage
 
-# What ends when the page goes on: the price of a draft, the events of an answer that is over, the icon, a font.
+# What ends when the page goes on: the price of a draft, the events of an answer that is over, icon, fonts.
 ENDED_BY_THE_PAGE = ("/app/chat/estimate", "/events?", "/favicon.svg", ".woff2")
 
 

@@ -234,16 +234,17 @@ async def test_steps_of_a_busy_caller_are_all_served(coalescer: Make, database: 
 
 
 @pytest.mark.parametrize(("steps", "sizes"), [(CROWD, [2, 2]), (CROWD - 1, [1, 1])])
-async def test_after_a_crowd_the_next_call_waits_for_company(
+async def test_after_a_crowd_those_who_were_answered_go_first(
     coalescer: Make, database: Database, monkeypatch: pytest.MonkeyPatch, steps: int, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(coalescing, "CROWD_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(coalescing, "TURNS", 100)
     served = coalescer()
     await asyncio.gather(*[served.submit(step()) for _ in range(steps)])
     first, second = step(), step()
 
     early = served.submit(first)
-    await asyncio.sleep(0.05)
+    for _ in range(20):
+        await asyncio.sleep(0)
     await asyncio.gather(early, served.submit(second))
 
     assert [size for size, _ in await kept(database, first, second)] == sizes
