@@ -191,7 +191,7 @@ BEGIN
 END $$;
 
 -- Lock all wallets of several steps, in order, and make in one statement the holds about which there is nothing to
--- decide: of wallets that have enough for all their steps, none of which is soft, limited or of nothing. Answers
+-- decide: of each wallet those before its first that is soft, limited, of nothing or of more than is free. Answers
 -- which steps are done, by their place; all others ledger_hold() takes one by one.
 CREATE FUNCTION ledger_hold_plain(steps jsonb, OUT done boolean[], OUT moment timestamptz)
 LANGUAGE plpgsql AS $$
@@ -234,29 +234,26 @@ BEGIN
 END $$;
 
 -- Which lots several steps take how much from, in spend order: a wallet's steps and its lots are laid side by side,
--- each from where the one before it ended. Only of wallets, which are locked, whose steps are all above nothing
--- and for all of them together enough is free. One statement without settings of its own: it is inlined.
+-- each from where the one before it ended. Of each wallet, which is locked, its steps up to the first of nothing or for
+-- which too little is free. One statement without settings of its own: it is inlined.
 CREATE FUNCTION ledger_shares(customers uuid[], amounts bigint[], moment timestamptz)
 RETURNS TABLE (place bigint, lot_ids bigint[], lot_amounts bigint[])
 LANGUAGE sql STABLE AS $$
     SELECT s.place, array_agg(l.id ORDER BY l.upto),
            array_agg((least(s.upto, l.upto) - greatest(s.upto - s.amount, l.upto - l.free))::bigint ORDER BY l.upto)
-      FROM (SELECT n.customer_id, n.amount, n.place, min(n.amount) OVER wallet AS least,
-                   sum(n.amount) OVER wallet AS whole, sum(n.amount) OVER (wallet ORDER BY n.place) AS upto
+      FROM (SELECT n.customer_id, n.amount, n.place, min(n.amount) OVER wallet AS least, sum(n.amount) OVER wallet AS upto
               FROM unnest(customers, amounts) WITH ORDINALITY AS n (customer_id, amount, place)
-            WINDOW wallet AS (PARTITION BY n.customer_id)) s
+            WINDOW wallet AS (PARTITION BY n.customer_id ORDER BY n.place)) s
       JOIN (SELECT l.id, l.customer_id, l.remaining_micro_rub - l.reserved_micro_rub AS free,
-                   sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER wallet AS whole,
                    sum(l.remaining_micro_rub - l.reserved_micro_rub) OVER (
-                       wallet ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id) AS upto
+                       PARTITION BY l.customer_id ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id) AS upto
               FROM billing_creditlot l
              WHERE l.customer_id = ANY (customers) AND NOT l.is_spent
                AND l.remaining_micro_rub > l.reserved_micro_rub
-               AND (l.expires_at IS NULL OR l.expires_at > moment)
-            WINDOW wallet AS (PARTITION BY l.customer_id)) l
+               AND (l.expires_at IS NULL OR l.expires_at > moment)) l
         ON l.customer_id = s.customer_id AND l.upto - l.free < s.upto AND l.upto > s.upto - s.amount
-     WHERE s.least > 0 AND l.whole >= s.whole
-     GROUP BY s.place
+     WHERE s.least > 0
+     GROUP BY s.place, s.upto HAVING max(l.upto) >= s.upto
 $$;
 
 -- Resolve holds: capture `amount` (0 releases), give the rest back, write the usage rows of the work.

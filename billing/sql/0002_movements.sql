@@ -163,8 +163,8 @@ BEGIN
 END $$;
 
 -- Lock all wallets of several steps, in order, and take in one statement the debits about which there is nothing to
--- decide: in spend order, out of wallets that have enough for all their steps. Answers the balances after them, by
--- the step's place; all others ledger_debit() takes one by one.
+-- decide: of each wallet those in spend order before its first that is of another kind or of more than is free. Answers
+-- the balances after them, by the step's place; all others ledger_debit() takes one by one.
 CREATE FUNCTION ledger_debit_plain(steps jsonb) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -183,13 +183,14 @@ BEGIN
         RETURN NULL;
     END IF;
     moment := ledger_clock();
-    SELECT array_agg(CASE WHEN s.lot_id IS NOT NULL OR s.lot_kind IS NOT NULL OR s.partial OR e.id IS NOT NULL THEN 0
+    SELECT array_agg(CASE WHEN s.lot_id IS NOT NULL OR s.lot_kind IS NOT NULL OR s.partial
+                               -- a look-up for each: as a join it could become a reading of all entries
+                               OR (SELECT e.id FROM billing_ledgerentry e WHERE e.key = s.key) IS NOT NULL THEN 0
                           ELSE s.amount END ORDER BY s.place)
       INTO amounts
       FROM ROWS FROM (jsonb_to_recordset(steps) AS (
            amount bigint, lot_id bigint, lot_kind text, partial boolean, key text))
-           WITH ORDINALITY AS s (amount, lot_id, lot_kind, partial, key, place)
-      LEFT JOIN billing_ledgerentry e ON e.key = s.key;
+           WITH ORDINALITY AS s (amount, lot_id, lot_kind, partial, key, place);
     WITH share AS (
         SELECT * FROM ledger_shares(customers, amounts, moment)
     ), lots AS (
@@ -304,6 +305,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[] := ARRAY (SELECT n.customer_id FROM unnest(lines) n);
     balances bigint[];
+    numbers bigint[];
+    hashes bytea[];
 BEGIN
     WITH line AS (
         SELECT n.*, w.head_hash, w.seq + row_number() OVER wallet AS number, w.balance_micro_rub + (sum(
@@ -330,13 +333,17 @@ BEGIN
                c.key, c.source_type, c.source_id, c.hold_id, c.lot_ids, c.lot_amounts, c.effective_at, c.created_at,
                c.next_hash
           FROM chained c
-    ), heads AS (
-        UPDATE billing_wallet w SET balance_micro_rub = n.balance, seq = n.number, head_hash = n.next_hash
-          FROM (SELECT DISTINCT ON (c.customer_id) c.customer_id, c.balance, c.number, c.next_hash
-                  FROM chained c ORDER BY c.customer_id, c.place DESC) n
-         WHERE w.customer_id = n.customer_id AND w.customer_id = ANY (customers)
     )
-    SELECT array_agg(c.balance ORDER BY c.place) INTO balances FROM chained c;
+    SELECT array_agg(c.balance ORDER BY c.place), array_agg(c.number ORDER BY c.place),
+           array_agg(c.next_hash ORDER BY c.place)
+      INTO balances, numbers, hashes FROM chained c;
+    -- From arrays, whose length the planner takes to be ten: for the single row that it expects of a statement as the one
+    -- above it would look each wallet up by its id and by all of `customers`, which are sorted anew each time.
+    UPDATE billing_wallet w SET balance_micro_rub = n.balance, seq = n.number, head_hash = n.hash
+      FROM (SELECT DISTINCT ON (l.customer_id) l.*
+              FROM unnest(customers, balances, numbers, hashes) AS l (customer_id, balance, number, hash)
+             ORDER BY l.customer_id, l.number DESC) n
+     WHERE w.customer_id = n.customer_id AND w.customer_id = ANY (customers);
     RETURN balances;
 END $$;
 
