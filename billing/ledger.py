@@ -5,7 +5,7 @@ together; only the sweeps open their own, one for each batch or customer. The en
 here through its own functions in the same database call (`orchestration/sql/`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -326,16 +326,12 @@ def debtors() -> QuerySet[LedgerEntry, UUID]:
     )
 
 
-def collect(customers: Iterable[UUID]) -> int:
-    """Repay the debts of `customers` with what is free by now; returns how many repaid something.
+@transaction.atomic
+def collect(customer_id: UUID) -> bool:
+    """Repay the debts of a customer with what is free by now; whether something was repaid. It has a wallet.
 
     A running request keeps what it holds in a dispute; what it gives back afterwards is collected here.
     """
-    return sum(_collect(customer) for customer in customers)
-
-
-@transaction.atomic
-def _collect(customer_id: UUID) -> bool:
     lock([customer_id])
     wallet = Wallet.objects.get(pk=customer_id)
     return calls.repay(customer_id, key=f"repay:{customer_id}:{wallet.seq}") > 0

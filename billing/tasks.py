@@ -48,7 +48,7 @@ def collect_debts(now: datetime) -> dict[str, int]:
     collected = 0
     for customer_id in ledger.debtors()[:BATCH]:
         try:
-            collected += ledger.collect([customer_id])
+            collected += ledger.collect(customer_id)
         except (IntegrityError, DataError):  # its books are broken: it keeps no other waiting
             log.exception("debt_not_collected", customer_id=str(customer_id))
     return {"customers": collected}

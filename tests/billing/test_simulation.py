@@ -315,8 +315,8 @@ class Simulation:
         self.clock.stand_at(self.model.now)
         self.sweep()
         self.expire_lots()
-        ledger.collect(self.customers)
-        for customer in self.customers:
+        for customer in self.model.wallets:  # who ever had money
+            ledger.collect(customer)
             self.model.repay(customer)
         assert all(hold.status != "open" for hold in self.model.holds.values())
 

@@ -71,7 +71,7 @@ def test_debtor_buys_no_plan_whose_grant_would_repay_the_debt(calendar: Calendar
 
     assert subscription.state == "past_due"
     assert world.kinds(user.id).count("plan_purchase") == 1
-    ledger.collect([user.id])
+    ledger.collect(user.id)
     assert act(subscriptions.renew, user, calendar.now).state == "active"
     books.assert_right(user.id)
 
