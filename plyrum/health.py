@@ -5,6 +5,7 @@ Cheap and public: one query and one ping, never a provider.
 
 from collections.abc import Callable
 
+import structlog
 from django.conf import settings
 from django.core.cache import cache
 from django.db import DatabaseError, connection
@@ -14,6 +15,8 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
 from plyrum.api import only_read
+
+log = structlog.get_logger(__name__)
 
 WORKER_HEARTBEAT_KEY = "worker-heartbeat"
 WORKER_HEARTBEAT_SECONDS = 120  # four beats may be missed
@@ -42,6 +45,8 @@ def ready(request: HttpRequest) -> HttpResponse:
 def _answer(parts: dict[str, Callable[[], bool]]) -> HttpResponse:
     found = {name: _is_good(part) for name, part in parts.items()}
     good = all(found.values())
+    if not good:
+        log.warning("probe_failed", parts=[name for name, value in found.items() if not value])
     body = {
         "status": "ok" if good else "failing",
         "parts": {name: "ok" if value else "failing" for name, value in found.items()},

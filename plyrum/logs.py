@@ -5,9 +5,13 @@ Lines carry ids and counts, never prompts, answers, keys, card data or e-mail ad
 
 import logging
 import logging.config
+from http import HTTPStatus
 from typing import Any
 
 import structlog
+
+# They say themselves which part fails (plyrum/health.py).
+PROBES = ("/api/health", "/api/ready")
 
 
 def configure(*, is_production: bool) -> None:
@@ -37,10 +41,12 @@ def configure(*, is_production: bool) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"lines": formatter},
+            "filters": {"no_probes": {"()": "django.utils.log.CallbackFilter", "callback": _is_no_probe}},
             "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "lines"}},
             "root": {"handlers": ["out"], "level": "INFO"},
             "loggers": {
                 "django": {"handlers": [], "level": "INFO", "propagate": True},  # not its own second handler
+                "django.request": {"filters": ["no_probes"]},
                 "uvicorn.access": {"level": "WARNING"},
                 "httpx": {"level": "WARNING"},
                 "celery.worker.strategy": {"level": "WARNING"},
@@ -49,6 +55,12 @@ def configure(*, is_production: bool) -> None:
             },
         }
     )
+
+
+def _is_no_probe(record: logging.LogRecord) -> bool:
+    """Whether a line of Django's about an answer is not about a probe that found something missing."""
+    is_refusal = getattr(record, "status_code", None) == HTTPStatus.SERVICE_UNAVAILABLE
+    return not (is_refusal and record.__dict__["request"].path in PROBES)
 
 
 def configure_from_settings(options: dict[str, bool]) -> None:

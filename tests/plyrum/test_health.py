@@ -6,6 +6,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 from pytest_django import Settings
+from structlog.testing import capture_logs
 
 from plyrum import tasks
 from plyrum.health import WORKER_HEARTBEAT_KEY
@@ -45,6 +46,21 @@ def test_silent_worker_is_named(client: Client) -> None:
 
     assert (status, words) == (503, "failing")
     assert [name for name, state in parts.items() if state == "failing"] == ["worker"]
+
+
+def test_failing_probe_is_one_line_that_names_the_part(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.delete(WORKER_HEARTBEAT_KEY)
+
+    with capture_logs() as said:
+        client.get("/api/ready")
+        client.get("/api/nothing")
+
+    assert said == [{"event": "probe_failed", "log_level": "warning", "parts": ["worker"]}]
+    assert [record.args for record in caplog.records if record.name == "django.request"] == [
+        ("Not Found", "/api/nothing")
+    ]
 
 
 @pytest.mark.parametrize(
