@@ -287,6 +287,12 @@ def reserved(customer: UUID) -> list[int]:
     return [lot.reserved_micro_rub for lot in lots(customer)]
 
 
+def shares(customer: UUID, row: LedgerEntry | Hold) -> list[tuple[int, int]]:
+    """How much an entry or a hold takes of which of the wallet's lots, by the lot's place."""
+    places = {lot.pk: place for place, lot in enumerate(lots(customer))}
+    return [(places[lot], amount) for lot, amount in zip(row.lot_ids, row.lot_amounts, strict=True)]
+
+
 def entries(customer: UUID) -> list[LedgerEntry]:
     return list(LedgerEntry.objects.filter(customer_id=customer).order_by("seq"))
 

@@ -1,17 +1,21 @@
 """A batch of N is N batches of one: the array shape saves commits and changes nothing else."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from billing import ledger
-from billing.models import LotKind
+from billing.models import Hold, LotKind
 from plyrum.ids import uuid7
 from tests.billing import books
+from tests.billing.fixtures import LedgerClock
 
+NOON = datetime(2031, 1, 1, 12, tzinfo=UTC)
 Row = dict[str, Any]
 WALLETS = 3
 FEW = hypothesis_settings(deadline=None, max_examples=40)
@@ -19,6 +23,7 @@ PLACES = st.integers(0, WALLETS - 1)
 CREDITS = st.tuples(PLACES, st.integers(1, 100), st.sampled_from(LotKind), st.integers(0, 5))
 HOLDS = st.tuples(PLACES, st.integers(0, 150), st.booleans(), st.integers(0, 12))
 SETTLES = st.tuples(st.integers(0, 5), st.integers(0, 60))
+HELD = st.lists(st.integers(0, 199), min_size=WALLETS, max_size=WALLETS)  # of each wallet before the batch
 DEBITS = st.tuples(PLACES, st.integers(1, 120), st.booleans(), st.integers(0, 12))
 
 
@@ -70,11 +75,13 @@ def test_credits(plan: list[tuple[int, int, LotKind, int]]) -> None:
 
 
 @FEW
-@given(lists(HOLDS, 0, 3))
-def test_holds(plan: list[tuple[int, int, bool, int]]) -> None:
+@given(HELD, lists(HOLDS, 0, 3))
+def test_holds(before: list[int], plan: list[tuple[int, int, bool, int]]) -> None:
     found = []
     for serve in (all_at_once, one_by_one):
-        customers = [books.funded(100, 30, 70) for _ in range(WALLETS)]
+        customers = [mixed() for _ in range(WALLETS)]
+        held = [books.hold_step(*pair) for pair in zip(customers, before, strict=True)]
+        ledger.hold(held)
         names = [[uuid7() for _ in range(13)] for _ in range(WALLETS)]
         steps = [
             books.hold_step(customers[place], amount, soft=soft, hold_id=names[place][name])
@@ -85,19 +92,22 @@ def test_holds(plan: list[tuple[int, int, bool, int]]) -> None:
             (
                 shown(rows, "outcome", "held", "spendable"),
                 [books.reserved(customer) for customer in customers],
+                [[shares_of(c, hold_id) for hold_id in names[place]] for place, c in enumerate(customers)],
             )
         )
         books.assert_right(*customers)
-        release(steps)
+        release(held + steps)
     assert found[0] == found[1]
 
 
 @FEW
-@given(lists(DEBITS, 0, 3))
-def test_debits(plan: list[tuple[int, int, bool, int]]) -> None:
+@given(HELD, lists(DEBITS, 0, 3))
+def test_debits(before: list[int], plan: list[tuple[int, int, bool, int]]) -> None:
     found = []
     for serve in (all_at_once, one_by_one):
-        customers = [books.funded(100, 30, 70) for _ in range(WALLETS)]
+        customers = [mixed() for _ in range(WALLETS)]
+        held = [books.hold_step(*pair) for pair in zip(customers, before, strict=True)]
+        ledger.hold(held)
         keys = [[f"batch:{uuid7()}" for _ in range(13)] for _ in range(WALLETS)]
         steps = [
             books.debit_step(customers[place], amount, partial=partial, key=keys[place][name])
@@ -107,11 +117,12 @@ def test_debits(plan: list[tuple[int, int, bool, int]]) -> None:
         found.append(
             (
                 shown(rows, "outcome", "taken", "balance_after"),
-                [[(e.seq, e.balance_after_micro_rub) for e in books.entries(c)] for c in customers],
+                [told(customer) for customer in customers],
                 [books.remaining(customer) for customer in customers],
             )
         )
         books.assert_right(*customers)
+        release(held)
     assert found[0] == found[1]
 
 
@@ -127,13 +138,34 @@ def test_settlements(plan: list[tuple[int, int]]) -> None:
         found.append(
             (
                 shown(rows, "outcome", "charged", "released"),
-                [[(e.seq, e.balance_after_micro_rub) for e in books.entries(c)] for c in customers],
+                [told(customer) for customer in customers],
                 [(books.remaining(customer), books.reserved(customer)) for customer in customers],
             )
         )
         books.assert_right(*customers)
         ledger.settle([books.settle_step(*hold, 0) for hold in holds])
     assert found[0] == found[1]
+
+
+def mixed() -> UUID:
+    """A customer with 200 in lots that are not spent in the order they were made."""
+    customer, soon = uuid7(), books.in_seconds(3600)
+    books.credit(customer, 40, kind=LotKind.BONUS)
+    books.credit(customer, 30, kind=LotKind.BONUS, expires_at=soon)
+    books.credit(customer, 60)
+    books.credit(customer, 40, kind=LotKind.MONTHLY, expires_at=soon)
+    books.credit(customer, 30)
+    return customer
+
+
+def told(customer: UUID) -> list[tuple[object, ...]]:
+    """What a wallet's entries say."""
+    return [(e.seq, e.balance_after_micro_rub, books.shares(customer, e)) for e in books.entries(customer)]
+
+
+def shares_of(customer: UUID, hold_id: UUID) -> list[tuple[int, int]] | None:
+    found = Hold.objects.filter(pk=hold_id).first()
+    return books.shares(customer, found) if found else None
 
 
 def release(steps: list[Row]) -> None:
@@ -161,3 +193,15 @@ def test_sums_beyond_any_number_are_refused_alone() -> None:
     outcomes = [row["outcome"] for row in ledger.hold(steps)]
 
     assert outcomes == ["insufficient_balance", "insufficient_balance", "held"]
+
+
+def test_lot_pays_for_nothing_of_a_batch_from_its_end_on(clock: LedgerClock) -> None:
+    customer = uuid7()
+    books.credit(customer, 100, kind=LotKind.MONTHLY, expires_at=NOON)
+    clock.stand_at(NOON)
+
+    holds = ledger.hold([books.hold_step(customer, 1), books.hold_step(customer, 2)])
+    debits = books.call("ledger_debit", [books.debit_step(customer, 1), books.debit_step(customer, 2)])
+
+    assert {row["outcome"] for row in (*holds, *debits)} == {"insufficient_balance"}
+    books.expire_lots(customer)
