@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -205,3 +206,24 @@ def test_lot_pays_for_nothing_of_a_batch_from_its_end_on(clock: LedgerClock) -> 
 
     assert {row["outcome"] for row in (*holds, *debits)} == {"insufficient_balance"}
     books.expire_lots(customer)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "shares"),
+    [
+        ((10, 60, 40), [[(0, 10)], [(0, 30), (1, 30)], [(1, 10), (3, 30)]]),
+        ((10, 70, 30), [[(0, 10)], [(0, 30), (1, 40)], [(3, 30)]]),
+    ],
+)
+def test_lots_held_in_part_or_whole_are_passed_over(
+    amounts: tuple[int, ...], shares: list[list[tuple[int, int]]]
+) -> None:
+    for serve in (all_at_once, one_by_one):
+        customer = books.funded(40, 60, 50, 30)
+        first, *_, rest, _ = [books.held(customer, amount) for amount in (40, 20, 40, 50)]
+        ledger.settle([books.settle_step(customer, hold_id, 0) for hold_id in (first, rest)])
+        steps = [books.hold_step(customer, amount) for amount in amounts]
+
+        serve(ledger.hold, steps)
+
+        assert [shares_of(customer, step["id"]) for step in steps] == shares
