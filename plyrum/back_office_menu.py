@@ -68,7 +68,7 @@ NAVIGATION = [
         _page(_("Частота запросов"), "timer", "billing_requestrate"),
         _page(_("Находки сверки"), "fact_check", "billing_reconciliationfinding"),
         _page(_("Корни дней"), "fingerprint", "billing_dailyroot"),
-        _page(_("Письма об остатке"), "notifications", "billing_balancealert"),
+        _page(_("Предупреждения об остатке"), "notifications", "billing_balancealert"),
     ),
     _group(
         _("Модели"),
