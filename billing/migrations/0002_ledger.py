@@ -9,7 +9,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_ledger.sql"
 UNDO = """
 DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timestamptz[]), ledger_open_wallet(uuid),
               ledger_expire_holds(int, int), ledger_renew(uuid[], int), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
-              ledger_spendable(uuid), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb),
+              ledger_spendable(uuid, timestamptz), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb),
               ledger_hold_plain(jsonb), ledger_shares(uuid[], bigint[], timestamptz), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]);
 DROP AGGREGATE ledger_chain(bytea, bytea);
 DROP FUNCTION ledger_link(bytea, bytea, bytea),

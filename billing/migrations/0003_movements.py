@@ -9,7 +9,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "0002_movements.sql"
 UNDO = """
 DROP FUNCTION ledger_credit(jsonb), ledger_debit(jsonb), ledger_debit_plain(jsonb), ledger_reverse(jsonb), ledger_book(jsonb),
               ledger_post_all(billing_ledgerentry[]),
-              ledger_post(billing_wallet, uuid, text, text, text, bigint, text, text, text, bigint[], bigint[],
+              ledger_post(uuid, uuid, text, text, text, bigint, text, text, text, bigint[], bigint[],
                           timestamptz, timestamptz);
 """
 

@@ -36,9 +36,7 @@ CREATE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SEL
 CREATE FUNCTION ledger_line(
     customer uuid, seq bigint, entry uuid, debit text, credit text, amount bigint, balance_after bigint, key text
 ) RETURNS bytea LANGUAGE sql STABLE AS $$  -- in SQL, and STABLE as convert_to() is, it is inlined where it is called
-    SELECT convert_to(
-        '1|' || customer::text || '|' || seq::text || '|' || entry::text || '|' || debit || '|' || credit || '|'
-        || amount::text || '|' || balance_after::text || '|' || key, 'UTF8')
+    SELECT convert_to(concat_ws('|', '1', customer, seq, entry, debit, credit, amount, balance_after, key), 'UTF8')
 $$;
 
 CREATE FUNCTION ledger_hash(
@@ -89,13 +87,11 @@ DECLARE
     step jsonb;
     customer uuid;
     amount bigint;
-    is_soft boolean;
-    lot record;
     moment timestamptz;
+    lot bigint;
+    free bigint;
     ids bigint[];
     amounts bigint[];
-    missing bigint;
-    share bigint;
     total bigint;
     counted record;
 BEGIN
@@ -111,38 +107,39 @@ BEGIN
         step := steps -> place;
         hold_id := step ->> 'id';
         amount := step ->> 'amount';
-        spendable := NULL;
-        limit_place := NULL;
-        IF plain[place + 1] THEN
+        IF plain IS NOT NULL AND plain[place + 1] THEN
             outcome := 'held';
             held := amount;
             RETURN NEXT;
             CONTINUE;
         END IF;
         customer := step ->> 'customer_id';
-        is_soft := step ->> 'soft';
         PERFORM 1 FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
         -- One moment for all steps: counters of a window that begins meanwhile would be locked out of their order.
         moment := coalesce(together, ledger_clock());
-        ids := '{}';
-        amounts := '{}';
-        missing := amount;
-        WHILE missing > 0 LOOP
-            SELECT l.id, l.remaining_micro_rub - l.reserved_micro_rub AS free INTO lot
-              FROM billing_creditlot l
-             WHERE l.customer_id = customer AND NOT l.is_spent
-               AND l.remaining_micro_rub > l.reserved_micro_rub
-               AND (l.expires_at IS NULL OR l.expires_at > moment) AND l.id <> ALL (ids)
-             ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id LIMIT 1;
-            EXIT WHEN NOT FOUND;
-            share := least(missing, lot.free);
-            missing := missing - share;
-            ids := ids || lot.id;
-            amounts := amounts || share;
-        END LOOP;
-
-        held := amount - missing;
-        IF missing = 0 OR is_soft THEN
+        SELECT l.id, l.remaining_micro_rub - l.reserved_micro_rub INTO lot, free
+          FROM billing_creditlot l
+         WHERE l.customer_id = customer AND NOT l.is_spent
+           AND l.remaining_micro_rub > l.reserved_micro_rub
+           AND (l.expires_at IS NULL OR l.expires_at > moment)
+         ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id LIMIT 1;
+        IF free >= amount AND amount > 0 THEN  -- most holds
+            ids := ARRAY [lot];
+            amounts := ARRAY [amount];
+            held := amount;
+        ELSE
+            held := amount;
+            IF (step ->> 'soft')::boolean THEN
+                held := least(amount, ledger_spendable(customer, moment));
+            END IF;
+            SELECT s.lot_ids, s.lot_amounts INTO ids, amounts
+              FROM ledger_shares(ARRAY [customer], ARRAY [held], moment) s;
+            IF held = 0 THEN
+                ids := '{}';
+                amounts := '{}';
+            END IF;
+        END IF;
+        IF ids IS NOT NULL THEN
             INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
                                       lot_amounts, counter_ids, expires_at, created_at)
             VALUES (hold_id, customer, held, 0, 'open', ids, amounts, '{}',
@@ -157,6 +154,7 @@ BEGIN
                         held := 0;
                         outcome := 'limit_exceeded';
                         RETURN NEXT;
+                        limit_place := NULL;
                         CONTINUE;
                     END IF;
                     UPDATE billing_hold h SET counter_ids = counted.counter_ids WHERE h.id = hold_id;
@@ -173,7 +171,7 @@ BEGIN
 
         -- Either the hold exists already or the money is short: say which.
         SELECT h.amount_micro_rub, CASE WHEN h.customer_id = customer
-                                             AND (h.amount_micro_rub = amount OR is_soft)
+                                             AND (h.amount_micro_rub = amount OR (step ->> 'soft')::boolean)
                                         THEN 'replayed' ELSE 'mismatch' END
           INTO held, outcome FROM billing_hold h WHERE h.id = hold_id;
         IF NOT FOUND THEN
@@ -187,6 +185,7 @@ BEGIN
             outcome := CASE WHEN total >= amount THEN 'reserved_in_flight' ELSE 'insufficient_balance' END;
         END IF;
         RETURN NEXT;
+        spendable := NULL;
     END LOOP;
 END $$;
 
@@ -273,9 +272,7 @@ DECLARE
     wallet record;
     hold record;
     moment timestamptz;
-    used bigint[];
-    has_usage boolean := jsonb_path_exists(steps, '$[*].usage[0]');
-    moments timestamptz[] := '{}';  -- of the steps that were taken one by one, by their place
+    moments timestamptz[];  -- of the steps that were taken one by one and have usage rows, by their place
 BEGIN
     IF jsonb_array_length(steps) > 1 THEN
         plain := ledger_settle_plain(steps);
@@ -290,28 +287,34 @@ BEGIN
         step := steps -> place;
         settled_hold_id := step ->> 'hold_id';
         amount := step ->> 'amount';
-        entry_id := NULL;
-        charged := 0;
-        released := 0;
         outcome := 'done';
-        moment := ledger_clock();
-        IF plain[place + 1] IS NOT NULL THEN
+        IF plain IS NOT NULL AND plain[place + 1] IS NOT NULL THEN  -- its usage rows are written
             entry_id := CASE WHEN amount > 0 THEN (step ->> 'entry_id')::uuid END;
             charged := amount;
             released := plain[place + 1] - amount;
-            moment := NULL;  -- its usage rows are written
-        ELSIF settled_hold_id IS NOT NULL THEN
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        IF settled_hold_id IS NULL THEN
+            entry_id := NULL;
+            charged := 0;
+            released := 0;
+            moment := ledger_clock();
+        ELSE
             customer := step ->> 'customer_id';
-            SELECT w.balance_micro_rub - amount AS balance, w.seq + 1 AS seq, w.head_hash
-              INTO wallet FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
+            PERFORM 1 FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
             moment := ledger_clock();
             UPDATE billing_hold h
                SET status = CASE WHEN amount > 0 THEN 'captured' ELSE 'released' END,
                    captured_micro_rub = amount, resolved_at = moment
              WHERE h.id = settled_hold_id AND h.customer_id = customer AND h.status = 'open'
                AND h.amount_micro_rub >= amount AND (h.expires_at > moment OR amount = 0)
-            RETURNING h.lot_ids, h.lot_amounts, h.counter_ids, h.amount_micro_rub INTO hold;
+            RETURNING h.lot_ids, h.lot_amounts, ARRAY [amount] AS used, h.counter_ids, h.amount_micro_rub AS amount
+                 INTO hold;
             IF NOT FOUND THEN
+                entry_id := NULL;
+                charged := 0;
+                released := 0;
                 SELECT CASE WHEN h.customer_id <> customer THEN 'unknown_hold'
                             WHEN h.status = 'open' AND h.expires_at <= moment THEN 'expired'
                             WHEN h.status = 'open' THEN 'over_hold'
@@ -329,41 +332,43 @@ BEGIN
                 CONTINUE;
             END IF;
 
-            used := CASE cardinality(hold.lot_ids) WHEN 1 THEN ARRAY [amount]  -- most holds
-                         ELSE ledger_used(amount, hold.lot_amounts) END;
+            IF cardinality(hold.lot_ids) > 1 THEN
+                hold.used := ledger_used(amount, hold.lot_amounts);
+            END IF;
             FOR i IN 1 .. cardinality(hold.lot_ids) LOOP
                 UPDATE billing_creditlot l
                    SET reserved_micro_rub = l.reserved_micro_rub - hold.lot_amounts[i],
-                       remaining_micro_rub = l.remaining_micro_rub - used[i],
-                       is_spent = l.remaining_micro_rub = used[i]
+                       remaining_micro_rub = l.remaining_micro_rub - hold.used[i],
+                       is_spent = l.remaining_micro_rub = hold.used[i]
                  WHERE l.id = hold.lot_ids[i];
             END LOOP;
+            entry_id := CASE WHEN amount > 0 THEN (step ->> 'entry_id')::uuid END;
             IF amount > 0 THEN
-                entry_id := step ->> 'entry_id';
-                wallet.head_hash := ledger_hash(wallet.head_hash, customer, wallet.seq, entry_id,
-                                                'wallet', 'revenue', amount, wallet.balance, step ->> 'key');
                 UPDATE billing_wallet w
-                   SET balance_micro_rub = wallet.balance, seq = wallet.seq, head_hash = wallet.head_hash
-                 WHERE w.customer_id = customer;
+                   SET balance_micro_rub = w.balance_micro_rub - amount, seq = w.seq + 1,
+                       head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry_id, 'wallet', 'revenue', amount,
+                                               w.balance_micro_rub - amount, step ->> 'key')
+                 WHERE w.customer_id = customer
+                RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash INTO wallet;
                 INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
                             amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id,
                             lot_ids, lot_amounts, effective_at, created_at, hash)
                 VALUES (entry_id, customer, wallet.seq, 'usage_debit', 'wallet', 'revenue', amount,
                         wallet.balance, step ->> 'key', step ->> 'source_type', step ->> 'source_id',
-                        settled_hold_id, hold.lot_ids, used, moment, moment, wallet.head_hash);
+                        settled_hold_id, hold.lot_ids, hold.used, moment, moment, wallet.head_hash);
             END IF;
             IF cardinality(hold.counter_ids) > 0 THEN
                 PERFORM ledger_uncount(ARRAY [settled_hold_id]);
             END IF;
             charged := amount;
-            released := hold.amount_micro_rub - amount;
+            released := hold.amount - amount;
         END IF;
-        IF has_usage THEN
+        IF step #> '{usage,0}' IS NOT NULL THEN
             moments[place + 1] := moment;
         END IF;
         RETURN NEXT;
     END LOOP;
-    IF has_usage THEN
+    IF moments IS NOT NULL THEN
         PERFORM ledger_use(steps, moments);
     END IF;
 END $$;
@@ -474,13 +479,13 @@ BEGIN
     RETURN used;
 END $$;
 
--- What a customer may spend now.
-CREATE FUNCTION ledger_spendable(customer uuid) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+-- What a customer may spend.
+CREATE FUNCTION ledger_spendable(customer uuid, moment timestamptz DEFAULT ledger_clock()) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN (SELECT coalesce(sum(l.remaining_micro_rub - l.reserved_micro_rub), 0)
               FROM billing_creditlot l
              WHERE l.customer_id = customer AND NOT l.is_spent
-               AND (l.expires_at IS NULL OR l.expires_at > ledger_clock()));
+               AND (l.expires_at IS NULL OR l.expires_at > moment));
 END $$;
 
 CREATE FUNCTION ledger_open_wallet(customer uuid) RETURNS void

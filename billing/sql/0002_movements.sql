@@ -13,7 +13,6 @@ SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     step record;
-    wallet billing_wallet%ROWTYPE;
     known billing_ledgerentry%ROWTYPE;
     moment timestamptz;
 BEGIN
@@ -27,7 +26,7 @@ BEGIN
          ORDER BY s.customer_id, s.place
     LOOP
         PERFORM ledger_open_wallet(step.customer_id);
-        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
+        PERFORM 1 FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
         SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
         IF FOUND THEN
             entry_id := known.id;
@@ -40,8 +39,8 @@ BEGIN
         END IF;
         moment := ledger_clock();
         balance_after := ledger_post(
-            wallet, step.entry_id, step.type, step.debit_account, 'wallet', step.amount, step.key, step.source_type,
-            step.source_id, '{}', '{}', coalesce(step.effective_at, moment), moment);
+            step.customer_id, step.entry_id, step.type, step.debit_account, 'wallet', step.amount, step.key,
+            step.source_type, step.source_id, '{}', '{}', coalesce(step.effective_at, moment), moment);
         INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub, remaining_micro_rub,
                     reserved_micro_rub, is_spent, expires_at, source_entry_id, created_at)
         VALUES (step.customer_id, step.lot_kind, step.spend_class, step.amount, step.amount, 0, false,
@@ -67,7 +66,6 @@ DECLARE
     plain bigint[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_debit_plain(steps) END;
     step record;
     lot record;
-    wallet billing_wallet%ROWTYPE;
     known billing_ledgerentry%ROWTYPE;
     moment timestamptz;
     ids bigint[];
@@ -99,8 +97,8 @@ BEGIN
         END IF;
         entry_id := NULL;
         taken := 0;
-        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
-        balance_after := wallet.balance_micro_rub;
+        SELECT w.balance_micro_rub INTO balance_after
+          FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
         SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
         IF FOUND THEN
             outcome := CASE WHEN known.customer_id = step.customer_id AND known.type = step.type
@@ -156,8 +154,8 @@ BEGIN
              WHERE l.id = ids[i];
         END LOOP;
         balance_after := ledger_post(
-            wallet, step.entry_id, step.type, 'wallet', step.credit_account, taken, step.key, step.source_type,
-            step.source_id, ids, amounts, coalesce(step.effective_at, moment), moment);
+            step.customer_id, step.entry_id, step.type, 'wallet', step.credit_account, taken, step.key,
+            step.source_type, step.source_id, ids, amounts, coalesce(step.effective_at, moment), moment);
         RETURN NEXT;
     END LOOP;
 END $$;
@@ -230,7 +228,6 @@ AS $$
 DECLARE
     ordered jsonb := ledger_ordered(steps);
     step record;
-    wallet billing_wallet%ROWTYPE;
     charge billing_ledgerentry%ROWTYPE;
     known billing_ledgerentry%ROWTYPE;
     moment timestamptz;
@@ -241,8 +238,8 @@ BEGIN
         entry_id := NULL;
         reversed_id := step.reversed_id;
         returned := 0;
-        SELECT * INTO wallet FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
-        balance_after := wallet.balance_micro_rub;
+        SELECT w.balance_micro_rub INTO balance_after
+          FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
         SELECT * INTO charge FROM billing_ledgerentry e
          WHERE e.id = step.reversed_id AND e.customer_id = step.customer_id AND e.type = 'usage_debit';
         IF NOT FOUND THEN
@@ -270,32 +267,35 @@ BEGIN
         outcome := 'done';
         returned := charge.amount_micro_rub;
         balance_after := ledger_post(
-            wallet, step.entry_id, 'reversal', charge.credit_account, 'wallet', returned,
+            step.customer_id, step.entry_id, 'reversal', charge.credit_account, 'wallet', returned,
             'reversal:' || step.reversed_id, 'entry', step.reversed_id::text, charge.lot_ids, charge.lot_amounts,
             moment, moment);
         RETURN NEXT;
     END LOOP;
 END $$;
 
--- The next line of a wallet that the caller has locked and read; answers the balance after it.
+-- The next line of a wallet that the caller has locked; answers the balance after it.
 CREATE FUNCTION ledger_post(
-    wallet billing_wallet, entry uuid, type text, debit text, credit text, amount bigint, key text,
+    customer uuid, entry uuid, type text, debit text, credit text, amount bigint, key text,
     source_type text, source_id text, lots bigint[], lot_shares bigint[], happened timestamptz, moment timestamptz
 ) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
-    balance bigint := wallet.balance_micro_rub + CASE WHEN credit = 'wallet' THEN amount ELSE -amount END;
-    next_hash bytea := ledger_hash(wallet.head_hash, wallet.customer_id, wallet.seq + 1, entry, debit, credit,
-                                   amount, balance, key);
+    change bigint := CASE WHEN credit = 'wallet' THEN amount ELSE -amount END;
+    wallet record;
 BEGIN
+    UPDATE billing_wallet w
+       SET balance_micro_rub = w.balance_micro_rub + change, seq = w.seq + 1,
+           head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, debit, credit, amount,
+                                   w.balance_micro_rub + change, key)
+     WHERE w.customer_id = customer
+    RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash INTO wallet;
     INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
                 amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts,
                 effective_at, created_at, hash)
-    VALUES (entry, wallet.customer_id, wallet.seq + 1, type, debit, credit, amount, balance, key, source_type,
-            source_id, lots, lot_shares, happened, moment, next_hash);
-    UPDATE billing_wallet w SET balance_micro_rub = balance, seq = w.seq + 1, head_hash = next_hash
-     WHERE w.customer_id = wallet.customer_id;
-    RETURN balance;
+    VALUES (entry, customer, wallet.seq, type, debit, credit, amount, wallet.balance, key, source_type,
+            source_id, lots, lot_shares, happened, moment, wallet.head_hash);
+    RETURN wallet.balance;
 END $$;
 
 -- The next lines of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances and

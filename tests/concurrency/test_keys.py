@@ -78,13 +78,13 @@ def told_in_copy(schema: str) -> Counter[str]:
 
 def test_control_without_key_and_lock_the_fact_is_credited_many_times() -> None:
     with copies.ledger_copy(
-        copies.ROW_LOCK, then=(copies.UNIQUE_KEYS,), slow="INSERT ON billing_ledgerentry"
+        copies.ROW_LOCK, then=(copies.UNIQUE_KEYS,), meet="UPDATE ON billing_wallet", seconds=2
     ) as schema:
         assert told_in_copy(schema)["done"] > 1
 
 
 def test_key_alone_keeps_the_effect_single_but_answers_with_errors() -> None:
-    with copies.ledger_copy(copies.ROW_LOCK, slow="INSERT ON billing_ledgerentry") as schema:
+    with copies.ledger_copy(copies.ROW_LOCK, meet="UPDATE ON billing_wallet", seconds=2) as schema:
         answers = told_in_copy(schema)
 
     assert answers["done"] == 1
