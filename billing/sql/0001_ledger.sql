@@ -36,7 +36,9 @@ CREATE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SEL
 CREATE FUNCTION ledger_line(
     customer uuid, seq bigint, entry uuid, debit text, credit text, amount bigint, balance_after bigint, key text
 ) RETURNS bytea LANGUAGE sql STABLE AS $$  -- in SQL, and STABLE as convert_to() is, it is inlined where it is called
-    SELECT convert_to(concat_ws('|', '1', customer, seq, entry, debit, credit, amount, balance_after, key), 'UTF8')
+    -- Not concat_ws(), which leaves out what is NULL: the field behind it could then pass for it.
+    SELECT convert_to(
+        format('1|%s|%s|%s|%s|%s|%s|%s|%s', customer, seq, entry, debit, credit, amount, balance_after, key), 'UTF8')
 $$;
 
 CREATE FUNCTION ledger_hash(
@@ -107,7 +109,7 @@ BEGIN
         step := steps -> place;
         hold_id := step ->> 'id';
         amount := step ->> 'amount';
-        IF plain IS NOT NULL AND plain[place + 1] THEN
+        IF plain[place + 1] THEN
             outcome := 'held';
             held := amount;
             RETURN NEXT;
@@ -288,7 +290,7 @@ BEGIN
         settled_hold_id := step ->> 'hold_id';
         amount := step ->> 'amount';
         outcome := 'done';
-        IF plain IS NOT NULL AND plain[place + 1] IS NOT NULL THEN  -- its usage rows are written
+        IF plain[place + 1] IS NOT NULL THEN  -- its usage rows are written
             entry_id := CASE WHEN amount > 0 THEN (step ->> 'entry_id')::uuid END;
             charged := amount;
             released := plain[place + 1] - amount;

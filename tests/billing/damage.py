@@ -75,6 +75,10 @@ DAMAGE = {
         {"V01", "V04", "V09", "V13", "V28"},
     ),
     "key of an entry changed": (ENTRY.format("key = key || '-'", "first"), {"V05"}),
+    "balance of an entry moved into its key": (
+        ENTRY.format("key = balance_after_micro_rub || '|' || key, balance_after_micro_rub = NULL", "first"),
+        {"V02", "V05", "V07"},
+    ),
     "hash of an entry changed": (ENTRY.format("hash = sha256('x')", "first"), {"V05"}),
     "side of an entry changed": (ENTRY.format("credit_account = 'promo'", "last"), {"V05"}),
     "entry without a wallet": (NEW_ENTRY + NEW_LOT, {"V07"}),
