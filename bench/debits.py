@@ -20,10 +20,8 @@ DEBIT = (
     "\\set wallet random({first}, {last})\n"
     "\\set n :n + 1\n"
     "\\set entry :round * {round} + :client_id * {share} + :n\n"
-    """SELECT outcome FROM ledger_debit(format('[{{"entry_id":"{id}%1$s","customer_id":"{id}%2$s","""
-    """"amount": 700,"type":"admin_adjustment","credit_account":"adjustments","partial": false,"""
-    """"key":"debit:%1$s","source_type":"bench","source_id":"%1$s"}}]', """
-    """:entry::text, :wallet::text)::jsonb);\n"""
+    "SELECT outcome FROM ledger_debit_one(('{id}' || :entry)::uuid, ('{id}' || :wallet)::uuid, 700,"
+    " 'admin_adjustment', 'adjustments', 'debit:' || :entry, 'bench', :entry::text);\n"
 )
 
 

@@ -14,17 +14,14 @@ from orchestration.engine import conninfo
 from plyrum.ids import uuid7
 
 FIRST_ROUND = 1000
-# One command a line; a colon right before a name or a number would be a variable. Steps are sent as text with
-# ids that the client made, as every caller does; pgbench makes no text itself, so the server does.
+# One command a line. Ids are the client's, as every caller's are; pgbench makes no text itself, so the server does.
 PAIR = (
     f"\\set wallet random({FIRST_WALLET + 1}, {FIRST_WALLET + WALLETS})\n"
     "\\set n :n + 1\n"
     f"\\set hold :round * {ROUND} + :client_id * {ROUND // 100} + :n\n"
-    f"""SELECT outcome FROM ledger_hold(format('[{{"id":"{ID}%s","customer_id":"{ID}%s","amount": 1000,"""
-    """"ttl_seconds": 900,"soft": false}]', :hold::text, :wallet::text)::jsonb);\n"""
-    f"""SELECT outcome FROM ledger_settle(format('[{{"hold_id":"{ID}%1$s","customer_id":"{ID}%2$s","""
-    f""""amount": 700,"entry_id":"{ID}%1$s","key":"capture:%1$s","source_type":"bench","source_id":"%1$s","""
-    """"usage": []}]', :hold::text, :wallet::text)::jsonb);\n"""
+    f"SELECT outcome FROM ledger_hold_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 1000, 900);\n"
+    f"SELECT outcome FROM ledger_settle_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 700,"
+    f" ('{ID}' || :hold)::uuid, 'capture:' || :hold, 'bench', :hold::text);\n"
 )
 
 

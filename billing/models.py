@@ -19,7 +19,7 @@ from plyrum.ids import uuid7
 # The application role may read these; only the ledger's functions (as the owner) write them.
 FUNCTION_ONLY_TABLES = (
     "billing_wallet",
-    "billing_creditlot",
+    "billing_lot",
     "billing_hold",
     "billing_ledgerentry",
     "billing_limitcounter",
@@ -35,12 +35,19 @@ PROTECTED_TABLES = (
 
 
 class Wallet(models.Model):
-    """One per customer, keyed by the customer. The only lock of a money step, taken first."""
+    """One per customer, keyed by the customer. The only lock of a money step, taken first.
+
+    Its lots that are not spent lie here side by side, in spend order, so that a money step writes one row.
+    """
 
     customer_id = models.UUIDField("клиент", primary_key=True)
     balance_micro_rub = models.BigIntegerField("остаток, мк₽", default=0)
     seq = models.BigIntegerField("номер", default=0)
     head_hash = models.BinaryField("хеш последней проводки", default=b"")
+    lot_ids = ArrayField(models.BigIntegerField(), verbose_name="лоты", db_default=[])
+    lot_remaining = ArrayField(models.BigIntegerField(), verbose_name="осталось в лотах", db_default=[])
+    lot_reserved = ArrayField(models.BigIntegerField(), verbose_name="в резерве из лотов", db_default=[])
+    lot_ends = ArrayField(models.DateTimeField(), verbose_name="концы лотов", db_default=[])
     created_at = models.DateTimeField("создано", auto_now_add=True)
 
     class Meta:
@@ -158,7 +165,10 @@ class LotKind(models.TextChoices):
 
 
 class CreditLot(models.Model):
-    """What one inflow left: how much of it remains and how much of that open holds reserve."""
+    """What one inflow left: how much of it remains and how much of that open holds reserve.
+
+    A view: the facts of a lot are the table `billing_lot`, what remains is in the wallet's row.
+    """
 
     customer_id = models.UUIDField("клиент")
     kind = models.CharField("вид", max_length=12, choices=LotKind)
@@ -166,31 +176,16 @@ class CreditLot(models.Model):
     amount_micro_rub = models.BigIntegerField("сумма, мк₽")
     remaining_micro_rub = models.BigIntegerField("осталось, мк₽")
     reserved_micro_rub = models.BigIntegerField("в резерве, мк₽", default=0)
-    is_spent = models.BooleanField(
-        "израсходован", default=False
-    )  # flips once, so that ordinary updates touch no index
+    is_spent = models.BooleanField("израсходован", default=False)
     expires_at = models.DateTimeField("действует до", null=True)
     source_entry_id = models.UUIDField("проводка", unique=True)
     created_at = models.DateTimeField("создано")
 
     class Meta:
+        managed = False
+        db_table = "billing_creditlot"
         verbose_name = "лот"
         verbose_name_plural = "лоты"
-        indexes = [
-            models.Index(  # in spend order
-                fields=["customer_id", "spend_class", "expires_at", "id"],
-                name="billing_lot_alive",
-                condition=Q(is_spent=False),
-            ),
-            models.Index(  # who ever had money that was not given
-                fields=["customer_id"], name="billing_lot_not_given", condition=~Q(kind="bonus")
-            ),
-            models.Index(
-                fields=["expires_at"],
-                name="billing_lot_due",
-                condition=Q(is_spent=False, expires_at__isnull=False),
-            ),
-        ]
 
     def __str__(self) -> str:
         return f"{self._meta.verbose_name} {self.pk}"

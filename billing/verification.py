@@ -27,9 +27,12 @@ APPEND_ONLY_TABLES = ("billing_ledgerentry", *models.PROTECTED_TABLES)
 # The only ways to write money. V37 looks at each, and that no other has the rights of the owner.
 WRITING_FUNCTIONS = (
     "ledger_hold(jsonb)",
+    "ledger_hold_one(uuid,uuid,bigint,integer,boolean,jsonb,timestamp with time zone)",
     "ledger_settle(jsonb)",
+    "ledger_settle_one(uuid,uuid,bigint,uuid,text,text,text)",
     "ledger_credit(jsonb)",
     "ledger_debit(jsonb)",
+    "ledger_debit_one(uuid,uuid,bigint,text,text,text,text,text,timestamp with time zone,boolean,bigint,text)",
     "ledger_reverse(jsonb)",
     "ledger_book(jsonb)",
     "ledger_open_wallet(uuid)",

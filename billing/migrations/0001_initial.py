@@ -19,6 +19,10 @@ class Migration(migrations.Migration):
                 ('balance_micro_rub', models.BigIntegerField(default=0, verbose_name='остаток, мк₽')),
                 ('seq', models.BigIntegerField(default=0, verbose_name='номер')),
                 ('head_hash', models.BinaryField(default=b'', verbose_name='хеш последней проводки')),
+                ('lot_ids', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), db_default=[], size=None, verbose_name='лоты')),
+                ('lot_remaining', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), db_default=[], size=None, verbose_name='осталось в лотах')),
+                ('lot_reserved', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), db_default=[], size=None, verbose_name='в резерве из лотов')),
+                ('lot_ends', django.contrib.postgres.fields.ArrayField(base_field=models.DateTimeField(), db_default=[], size=None, verbose_name='концы лотов')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='создано')),
             ],
             options={
@@ -31,7 +35,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('customer_id', models.UUIDField(verbose_name='клиент')),
-                ('kind', models.CharField(choices=[('monthly', 'месячные'), ('bonus', 'бонусы'), ('rollover', 'перенесённые'), ('purchased', 'оплаченные')], max_length=12, verbose_name='вид')),
+                ('kind', models.CharField(choices=[('monthly', 'месячные'), ('rollover', 'перенесённые'), ('purchased', 'оплаченные'), ('bonus', 'бонусы')], max_length=12, verbose_name='вид')),
                 ('spend_class', models.SmallIntegerField(verbose_name='очередь')),
                 ('amount_micro_rub', models.BigIntegerField(verbose_name='сумма, мк₽')),
                 ('remaining_micro_rub', models.BigIntegerField(verbose_name='осталось, мк₽')),
@@ -44,7 +48,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'лот',
                 'verbose_name_plural': 'лоты',
-                'indexes': [models.Index(condition=models.Q(('is_spent', False)), fields=['customer_id', 'spend_class', 'expires_at', 'id'], name='billing_lot_alive')],
+                'managed': False,
+                'db_table': 'billing_creditlot',
             },
         ),
         migrations.CreateModel(

@@ -10,18 +10,23 @@ UNDO = """
 DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timestamptz[]), ledger_open_wallet(uuid),
               ledger_expire_holds(int, int), ledger_renew(uuid[], int), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
               ledger_spendable(uuid, timestamptz), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb),
-              ledger_hold_plain(jsonb), ledger_shares(uuid[], bigint[], timestamptz), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]);
+              ledger_hold_one(uuid, uuid, bigint, int, boolean, jsonb, timestamptz),
+              ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text),
+              ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
+              ledger_shares(uuid, bigint, timestamptz), ledger_lots(uuid), ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),
+              ledger_moved(bigint[], bigint[], bigint[], bigint[]), ledger_added(bigint[], bigint[], bigint[], bigint[]);
+DROP VIEW billing_creditlot;
+DROP TABLE billing_lot;
 DROP AGGREGATE ledger_chain(bytea, bytea);
 DROP FUNCTION ledger_link(bytea, bytea, bytea),
               ledger_line(uuid, bigint, uuid, text, text, bigint, bigint, text);
 DROP FUNCTION ledger_refuse_change() CASCADE;
-ALTER TABLE billing_wallet ALTER COLUMN balance_micro_rub TYPE bigint;
-ALTER TABLE billing_creditlot ALTER COLUMN amount_micro_rub TYPE bigint,
-    ALTER COLUMN remaining_micro_rub TYPE bigint, ALTER COLUMN reserved_micro_rub TYPE bigint;
+ALTER TABLE billing_wallet ALTER COLUMN balance_micro_rub TYPE bigint,
+    ALTER COLUMN lot_remaining TYPE bigint[], ALTER COLUMN lot_reserved TYPE bigint[];
 ALTER TABLE billing_hold ALTER COLUMN amount_micro_rub TYPE bigint, ALTER COLUMN captured_micro_rub TYPE bigint;
 ALTER TABLE billing_ledgerentry ALTER COLUMN amount_micro_rub TYPE bigint,
     ALTER COLUMN balance_after_micro_rub TYPE bigint;
-DROP DOMAIN micro_rub, micro_rub_moved;
+DROP DOMAIN micro_rub, micro_rub_moved, micro_rub_of_lots;
 """
 
 

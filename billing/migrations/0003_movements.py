@@ -1,4 +1,4 @@
-"""Movements beside the charges for answers, from `billing/sql/0002_movements.sql`, and the index of expiring lots."""
+"""Movements beside the charges for answers, from `billing/sql/0002_movements.sql`."""
 
 from pathlib import Path
 
@@ -8,9 +8,10 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "0002_movements.sql"
 
 UNDO = """
 DROP FUNCTION ledger_credit(jsonb), ledger_debit(jsonb), ledger_debit_plain(jsonb), ledger_reverse(jsonb), ledger_book(jsonb),
-              ledger_post_all(billing_ledgerentry[]),
-              ledger_post(uuid, uuid, text, text, text, bigint, text, text, text, bigint[], bigint[],
-                          timestamptz, timestamptz);
+              ledger_debit_one(uuid, uuid, bigint, text, text, text, text, text, timestamptz, boolean, bigint, text),
+              ledger_post_all(billing_ledgerentry[], uuid[], bigint[], bigint[], bigint[]),
+              ledger_post(uuid, uuid, text, text, text, bigint, text, text, text, uuid, bigint[], bigint[],
+                          timestamptz, timestamptz, bigint[], bigint[]);
 """
 
 
@@ -36,9 +37,5 @@ class Migration(migrations.Migration):
             model_name='ledgerentry',
             name='type',
             field=models.CharField(choices=[('topup', 'пополнение'), ('usage_debit', 'списание за ответ'), ('refund', 'возврат'), ('admin_adjustment', 'корректировка'), ('bonus', 'бонус'), ('plan_grant', 'начисление по тарифу'), ('plan_purchase', 'покупка тарифа'), ('rollover', 'перенос остатка'), ('expiry', 'сгорание'), ('chargeback', 'опротестование'), ('reversal', 'отмена списания'), ('provider_fee', 'комиссия платёжного сервиса'), ('payout', 'выплата платёжного сервиса')], max_length=20, verbose_name='вид'),
-        ),
-        migrations.AddIndex(
-            model_name='creditlot',
-            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('is_spent', False)), fields=['expires_at'], name='billing_lot_due'),
         ),
     ]

@@ -11,11 +11,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AlterField(
-            model_name='creditlot',
-            name='kind',
-            field=models.CharField(choices=[('monthly', 'месячные'), ('rollover', 'перенесённые'), ('purchased', 'оплаченные'), ('bonus', 'бонусы')], max_length=12, verbose_name='вид'),
-        ),
-        migrations.AlterField(
             model_name='ledgerentry',
             name='credit_account',
             field=models.CharField(choices=[('wallet', 'кошелёк'), ('provider_clearing', 'деньги у платёжного сервиса'), ('revenue', 'выручка'), ('promo', 'расходы на бонусы'), ('breakage', 'сгоревшие средства'), ('adjustments', 'корректировки'), ('plan_revenue', 'выручка тарифов'), ('provider_fee', 'комиссии платёжного сервиса'), ('bank', 'расчётный счёт'), ('receivable', 'долги клиентов')], max_length=20, verbose_name='кредит'),

@@ -18,8 +18,4 @@ class Migration(migrations.Migration):
             model_name='usageevent',
             index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['created_at'], name='billing_usage_by_time'),
         ),
-        migrations.AddIndex(
-            model_name='creditlot',
-            index=models.Index(condition=models.Q(('kind', 'bonus'), _negated=True), fields=['customer_id'], name='billing_lot_not_given'),
-        ),
     ]

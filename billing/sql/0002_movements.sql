@@ -15,6 +15,7 @@ DECLARE
     step record;
     known billing_ledgerentry%ROWTYPE;
     moment timestamptz;
+    lot bigint;
 BEGIN
     FOR step IN
         SELECT s.* FROM ROWS FROM (jsonb_to_recordset(steps) AS (
@@ -40,23 +41,100 @@ BEGIN
         moment := ledger_clock();
         balance_after := ledger_post(
             step.customer_id, step.entry_id, step.type, step.debit_account, 'wallet', step.amount, step.key,
-            step.source_type, step.source_id, '{}', '{}', coalesce(step.effective_at, moment), moment);
-        INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub, remaining_micro_rub,
-                    reserved_micro_rub, is_spent, expires_at, source_entry_id, created_at)
-        VALUES (step.customer_id, step.lot_kind, step.spend_class, step.amount, step.amount, 0, false,
-                step.expires_at, step.entry_id, moment);
+            step.source_type, step.source_id, NULL, '{}', '{}', coalesce(step.effective_at, moment), moment);
+        INSERT INTO billing_lot AS l (customer_id, kind, spend_class, amount_micro_rub, expires_at, source_entry_id, created_at)
+        VALUES (step.customer_id, step.lot_kind, step.spend_class, step.amount, step.expires_at, step.entry_id, moment)
+        RETURNING l.id INTO lot;
+        PERFORM ledger_lay(step.customer_id, lot, step.amount);
         entry_id := step.entry_id;
         outcome := 'done';
         RETURN NEXT;
     END LOOP;
 END $$;
 
--- Money leaves a wallet. Step: {entry_id, customer_id, amount, type, credit_account, lot_id, lot_kind, partial,
--- key, source_type, source_id, effective_at}. Only free money is taken, never what a running request holds: from
--- `lot_id` alone, also when its time is over (an expiry only then), or without it from the lots in spend order,
--- of `lot_kind` alone when one is named.
+-- Money leaves a wallet. Only free money is taken, never what a running request holds: from `only_lot` alone, also when
+-- its time is over (an expiry only then), or without it from the lots in spend order, of `only_kind` alone when one is named.
 -- `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance,
 -- reserved_in_flight, nothing (a partial step found no free money). Only `done` writes.
+CREATE FUNCTION ledger_debit_one(
+    entry uuid, customer uuid, amount bigint, type text, credit text, key text, source_type text, source_id text,
+    happened timestamptz DEFAULT NULL, partial boolean DEFAULT false, only_lot bigint DEFAULT NULL,
+    only_kind text DEFAULT NULL, OUT outcome text, OUT entry_id uuid, OUT taken bigint, OUT balance_after bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    lots bigint[];
+    remaining bigint[];
+    reserved bigint[];
+    ends timestamptz[];
+    kinds text[];
+    known billing_ledgerentry%ROWTYPE;
+    moment timestamptz;
+    ids bigint[] := '{}';
+    amounts bigint[] := '{}';
+    missing bigint := amount;
+    there bigint := 0;
+    part bigint;
+BEGIN
+    taken := 0;
+    SELECT w.balance_micro_rub, w.lot_ids, w.lot_remaining, w.lot_reserved, w.lot_ends
+      INTO balance_after, lots, remaining, reserved, ends
+      FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
+    SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = ledger_debit_one.key;
+    IF FOUND THEN
+        outcome := CASE WHEN known.customer_id = customer AND known.type = ledger_debit_one.type
+                         AND known.credit_account = credit AND known.source_id = ledger_debit_one.source_id
+                         AND (known.amount_micro_rub = amount OR partial AND known.amount_micro_rub < amount)
+                        THEN 'replayed' ELSE 'mismatch' END;
+        IF outcome = 'replayed' THEN
+            entry_id := known.id;
+            taken := known.amount_micro_rub;
+            balance_after := known.balance_after_micro_rub;
+        END IF;
+        RETURN;
+    END IF;
+
+    moment := ledger_clock();
+    IF only_kind IS NOT NULL THEN
+        kinds := ARRAY (SELECT l.kind FROM unnest(lots) WITH ORDINALITY AS n (id, place)
+                          JOIN billing_lot l ON l.id = n.id ORDER BY n.place);
+    END IF;
+    IF remaining[1] - reserved[1] >= amount AND (ends[1] > moment) IS NOT FALSE AND only_lot IS NULL
+       AND only_kind IS NULL THEN  -- most debits: the first lot covers it
+        ids := lots[1:1];
+        amounts := ARRAY [amount];
+        remaining[1] := remaining[1] - amount;
+        missing := 0;
+    END IF;
+    FOR i IN 1 .. coalesce(cardinality(lots), 0) LOOP  -- none without a wallet
+        EXIT WHEN missing = 0;
+        CONTINUE WHEN only_kind <> kinds[i] OR NOT CASE
+            WHEN only_lot IS NULL THEN (ends[i] > moment) IS NOT FALSE
+            ELSE lots[i] = only_lot AND (type <> 'expiry' OR ends[i] <= moment) END;
+        there := there + remaining[i];
+        part := least(missing, remaining[i] - reserved[i]);
+        IF part > 0 THEN
+            ids := ids || lots[i];
+            amounts := amounts || part;
+            remaining[i] := remaining[i] - part;
+            missing := missing - part;
+        END IF;
+    END LOOP;
+    IF missing > 0 AND NOT partial OR missing = amount THEN
+        outcome := CASE WHEN partial THEN 'nothing' WHEN there >= amount THEN 'reserved_in_flight'
+                        ELSE 'insufficient_balance' END;
+        RETURN;
+    END IF;
+    entry_id := entry;
+    taken := amount - missing;
+    outcome := 'done';
+    balance_after := ledger_post(customer, entry, type, 'wallet', credit, taken, key, source_type, source_id, NULL,
+                                 ids, amounts, coalesce(happened, moment), moment, remaining, reserved);
+END $$;
+
+-- Money leaves wallets. Step: {entry_id, customer_id, amount, type, credit_account, key, source_type, source_id,
+-- effective_at, partial, lot_id, lot_kind}, as of ledger_debit_one().
 CREATE FUNCTION ledger_debit(steps jsonb)
 RETURNS TABLE (entry_id uuid, outcome text, taken bigint, balance_after bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
@@ -65,13 +143,6 @@ AS $$
 DECLARE
     plain bigint[] := CASE WHEN jsonb_array_length(steps) > 1 THEN ledger_debit_plain(steps) END;
     step record;
-    lot record;
-    known billing_ledgerentry%ROWTYPE;
-    moment timestamptz;
-    ids bigint[];
-    amounts bigint[];
-    missing bigint;
-    there bigint;
 BEGIN
     IF array_position(plain, NULL) IS NULL AND plain IS NOT NULL THEN
         RETURN QUERY SELECT s.entry_id, 'done', s.amount, s.balance
@@ -92,86 +163,30 @@ BEGIN
             outcome := 'done';
             taken := step.amount;
             balance_after := plain[step.place];
-            RETURN NEXT;
-            CONTINUE;
+        ELSE
+            SELECT o.entry_id, o.outcome, o.taken, o.balance_after INTO entry_id, outcome, taken, balance_after
+              FROM ledger_debit_one(
+                   step.entry_id, step.customer_id, step.amount, step.type, step.credit_account, step.key,
+                   step.source_type, step.source_id, step.effective_at, step.partial, step.lot_id, step.lot_kind) o;
         END IF;
-        entry_id := NULL;
-        taken := 0;
-        SELECT w.balance_micro_rub INTO balance_after
-          FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
-        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
-        IF FOUND THEN
-            outcome := CASE WHEN known.customer_id = step.customer_id AND known.type = step.type
-                             AND known.credit_account = step.credit_account AND known.source_id = step.source_id
-                             AND (known.amount_micro_rub = step.amount
-                                  OR step.partial AND known.amount_micro_rub < step.amount)
-                            THEN 'replayed' ELSE 'mismatch' END;
-            IF outcome = 'replayed' THEN
-                entry_id := known.id;
-                taken := known.amount_micro_rub;
-                balance_after := known.balance_after_micro_rub;
-            END IF;
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
-        moment := ledger_clock();
-        ids := '{}';
-        amounts := '{}';
-        missing := step.amount;
-        there := 0;
-        FOR lot IN
-            SELECT l.id, l.remaining_micro_rub AS remaining, l.remaining_micro_rub - l.reserved_micro_rub AS free
-              FROM billing_creditlot l
-             WHERE l.customer_id = step.customer_id AND NOT l.is_spent
-               AND CASE WHEN step.lot_id IS NULL THEN l.expires_at IS NULL OR l.expires_at > moment
-                        ELSE l.id = step.lot_id AND (step.type <> 'expiry' OR l.expires_at <= moment) END
-               AND (step.lot_kind IS NULL OR l.kind = step.lot_kind)
-             ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id
-        LOOP
-            EXIT WHEN missing = 0;
-            there := there + lot.remaining;
-            IF lot.free > 0 THEN
-                ids := ids || lot.id;
-                amounts := amounts || least(missing, lot.free);
-                missing := missing - least(missing, lot.free);
-            END IF;
-        END LOOP;
-        IF missing > 0 AND NOT step.partial OR missing = step.amount THEN
-            outcome := CASE WHEN step.partial THEN 'nothing' WHEN there >= step.amount THEN 'reserved_in_flight'
-                            ELSE 'insufficient_balance' END;
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
-        entry_id := step.entry_id;
-        taken := step.amount - missing;
-        outcome := 'done';
-        FOR i IN 1 .. cardinality(ids) LOOP
-            UPDATE billing_creditlot l
-               SET remaining_micro_rub = l.remaining_micro_rub - amounts[i],
-                   is_spent = l.remaining_micro_rub = amounts[i]
-             WHERE l.id = ids[i];
-        END LOOP;
-        balance_after := ledger_post(
-            step.customer_id, step.entry_id, step.type, 'wallet', step.credit_account, taken, step.key,
-            step.source_type, step.source_id, ids, amounts, coalesce(step.effective_at, moment), moment);
         RETURN NEXT;
     END LOOP;
 END $$;
 
 -- Lock all wallets of several steps, in order, and take in one statement the debits about which there is nothing to
--- decide: of each wallet those in spend order before its first that is of another kind or of more than is free. Answers
+-- decide: those of a wallet whose first lot covers all that is asked of it, when none of them is of another kind. Answers
 -- the balances after them, by the step's place; all others ledger_debit() takes one by one.
 CREATE FUNCTION ledger_debit_plain(steps jsonb) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[];
     keys text[];
-    amounts bigint[];
     moment timestamptz;
     places bigint[];
     lines billing_ledgerentry[];
+    owners uuid[];
+    lots bigint[];
+    amounts bigint[];
     balances bigint[];
 BEGIN
     SELECT array_agg(s.customer_id), array_agg(s.key) INTO customers, keys
@@ -181,39 +196,34 @@ BEGIN
         RETURN NULL;
     END IF;
     moment := ledger_clock();
-    SELECT array_agg(CASE WHEN s.lot_id IS NOT NULL OR s.lot_kind IS NOT NULL OR s.partial
-                               -- a look-up for each: as a join it could become a reading of all entries
-                               OR (SELECT e.id FROM billing_ledgerentry e WHERE e.key = s.key) IS NOT NULL THEN 0
-                          ELSE s.amount END ORDER BY s.place)
-      INTO amounts
-      FROM ROWS FROM (jsonb_to_recordset(steps) AS (
-           amount bigint, lot_id bigint, lot_kind text, partial boolean, key text))
-           WITH ORDINALITY AS s (amount, lot_id, lot_kind, partial, key, place);
-    WITH share AS (
-        SELECT * FROM ledger_shares(customers, amounts, moment)
-    ), lots AS (
-        UPDATE billing_creditlot l
-           SET remaining_micro_rub = l.remaining_micro_rub - t.amount, is_spent = l.remaining_micro_rub = t.amount
-          FROM (SELECT u.lot_id, sum(u.amount)::bigint AS amount
-                  FROM share a, unnest(a.lot_ids, a.lot_amounts) AS u (lot_id, amount) GROUP BY u.lot_id) t
-         WHERE l.id = t.lot_id AND l.customer_id = ANY (customers) AND NOT l.is_spent
+    WITH step AS (
+        SELECT s.*, sum(s.amount) OVER wallet AS total,
+               bool_and(s.amount > 0 AND s.lot_id IS NULL AND s.lot_kind IS NULL AND NOT s.partial
+                        -- a look-up for each: as a join it could become a reading of all entries
+                        AND (SELECT e.id FROM billing_ledgerentry e WHERE e.key = s.key) IS NULL) OVER wallet AS is_plain
+          FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+               entry_id uuid, customer_id uuid, amount bigint, type text, credit_account text, lot_id bigint,
+               lot_kind text, partial boolean, key text, source_type text, source_id text, effective_at timestamptz))
+               WITH ORDINALITY
+               AS s (entry_id, customer_id, amount, type, credit_account, lot_id, lot_kind, partial, key, source_type,
+                     source_id, effective_at, place)
+        WINDOW wallet AS (PARTITION BY s.customer_id)
     )
-    SELECT array_agg(a.place ORDER BY a.place), array_agg(ROW (
-               s.entry_id, customers[a.place], NULL, s.type, 'wallet', s.credit_account, amounts[a.place], NULL, s.key,
-               s.source_type, s.source_id, NULL, a.lot_ids, a.lot_amounts, coalesce(s.effective_at, moment), moment,
-               NULL)::billing_ledgerentry ORDER BY a.place)
-      INTO places, lines
-      FROM share a
-      JOIN ROWS FROM (jsonb_to_recordset(steps) AS (
-           entry_id uuid, type text, credit_account text, key text, source_type text, source_id text,
-           effective_at timestamptz)) WITH ORDINALITY
-           AS s (entry_id, type, credit_account, key, source_type, source_id, effective_at, place) USING (place);
+    SELECT array_agg(s.place ORDER BY s.place), array_agg(ROW (
+               s.entry_id, s.customer_id, NULL, s.type, 'wallet', s.credit_account, s.amount, NULL, s.key,
+               s.source_type, s.source_id, NULL, ARRAY [w.lot_ids[1]], ARRAY [s.amount],
+               coalesce(s.effective_at, moment), moment, NULL)::billing_ledgerentry ORDER BY s.place),
+           array_agg(s.customer_id), array_agg(w.lot_ids[1]), array_agg(s.amount)
+      INTO places, lines, owners, lots, amounts
+      FROM step s JOIN billing_wallet w ON w.customer_id = s.customer_id
+     WHERE w.customer_id = ANY (customers) AND s.is_plain
+       AND w.lot_remaining[1] - w.lot_reserved[1] >= s.total AND (w.lot_ends[1] > moment) IS NOT FALSE;
     IF lines IS NULL THEN
         RETURN NULL;
     END IF;
-    balances := ledger_post_all(lines);
+    balances := ledger_post_all(lines, owners, lots, amounts, array_fill(0::bigint, ARRAY [cardinality(owners)]));
     RETURN (SELECT array_agg(b.balance ORDER BY n.place)
-              FROM unnest(amounts) WITH ORDINALITY AS n (amount, place)
+              FROM generate_series(1, cardinality(keys)) AS n (place)
               LEFT JOIN unnest(places, balances) AS b (place, balance) ON b.place = n.place);
 END $$;
 
@@ -258,26 +268,33 @@ BEGIN
         END IF;
         moment := ledger_clock();
         FOR i IN 1 .. cardinality(charge.lot_ids) LOOP
-            UPDATE billing_creditlot l
-               SET remaining_micro_rub = l.remaining_micro_rub + charge.lot_amounts[i],
-                   is_spent = l.remaining_micro_rub + charge.lot_amounts[i] = 0
-             WHERE l.id = charge.lot_ids[i];
+            CONTINUE WHEN charge.lot_amounts[i] = 0;
+            UPDATE billing_wallet w
+               SET lot_remaining[array_position(w.lot_ids, charge.lot_ids[i])] =
+                   w.lot_remaining[array_position(w.lot_ids, charge.lot_ids[i])] + charge.lot_amounts[i]
+             WHERE w.customer_id = step.customer_id AND charge.lot_ids[i] = ANY (w.lot_ids);
+            IF NOT FOUND THEN
+                UPDATE billing_lot l SET is_spent = false WHERE l.id = charge.lot_ids[i];
+                PERFORM ledger_lay(step.customer_id, charge.lot_ids[i], charge.lot_amounts[i]);
+            END IF;
         END LOOP;
         entry_id := step.entry_id;
         outcome := 'done';
         returned := charge.amount_micro_rub;
         balance_after := ledger_post(
             step.customer_id, step.entry_id, 'reversal', charge.credit_account, 'wallet', returned,
-            'reversal:' || step.reversed_id, 'entry', step.reversed_id::text, charge.lot_ids, charge.lot_amounts,
+            'reversal:' || step.reversed_id, 'entry', step.reversed_id::text, NULL, charge.lot_ids, charge.lot_amounts,
             moment, moment);
         RETURN NEXT;
     END LOOP;
 END $$;
 
--- The next line of a wallet that the caller has locked; answers the balance after it.
+-- The next line of a wallet that the caller has locked, with what then remains of its lots and is reserved of them, where
+-- that changes; answers the balance after it.
 CREATE FUNCTION ledger_post(
-    customer uuid, entry uuid, type text, debit text, credit text, amount bigint, key text,
-    source_type text, source_id text, lots bigint[], lot_shares bigint[], happened timestamptz, moment timestamptz
+    customer uuid, entry uuid, type text, debit text, credit text, amount bigint, key text, source_type text,
+    source_id text, hold uuid, lots bigint[], lot_shares bigint[], happened timestamptz, moment timestamptz,
+    remaining bigint[] DEFAULT NULL, reserved bigint[] DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -287,31 +304,38 @@ BEGIN
     UPDATE billing_wallet w
        SET balance_micro_rub = w.balance_micro_rub + change, seq = w.seq + 1,
            head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, debit, credit, amount,
-                                   w.balance_micro_rub + change, key)
+                                   w.balance_micro_rub + change, key),
+           lot_remaining = coalesce(remaining, w.lot_remaining), lot_reserved = coalesce(reserved, w.lot_reserved)
      WHERE w.customer_id = customer
     RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash INTO wallet;
     INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
-                amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, lot_ids, lot_amounts,
+                amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids, lot_amounts,
                 effective_at, created_at, hash)
     VALUES (entry, customer, wallet.seq, type, debit, credit, amount, wallet.balance, key, source_type,
-            source_id, lots, lot_shares, happened, moment, wallet.head_hash);
+            source_id, hold, lots, lot_shares, happened, moment, wallet.head_hash);
+    IF 0 = ANY (remaining) THEN
+        PERFORM ledger_leave(ARRAY [customer]);
+    END IF;
     RETURN wallet.balance;
 END $$;
 
--- The next lines of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances and
--- hashes are given here; answers the balances.
-CREATE FUNCTION ledger_post_all(lines billing_ledgerentry[]) RETURNS bigint[]
+-- The next debits of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances and
+-- hashes are given here; answers the balances. Side by side, what leaves which lot of whom and what is no longer reserved
+-- of it, also where there is no line.
+CREATE FUNCTION ledger_post_all(
+    lines billing_ledgerentry[], owners uuid[], lots bigint[], used bigint[], held bigint[]
+) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[] := ARRAY (SELECT n.customer_id FROM unnest(lines) n);
     balances bigint[];
     numbers bigint[];
     hashes bytea[];
+    emptied uuid[];
 BEGIN
     WITH line AS (
-        SELECT n.*, w.head_hash, w.seq + row_number() OVER wallet AS number, w.balance_micro_rub + (sum(
-                   CASE WHEN n.credit_account = 'wallet' THEN n.amount_micro_rub ELSE -n.amount_micro_rub END
-               ) OVER wallet)::bigint AS balance
+        SELECT n.*, w.head_hash, w.seq + row_number() OVER wallet AS number,
+               w.balance_micro_rub - (sum(n.amount_micro_rub) OVER wallet)::bigint AS balance
           FROM unnest(lines) WITH ORDINALITY AS n (
                id, customer_id, seq, type, debit_account, credit_account, amount_micro_rub,
                balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids, lot_amounts, effective_at,
@@ -337,13 +361,25 @@ BEGIN
     SELECT array_agg(c.balance ORDER BY c.place), array_agg(c.number ORDER BY c.place),
            array_agg(c.next_hash ORDER BY c.place)
       INTO balances, numbers, hashes FROM chained c;
-    -- From arrays, whose length the planner takes to be ten: for the single row that it expects of a statement as the one
-    -- above it would look each wallet up by its id and by all of `customers`, which are sorted anew each time.
-    UPDATE billing_wallet w SET balance_micro_rub = n.balance, seq = n.number, head_hash = n.hash
-      FROM (SELECT DISTINCT ON (l.customer_id) l.*
-              FROM unnest(customers, balances, numbers, hashes) AS l (customer_id, balance, number, hash)
-             ORDER BY l.customer_id, l.number DESC) n
-     WHERE w.customer_id = n.customer_id AND w.customer_id = ANY (customers);
+    WITH written AS (
+        UPDATE billing_wallet w
+           SET balance_micro_rub = coalesce(n.balance, w.balance_micro_rub), seq = coalesce(n.number, w.seq),
+               head_hash = coalesce(n.hash, w.head_hash),
+               lot_remaining = ledger_moved(w.lot_ids, w.lot_remaining, t.ids, t.used),
+               lot_reserved = ledger_moved(w.lot_ids, w.lot_reserved, t.ids, t.held)
+          FROM (SELECT m.customer_id, array_agg(m.lot) AS ids, array_agg(-m.used) AS used, array_agg(-m.held) AS held
+                  FROM unnest(owners, lots, used, held) AS m (customer_id, lot, used, held) GROUP BY m.customer_id) t
+          LEFT JOIN (SELECT DISTINCT ON (l.customer_id) l.*
+                       FROM unnest(customers, balances, numbers, hashes) AS l (customer_id, balance, number, hash)
+                      ORDER BY l.customer_id, l.number DESC) n ON n.customer_id = t.customer_id,
+               LATERAL (SELECT n.ctid FROM billing_wallet n WHERE n.customer_id = t.customer_id LIMIT 1) AS place
+         WHERE w.ctid = place.ctid
+        RETURNING w.customer_id, w.lot_remaining
+    )
+    SELECT array_agg(w.customer_id) INTO emptied FROM written w WHERE 0 = ANY (w.lot_remaining);
+    IF emptied IS NOT NULL THEN
+        PERFORM ledger_leave(emptied);
+    END IF;
     RETURN balances;
 END $$;
 

@@ -46,6 +46,10 @@ WITH wallet AS NOT MATERIALIZED (
 ), share AS NOT MATERIALIZED (  -- what each hold set aside in which lot
     SELECT h.id AS hold_id, h.customer_id, h.status, t.lot_id, t.amount
       FROM hold h, LATERAL unnest(h.lot_ids, h.lot_amounts) AS t (lot_id, amount)
+), untouched AS MATERIALIZED (  -- lots of which nobody ever set anything aside
+    SELECT l.* FROM lot l
+     WHERE l.remaining_micro_rub = l.amount_micro_rub AND l.reserved_micro_rub = 0
+       AND NOT EXISTS (SELECT FROM share s WHERE s.lot_id = l.id)
 ), chain AS NOT MATERIALIZED (  -- each entry of a wallet beside the one before it
     SELECT e.*, row_number() OVER numbered AS place,
            lag(e.balance_after_micro_rub, 1, 0::bigint) OVER numbered AS balance_before,
@@ -116,7 +120,7 @@ SELECT e.id, e.debit_account || ' ' || e.amount_micro_rub || ', taken ' || t.tot
                        bool_or(u.amount IS NULL OR u.amount < 0
                                OR l.customer_id IS DISTINCT FROM e.customer_id) AS is_wrong
                   FROM unnest(e.lot_ids, e.lot_amounts) AS u (lot_id, amount)
-                  LEFT JOIN billing_creditlot l ON l.id = u.lot_id) t  -- by the id alone: each lot is read once
+                  LEFT JOIN billing_lot l ON l.id = u.lot_id) t  -- by the id alone: each lot is read once
  WHERE t.total <> CASE WHEN e.debit_account = 'wallet' OR e.type = 'reversal' THEN e.amount_micro_rub ELSE 0 END
     OR t.is_wrong
 
@@ -134,7 +138,7 @@ SELECT h.id, h.amount_micro_rub || ' held, ' || t.total || ' in shares'
                        bool_or(u.amount IS NULL OR u.amount <= 0
                                OR l.customer_id IS DISTINCT FROM h.customer_id) AS is_wrong
                   FROM unnest(h.lot_ids, h.lot_amounts) AS u (lot_id, amount)
-                  LEFT JOIN billing_creditlot l ON l.id = u.lot_id) t
+                  LEFT JOIN billing_lot l ON l.id = u.lot_id) t
  WHERE h.amount_micro_rub <> t.total OR t.is_wrong
 
 -- check V13: a captured hold has exactly its entry, any other hold has none
@@ -195,9 +199,9 @@ SELECT n.name, CASE WHEN c.oid IS NULL THEN 'missing' ELSE 'not validated or not
  UNION ALL
 SELECT a.place, 'is not of the type ' || a.domain || ' with its check'
   FROM (VALUES ('billing_wallet', 'balance_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
-               ('billing_creditlot', 'amount_micro_rub', 'micro_rub_moved', 'CHECK ((VALUE > 0))'),
-               ('billing_creditlot', 'remaining_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
-               ('billing_creditlot', 'reserved_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
+               ('billing_wallet', 'lot_remaining', 'micro_rub_of_lots', 'CHECK ((0 <= ALL (VALUE)))'),
+               ('billing_wallet', 'lot_reserved', 'micro_rub_of_lots', 'CHECK ((0 <= ALL (VALUE)))'),
+               ('billing_lot', 'amount_micro_rub', 'micro_rub_moved', 'CHECK ((VALUE > 0))'),
                ('billing_hold', 'amount_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
                ('billing_hold', 'captured_micro_rub', 'micro_rub', 'CHECK ((VALUE >= 0))'),
                ('billing_ledgerentry', 'amount_micro_rub', 'micro_rub_moved', 'CHECK ((VALUE > 0))'),
@@ -231,9 +235,7 @@ SELECT s.hold_id, 'took from lot ' || l.id || ' while lot ' || better.id || ' la
   FROM share s
   JOIN hold h ON h.id = s.hold_id
   JOIN lot l ON l.id = s.lot_id
-  JOIN (SELECT * FROM lot u
-         WHERE u.remaining_micro_rub = u.amount_micro_rub AND u.reserved_micro_rub = 0
-           AND NOT EXISTS (SELECT FROM share x WHERE x.lot_id = u.id)) better  -- never touched by anybody
+  JOIN untouched better
     ON better.customer_id = h.customer_id
    AND (better.spend_class, better.usable_until, better.id) < (l.spend_class, l.usable_until, l.id)
    AND better.usable_until > h.created_at
@@ -243,7 +245,7 @@ SELECT s.hold_id, 'took from lot ' || l.id || ' while lot ' || better.id || ' la
 SELECT substr(p.key, length('topup:') + 1), 'paid ' || p.amount_micro_rub || ', given back ' || b.amount
   FROM (SELECT topup_id, sum(amount) AS amount
           FROM (SELECT l.source_entry_id AS topup_id, e.amount_micro_rub::bigint AS amount
-                  FROM entry e JOIN billing_creditlot l ON l.id = ANY (e.lot_ids)  -- a refund takes from one lot
+                  FROM entry e JOIN billing_lot l ON l.id = ANY (e.lot_ids)  -- a refund takes from one lot
                  WHERE e.type = 'refund'
                  UNION ALL
                 SELECT t.id, e.amount_micro_rub
@@ -377,6 +379,17 @@ SELECT coalesce(e.id, l.source_entry_id),
 SELECT id, remaining_micro_rub || ' remains, spent: ' || is_spent
   FROM lot
  WHERE is_spent <> (remaining_micro_rub = 0)
+
+-- check V47: a wallet's lots lie side by side, each once, with its own end, in spend order
+SELECT customer_id, 'lot ' || coalesce(id::text, 'without a number') || ' in place ' || place
+  FROM (SELECT w.customer_id, u.*, l.id AS known, l.expires_at, (l.spend_class, l.usable_until, l.id) AS rank,
+               lag((l.spend_class, l.usable_until, l.id)) OVER (PARTITION BY w.customer_id ORDER BY u.place) AS before
+          FROM billing_wallet w
+         CROSS JOIN unnest(w.lot_ids, w.lot_ends, w.lot_remaining::bigint[], w.lot_reserved::bigint[])
+               WITH ORDINALITY AS u (id, ends, remaining, reserved, place)
+          LEFT JOIN lot l ON l.id = u.id AND l.customer_id = w.customer_id
+         WHERE %(wallets)s::uuid[] IS NULL OR w.customer_id = ANY (%(wallets)s::uuid[])) s
+ WHERE known IS NULL OR expires_at IS DISTINCT FROM ends OR remaining IS NULL OR reserved IS NULL OR rank <= before
 
 -- check V42: a lot reserves no more than remains, and no more remains than came
 SELECT id, reserved_micro_rub || ' reserved of ' || remaining_micro_rub || ' of ' || amount_micro_rub

@@ -7,7 +7,7 @@ Names in statements: customer, captured, released, open (holds), monthly, paid, 
 ROLE = "plyrum_app"
 
 ENTRY = "UPDATE billing_ledgerentry SET {} WHERE id = %({})s;"
-LOT = "UPDATE billing_creditlot SET {} WHERE id = %({})s;"
+LOT = "UPDATE billing_lot SET {} WHERE id = %({})s;"
 HOLD = "UPDATE billing_hold SET {} WHERE id = %({})s;"
 WALLET = "UPDATE billing_wallet SET {} WHERE customer_id = %(customer)s;"
 USAGE = "UPDATE billing_usageevent SET {} WHERE customer_id = %(customer)s;"
@@ -21,10 +21,23 @@ VALUES (%(stranger)s, %(stranger)s, 1, 'bonus', 'promo', 'wallet', 5, 5, %(stran
         ledger_hash('', %(stranger)s, 1, %(stranger)s, 'promo', 'wallet', 5, 5, %(stranger)s::text));
 """
 NEW_LOT = """
-INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub, remaining_micro_rub,
-            reserved_micro_rub, is_spent, source_entry_id, created_at)
-VALUES (%(stranger)s, 'bonus', 2, 5, 5, 0, false, %(stranger)s, now());
+INSERT INTO billing_lot (customer_id, kind, spend_class, amount_micro_rub, source_entry_id, created_at)
+VALUES (%(stranger)s, 'bonus', 2, 5, %(stranger)s, now());
 """
+# The wallet counts on its lots as they are by now.
+LAID_ANEW = "SELECT ledger_lay(%(customer)s, NULL, NULL);"
+
+
+def left(what: str, lot: str, amount: str) -> str:
+    """What remains of a lot or is reserved of it becomes another amount."""
+    place = f"lot_{what}[array_position(lot_ids, %({lot})s)]"
+    return f"UPDATE billing_wallet SET {place} = {amount} WHERE customer_id = %(customer)s;"  # noqa: S608
+
+
+def changed(what: str, lot: str, by: str) -> str:
+    return left(what, lot, f"lot_{what}[array_position(lot_ids, %({lot})s)] {by}")
+
+
 UNNUMBERED_ENTRY = """
 INSERT INTO billing_ledgerentry (id, customer_id, type, debit_account, credit_account, amount_micro_rub, key,
             source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)
@@ -53,7 +66,8 @@ DAMAGE = {
     "balance raised": (WALLET.format("balance_micro_rub = balance_micro_rub + 1"), {"V01", "V08"}),
     "balance raised with a lot": (
         WALLET.format("balance_micro_rub = balance_micro_rub + 1")
-        + LOT.format("amount_micro_rub = 501, remaining_micro_rub = remaining_micro_rub + 1", "paid"),
+        + LOT.format("amount_micro_rub = 501", "paid")
+        + changed("remaining", "paid", "+ 1"),
         {"V01", "V40"},
     ),
     "amount of an entry changed": (
@@ -81,15 +95,15 @@ DAMAGE = {
     ),
     "hash of an entry changed": (ENTRY.format("hash = sha256('x')", "first"), {"V05"}),
     "side of an entry changed": (ENTRY.format("credit_account = 'promo'", "last"), {"V05"}),
-    "entry without a wallet": (NEW_ENTRY + NEW_LOT, {"V07"}),
+    "entry without a wallet": (NEW_ENTRY + NEW_LOT, {"V07", "V09", "V41"}),
     "entry without a number": (
         UNNUMBERED_ENTRY
         + WALLET.format("balance_micro_rub = balance_micro_rub - 5")
-        + LOT.format("remaining_micro_rub = remaining_micro_rub - 5", "paid"),
+        + changed("remaining", "paid", "- 5"),
         {"V07"},
     ),
     "more reserved than remains": (
-        LOT.format("reserved_micro_rub = 75", "untouched")
+        left("reserved", "untouched", "75")
         + HOLD.format(
             "lot_ids = lot_ids || %(untouched)s, lot_amounts = lot_amounts || 75::bigint,"
             " amount_micro_rub = amount_micro_rub + 75",
@@ -98,7 +112,7 @@ DAMAGE = {
         {"V42"},
     ),
     "more remains than came": (
-        LOT.format("remaining_micro_rub = amount_micro_rub + 1", "untouched"),
+        left("remaining", "untouched", "71"),
         {"V08", "V09", "V42"},
     ),
     "capture from a lot that was not set aside": (
@@ -110,11 +124,10 @@ DAMAGE = {
         {"V13", "V43"},
     ),
     "money moved between lots": (
-        LOT.format("remaining_micro_rub = remaining_micro_rub - 1", "untouched")
-        + LOT.format("remaining_micro_rub = remaining_micro_rub + 1", "paid"),
+        changed("remaining", "untouched", "- 1") + changed("remaining", "paid", "+ 1"),
         {"V09"},
     ),
-    "money taken from a lot": (LOT.format("remaining_micro_rub = 69", "untouched"), {"V08", "V09"}),
+    "money taken from a lot": (left("remaining", "untouched", "69"), {"V08", "V09"}),
     "negative use of a lot": (
         ENTRY.format(
             "lot_ids = ARRAY[%(monthly)s, %(paid)s, %(paid)s], lot_amounts = ARRAY[100, 25, -5]", "last"
@@ -134,8 +147,8 @@ DAMAGE = {
         ENTRY.format("lot_ids = ARRAY[%(untouched)s, %(untouched)s], lot_amounts = ARRAY[5, -5]", "first"),
         {"V10"},
     ),
-    "reserve without a hold": (LOT.format("reserved_micro_rub = 1", "untouched"), {"V11"}),
-    "reserve lost": (LOT.format("reserved_micro_rub = reserved_micro_rub - 1", "paid"), {"V11"}),
+    "reserve without a hold": (left("reserved", "untouched", "1"), {"V11"}),
+    "reserve lost": (changed("reserved", "paid", "- 1"), {"V11"}),
     "open hold is larger than its shares": (HOLD.format("amount_micro_rub = 61", "open"), {"V12"}),
     "share in a lot of somebody else": (
         LOT.format("customer_id = %(stranger)s, source_entry_id = source_entry_id", "monthly"),
@@ -153,7 +166,7 @@ DAMAGE = {
     "reversal of nothing": (
         REVERSAL
         + WALLET.format("balance_micro_rub = balance_micro_rub + 5, seq = seq + 1")
-        + LOT.format("remaining_micro_rub = remaining_micro_rub + 5", "paid")
+        + changed("remaining", "paid", "+ 5")
         + "rehash",
         {"V17"},
     ),
@@ -175,15 +188,18 @@ DAMAGE = {
         " %(customer)s, '{}', '{}', now(), now() - interval '11 minutes');"
         "UPDATE billing_ledgerentry SET created_at = created_at - interval '11 minutes'"
         " WHERE customer_id = %(customer)s;"
-        "UPDATE billing_creditlot SET created_at = created_at - interval '11 minutes'"
+        "UPDATE billing_lot SET created_at = created_at - interval '11 minutes'"
         " WHERE customer_id = %(customer)s;"
         "UPDATE billing_hold SET resolved_at = resolved_at - interval '11 minutes'"
         " WHERE customer_id = %(customer)s",
         {"V36"},
     ),
-    "expired lot not swept": (LOT.format("expires_at = now() - interval '25 hours'", "paid"), {"V15"}),
+    "expired lot not swept": (
+        LOT.format("expires_at = now() - interval '25 hours'", "paid") + LAID_ANEW,
+        {"V15"},
+    ),
     "better lot passed over": (
-        LOT.format("spend_class = 1, created_at = now() - interval '1 hour'", "untouched"),
+        LOT.format("spend_class = 1, created_at = now() - interval '1 hour'", "untouched") + LAID_ANEW,
         {"V23"},
     ),
     "cost changed": (USAGE.format("cost_micro_rub = cost_micro_rub + 1"), {"V27"}),
@@ -213,8 +229,15 @@ DAMAGE = {
     ),
     "time runs backwards": (ENTRY.format("created_at = created_at - interval '1 hour'", "last"), {"V33"}),
     "lot of another inflow": (LOT.format("source_entry_id = %(stranger)s", "paid"), {"V40"}),
-    "lot deleted": ("DELETE FROM billing_creditlot WHERE id = %(untouched)s", {"V08", "V40"}),
+    "lot deleted": ("DELETE FROM billing_lot WHERE id = %(untouched)s", {"V08", "V40", "V47"}),
     "lot called spent": (LOT.format("is_spent = true", "untouched"), {"V41"}),
+    "lot with another end": (LOT.format("expires_at = now() + interval '1 day'", "untouched"), {"V47"}),
+    "lots out of their order": (LOT.format("spend_class = 1", "untouched"), {"V47"}),
+    "lot forgotten by its wallet": (
+        "UPDATE billing_wallet SET lot_ids = lot_ids[2:], lot_remaining = lot_remaining[2:],"
+        " lot_reserved = lot_reserved[2:], lot_ends = lot_ends[2:] WHERE customer_id = %(customer)s",
+        {"V08", "V09", "V11", "V41"},
+    ),
 }
 
 GUARD_DAMAGE = {
@@ -274,7 +297,7 @@ GUARD_DAMAGE = {
     "everybody may delete history": ("GRANT DELETE ON billing_usageevent TO PUBLIC", "V22"),
     "role may empty history": (f"GRANT TRUNCATE ON billing_fxrate TO {ROLE}", "V22"),
     "role may add to a wallet": (f"GRANT INSERT ON billing_wallet TO {ROLE}", "V22"),
-    "role may reserve by hand": (f"GRANT UPDATE ON billing_creditlot TO {ROLE}", "V22"),
+    "role may reserve by hand": (f"GRANT UPDATE ON billing_lot TO {ROLE}", "V22"),
     "role may lay triggers": (f"GRANT TRIGGER ON billing_hold TO {ROLE}", "V22"),
     "role is a superuser": (f"ALTER ROLE {ROLE} SUPERUSER", "V22"),
     "function works as its caller": ("ALTER FUNCTION ledger_hold(jsonb) SECURITY INVOKER", "V37"),
@@ -297,7 +320,7 @@ ROOT_DAMAGE = {
     "wallet deleted with all that it had": """
 DELETE FROM billing_usageevent WHERE customer_id = %(customer)s;
 DELETE FROM billing_ledgerentry WHERE customer_id = %(customer)s;
-DELETE FROM billing_creditlot WHERE customer_id = %(customer)s;
+DELETE FROM billing_lot WHERE customer_id = %(customer)s;
 DELETE FROM billing_hold WHERE customer_id = %(customer)s;
 DELETE FROM billing_wallet WHERE customer_id = %(customer)s;
 """,

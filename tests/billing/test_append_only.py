@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from django.db import IntegrityError, ProgrammingError, connection
+from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing import models
@@ -17,9 +17,8 @@ TABLES_OF_FUNCTIONS = models.FUNCTION_ONLY_TABLES
 INSERTS = {
     "billing_wallet": "INSERT INTO billing_wallet (customer_id, balance_micro_rub, seq, head_hash,"
     " created_at) VALUES (gen_random_uuid(), 1000000, 0, '', now())",
-    "billing_creditlot": "INSERT INTO billing_creditlot (customer_id, kind, spend_class, amount_micro_rub,"
-    " remaining_micro_rub, reserved_micro_rub, is_spent, source_entry_id, created_at)"
-    " VALUES (gen_random_uuid(), 'bonus', 2, 1, 1, 0, false, gen_random_uuid(), now())",
+    "billing_lot": "INSERT INTO billing_lot (customer_id, kind, spend_class, amount_micro_rub,"
+    " source_entry_id, created_at) VALUES (gen_random_uuid(), 'bonus', 2, 1, gen_random_uuid(), now())",
     "billing_hold": "INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status,"
     " lot_ids, lot_amounts, expires_at, created_at)"
     " VALUES (gen_random_uuid(), gen_random_uuid(), 0, 0, 'open', '{}', '{}', now(), now())",
@@ -108,9 +107,9 @@ def test_control_the_same_rows_are_accepted_from_the_owner(owner: BaseDatabaseWr
 def test_models_cannot_write_money(model: type[Wallet | CreditLot | Hold | LedgerEntry]) -> None:
     row = model._default_manager.all()[0]
 
-    with pytest.raises(ProgrammingError, match="permission denied"):
+    with pytest.raises(DatabaseError, match="permission denied|cannot update view"):
         row.save()
-    with pytest.raises(ProgrammingError, match="permission denied"):
+    with pytest.raises(DatabaseError, match="permission denied|cannot delete from view"):
         row.delete()
 
 

@@ -28,7 +28,7 @@ NOON = datetime(2036, 5, 10, 9, tzinfo=UTC)  # no other test works near this tim
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CHARGE, USAGE = "charge", "usage"
 GUARDED = ("billing_usageevent", "billing_ledgerentry")
-EMPTIED = (*GUARDED, "billing_creditlot", "billing_hold", "billing_wallet")
+EMPTIED = (*GUARDED, "billing_lot", "billing_hold", "billing_wallet")
 # Damage to the one usage row of 10 micro-RUB: what finds it, of what, and in which words.
 DAMAGE = {
     "UPDATE billing_usageevent SET charged_micro_rub = 9 WHERE customer_id = %s": {

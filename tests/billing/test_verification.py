@@ -294,4 +294,4 @@ def broken_promise() -> list[Check]:
 
 
 def writing_check() -> list[Check]:
-    return [Check("T02", "writes", "SELECT nextval('billing_creditlot_id_seq'), 'x'")]
+    return [Check("T02", "writes", "SELECT nextval('billing_lot_id_seq'), 'x'")]

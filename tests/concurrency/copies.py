@@ -14,10 +14,15 @@ from tests.concurrency.connections import client
 
 SQL = Path(models.__file__).resolve().parent / "sql"
 FILES = ("0001_ledger.sql", "0002_movements.sql", "0004_limits.sql")
-TABLES = (*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES)
+MADE_BY_SQL = "billing_lot"
+TABLES = {*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES} - {MADE_BY_SQL}
 
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
 ROW_LOCK = (r"FOR NO KEY UPDATE(?: SKIP LOCKED)?", "")
+FREE_WHEN_LOCKED = (
+    r"w\.lot_remaining\[1\] - w\.lot_reserved\[1\] >= amount",
+    "(SELECT n.lot_remaining[1] - n.lot_reserved[1] FROM billing_wallet n WHERE n.customer_id = customer) >= amount",
+)
 LOCK_OF_ALL = (r"(PERFORM ledger_lock)\(customers\)", r"\1('{}')")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
@@ -25,7 +30,10 @@ OPEN_ONLY = (r"AND h\.status = 'open'", "")
 STILL_OVER = (r"AND h\.expires_at <= moment  -- it may", "-- it may")
 LET_BE = (r"FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE")
 # The amounts' own type is a second line behind the functions; without it a race shows its full damage.
-AMOUNT_CHECK = "ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check"
+AMOUNT_CHECK = """
+ALTER DOMAIN micro_rub DROP CONSTRAINT micro_rub_check;
+ALTER DOMAIN micro_rub_of_lots DROP CONSTRAINT micro_rub_of_lots_check
+"""
 UNIQUE_KEYS = """
 DO $$
 DECLARE

@@ -1,4 +1,8 @@
-"""Many callers reserve from one wallet: never more than there is. The defence is the wallet's row lock."""
+"""Many callers reserve from one wallet: never more than there is.
+
+The defence of a hold that the first lot covers is that it is judged by the wallet as it is when its row is locked;
+of any other that the wallet is locked before its lots are read.
+"""
 
 from collections import Counter
 from uuid import UUID
@@ -41,27 +45,35 @@ def test_64_callers_over_many_lots_get_only_what_is_there() -> None:
     books.assert_right(customer)
 
 
-def reserved_in_copy(schema: str) -> tuple[UUID, Counter[str], int]:
+ONE_LOT, MANY_LOTS = [1000], [25] * 40
+DEFENCES = [(ONE_LOT, copies.FREE_WHEN_LOCKED), (MANY_LOTS, copies.ROW_LOCK)]
+
+
+def reserved_in_copy(schema: str, lots: list[int]) -> tuple[UUID, Counter[str], int]:
     customer = uuid7()
     with client(schema=schema, as_owner=True) as owner:
-        call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
+        call(owner, "ledger_credit", [books.credit_step(customer, amount) for amount in lots])
         answers = reserve(customer, schema, as_owner=True)
         row = owner.execute("SELECT sum(reserved_micro_rub)::bigint AS sum FROM billing_creditlot").fetchone()
     assert row is not None
     return customer, answers, row["sum"]
 
 
-def test_control_without_the_row_lock_more_is_reserved_than_there_is() -> None:
-    with copies.ledger_copy(copies.ROW_LOCK, slow="INSERT ON billing_hold") as schema:
-        _, answers, reserved = reserved_in_copy(schema)
+@pytest.mark.parametrize(("lots", "defence"), DEFENCES)
+def test_control_without_the_defence_more_is_reserved_than_there_is(
+    lots: list[int], defence: tuple[str, str]
+) -> None:
+    with copies.ledger_copy(defence, slow="INSERT ON billing_hold") as schema:
+        _, answers, reserved = reserved_in_copy(schema, lots)
 
     assert answers["held"] > 10
     assert reserved > 1000
 
 
-def test_row_lock_is_what_the_control_lacks() -> None:
+@pytest.mark.parametrize("lots", [ONE_LOT, MANY_LOTS])
+def test_defence_is_what_the_control_lacks(lots: list[int]) -> None:
     with copies.ledger_copy(slow="INSERT ON billing_hold") as schema:
-        _, answers, reserved = reserved_in_copy(schema)
+        _, answers, reserved = reserved_in_copy(schema, lots)
 
     assert answers == {"held": 10, "reserved_in_flight": 54}
     assert reserved == 1000

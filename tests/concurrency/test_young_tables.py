@@ -14,7 +14,7 @@ PAIRS = 60
 READ_WHOLE = """
 SELECT coalesce(sum(seq_tup_read), 0) AS rows FROM pg_stat_user_tables
  WHERE schemaname = %s
-   AND relname IN ('billing_wallet', 'billing_creditlot', 'billing_hold', 'billing_ledgerentry')
+   AND relname IN ('billing_wallet', 'billing_lot', 'billing_hold', 'billing_ledgerentry')
 """
 
 
@@ -25,7 +25,7 @@ def test_plans_of_an_empty_ledger_do_not_read_whole_tables_later(
     without: tuple[tuple[str, str], ...], reads_all: bool
 ) -> None:
     with copies.ledger_copy(*without) as schema, client(schema=schema, as_owner=True) as owner:
-        owner.execute("VACUUM ANALYZE billing_wallet, billing_creditlot, billing_hold, billing_ledgerentry")
+        owner.execute("VACUUM ANALYZE billing_wallet, billing_lot, billing_hold, billing_ledgerentry")
         for _ in range(PAIRS):
             customer = uuid7()
             call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
