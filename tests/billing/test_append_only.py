@@ -107,9 +107,9 @@ def test_control_the_same_rows_are_accepted_from_the_owner(owner: BaseDatabaseWr
 def test_models_cannot_write_money(model: type[Wallet | CreditLot | Hold | LedgerEntry]) -> None:
     row = model._default_manager.all()[0]
 
-    with pytest.raises(DatabaseError, match="permission denied|cannot update view"):
+    with pytest.raises(DatabaseError, match=r"permission denied|cannot update view"):
         row.save()
-    with pytest.raises(DatabaseError, match="permission denied|cannot delete from view"):
+    with pytest.raises(DatabaseError, match=r"permission denied|cannot delete from view"):
         row.delete()
 
 

@@ -69,7 +69,8 @@ def test_broken_row_keeps_no_other_waiting(clock: LedgerClock, owner: BaseDataba
     def tell(reserved: int, balance: int) -> None:
         with owner.cursor() as cursor:
             cursor.execute(
-                "UPDATE billing_wallet SET lot_reserved[1] = %s, balance_micro_rub = %s WHERE customer_id = %s",
+                "UPDATE billing_wallet SET lot_reserved[1] = %s, balance_micro_rub = %s"
+                " WHERE customer_id = %s",
                 [reserved, balance, broken],
             )
 

@@ -21,7 +21,8 @@ TABLES = {*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES} - {MADE_BY_SQL
 ROW_LOCK = (r"FOR NO KEY UPDATE(?: SKIP LOCKED)?", "")
 FREE_WHEN_LOCKED = (
     r"w\.lot_remaining\[1\] - w\.lot_reserved\[1\] >= amount",
-    "(SELECT n.lot_remaining[1] - n.lot_reserved[1] FROM billing_wallet n WHERE n.customer_id = customer) >= amount",
+    "(SELECT n.lot_remaining[1] - n.lot_reserved[1] FROM billing_wallet n"
+    " WHERE n.customer_id = customer) >= amount",
 )
 LOCK_OF_ALL = (r"(PERFORM ledger_lock)\(customers\)", r"\1('{}')")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")

@@ -1,7 +1,7 @@
 """Many callers reserve from one wallet: never more than there is.
 
-The defence of a hold that the first lot covers is that it is judged by the wallet as it is when its row is locked;
-of any other that the wallet is locked before its lots are read.
+The defence of a hold that the first lot covers: it is judged by the wallet as it is when its row is locked.
+That of any other: the wallet is locked before its lots are read.
 """
 
 from collections import Counter
