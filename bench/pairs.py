@@ -14,7 +14,7 @@ from orchestration.engine import conninfo
 from plyrum.ids import uuid7
 
 FIRST_ROUND = 1000
-# One command a line. Ids are the client's, as every caller's are; pgbench makes no text itself, so the server does.
+# One command a line. Ids are the client's; pgbench makes no text itself, so the server does.
 PAIR = (
     f"\\set wallet random({FIRST_WALLET + 1}, {FIRST_WALLET + WALLETS})\n"
     "\\set n :n + 1\n"

@@ -32,7 +32,8 @@ WRITING_FUNCTIONS = (
     "ledger_settle_one(uuid,uuid,bigint,uuid,text,text,text)",
     "ledger_credit(jsonb)",
     "ledger_debit(jsonb)",
-    "ledger_debit_one(uuid,uuid,bigint,text,text,text,text,text,timestamp with time zone,boolean,bigint,text)",
+    "ledger_debit_one(uuid,uuid,bigint,text,text,text,text,text,timestamp with time zone,boolean,bigint,"
+    "text)",
     "ledger_reverse(jsonb)",
     "ledger_book(jsonb)",
     "ledger_open_wallet(uuid)",

@@ -38,6 +38,7 @@ TARGETS = {
     "billing/ledger.py": f"ledger {_LEDGER} acts queries limit_counters",
     "billing/ledger_calls.py": f"ledger {_LEDGER} acts",
     "billing/verification.py": "verification damage tasks",
+    "billing/sql/0000_lots.sql": f"{_LEDGER} limit_counters damage",
     "billing/sql/0001_ledger.sql": f"{_LEDGER} limit_counters",
     "billing/sql/0002_movements.sql": "debit chargeback credit acts regressions batches simulation",
     "billing/sql/0003_daily_root.sql": "daily_roots damage",
@@ -48,6 +49,7 @@ TARGETS = {
 RACES = {
     "billing/rollups.py": "rollups",
     "billing/ledger.py": "disputes movements resolving",
+    "billing/sql/0000_lots.sql": "reserving",
     "billing/sql/0001_ledger.sql": "reserving resolving keys lock_order movements young_tables",
     "billing/sql/0002_movements.sql": "movements lock_order keys",
     "billing/sql/0004_limits.sql": "limits",

@@ -1,10 +1,11 @@
-"""The ledger's functions and guards, from `billing/sql/0001_ledger.sql`."""
+"""Lots, and the ledger's functions and guards, from `billing/sql/`."""
 
 from pathlib import Path
 
 from django.db import migrations
 
-SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_ledger.sql"
+SQL = Path(__file__).resolve().parent.parent / "sql"
+FILES = ("0000_lots.sql", "0001_ledger.sql")
 
 UNDO = """
 DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timestamptz[]), ledger_open_wallet(uuid),
@@ -32,4 +33,6 @@ DROP DOMAIN micro_rub, micro_rub_moved, micro_rub_of_lots;
 
 class Migration(migrations.Migration):
     dependencies = [("billing", "0001_initial")]
-    operations = [migrations.RunSQL(SQL.read_text(encoding="utf-8"), UNDO)]
+    operations = [
+        migrations.RunSQL("\n".join((SQL / name).read_text(encoding="utf-8") for name in FILES), UNDO)
+    ]

@@ -42,7 +42,8 @@ BEGIN
         balance_after := ledger_post(
             step.customer_id, step.entry_id, step.type, step.debit_account, 'wallet', step.amount, step.key,
             step.source_type, step.source_id, NULL, '{}', '{}', coalesce(step.effective_at, moment), moment);
-        INSERT INTO billing_lot AS l (customer_id, kind, spend_class, amount_micro_rub, expires_at, source_entry_id, created_at)
+        INSERT INTO billing_lot AS l (customer_id, kind, spend_class, amount_micro_rub, expires_at, source_entry_id,
+                                      created_at)
         VALUES (step.customer_id, step.lot_kind, step.spend_class, step.amount, step.expires_at, step.entry_id, moment)
         RETURNING l.id INTO lot;
         PERFORM ledger_lay(step.customer_id, lot, step.amount);
@@ -52,9 +53,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Money leaves a wallet. Only free money is taken, never what a running request holds: from `only_lot` alone, also when
--- its time is over (an expiry only then), or without it from the lots in spend order, of `only_kind` alone when one is named.
--- `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance,
+-- Money leaves a wallet. Only free money is taken, never what a running request holds: from `only_lot` alone, also
+-- when its time is over (an expiry only then), or without it from the lots in spend order, of `only_kind` alone when one
+-- is named. `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance,
 -- reserved_in_flight, nothing (a partial step found no free money). Only `done` writes.
 CREATE FUNCTION ledger_debit_one(
     entry uuid, customer uuid, amount bigint, type text, credit text, key text, source_type text, source_id text,

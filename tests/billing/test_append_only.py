@@ -121,7 +121,9 @@ def test_models_cannot_change_usage() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        "ledger_post_all(ARRAY (SELECT e FROM billing_ledgerentry e LIMIT 1))",
+        "ledger_post_all(ARRAY (SELECT e FROM billing_ledgerentry e LIMIT 1), %(owners)s, '{}', '{}', '{}')",
+        "ledger_lay((%(owners)s::uuid[])[1], NULL, NULL)",
+        "ledger_leave(%(owners)s)",
         "ledger_hold_plain(%(holds)s::jsonb)",
         "ledger_uncount(ARRAY (SELECT h.id FROM billing_hold h LIMIT 1))",
         'ledger_count(\'[{"subject": "x", "window": "day", "limit": 9}]\', 1, now())',
@@ -132,4 +134,4 @@ def test_parts_of_functions_have_no_rights_of_their_own(call: str) -> None:
     holds = orjson.dumps([books.hold_step(customer, 1) for _ in range(2)]).decode()
 
     with pytest.raises(ProgrammingError, match="permission denied"), connection.cursor() as cursor:
-        cursor.execute(f"SELECT {call}", {"holds": holds})
+        cursor.execute(f"SELECT {call}", {"holds": holds, "owners": [customer]})

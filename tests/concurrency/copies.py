@@ -13,7 +13,7 @@ from plyrum.ids import uuid7
 from tests.concurrency.connections import client
 
 SQL = Path(models.__file__).resolve().parent / "sql"
-FILES = ("0001_ledger.sql", "0002_movements.sql", "0004_limits.sql")
+FILES = ("0000_lots.sql", "0001_ledger.sql", "0002_movements.sql", "0004_limits.sql")
 MADE_BY_SQL = "billing_lot"
 TABLES = {*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES} - {MADE_BY_SQL}
 
