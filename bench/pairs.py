@@ -14,7 +14,8 @@ from orchestration.engine import conninfo
 from plyrum.ids import uuid7
 
 FIRST_ROUND = 1000
-# One command a line. Ids are the client's; pgbench makes no text itself, so the server does.
+# One command a line; a colon right before a name or a number would be a variable. Ids are the client's; pgbench
+# makes no text itself, so the server does.
 PAIR = (
     f"\\set wallet random({FIRST_WALLET + 1}, {FIRST_WALLET + WALLETS})\n"
     "\\set n :n + 1\n"
@@ -23,14 +24,28 @@ PAIR = (
     f"SELECT outcome FROM ledger_settle_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 700,"
     f" ('{ID}' || :hold)::uuid, 'capture:' || :hold, 'bench', :hold::text);\n"
 )
+# The same by the functions that take arrays, as the engine sends them.
+ARRAYS_OF_ONE = PAIR.split("SELECT")[0] + (
+    f"""SELECT outcome FROM ledger_hold(format('[{{"id":"{ID}%s","customer_id":"{ID}%s","amount": 1000,"""
+    """"ttl_seconds": 900,"soft": false}]', :hold::text, :wallet::text)::jsonb);\n"""
+    f"""SELECT outcome FROM ledger_settle(format('[{{"hold_id":"{ID}%1$s","customer_id":"{ID}%2$s","""
+    f""""amount": 700,"entry_id":"{ID}%1$s","key":"capture:%1$s","source_type":"bench","source_id":"%1$s","""
+    """"usage": []}]', :hold::text, :wallet::text)::jsonb);\n"""
+)
 
 
 def run(*, rounds: int, seconds: float) -> None:
     """Print transactions a second of simple-update and pairs a second, one by one and coalesced."""
-    found: dict[str, list[float]] = {"simple-update": [], "one by one": [], "coalesced": []}
+    found: dict[str, list[float]] = {
+        "simple-update": [],
+        "one by one": [],
+        "arrays of one": [],
+        "coalesced": [],
+    }
     for number in range(rounds):
         found["simple-update"].append(pgbench.simple_update(seconds))
-        found["one by one"].append(_one_by_one(FIRST_ROUND + number, seconds))
+        found["one by one"].append(_one_by_one(PAIR, FIRST_ROUND + number, seconds))
+        found["arrays of one"].append(_one_by_one(ARRAYS_OF_ONE, FIRST_ROUND + rounds + number, seconds))
         found["coalesced"].append(uvloop.run(_coalesced(seconds)))
     print(
         f"\nHold + capture pairs: {CALLERS} callers, {coalesced.IN_FLIGHT} in flight when coalesced, durable"
@@ -38,9 +53,9 @@ def run(*, rounds: int, seconds: float) -> None:
     pgbench.say(found)
 
 
-def _one_by_one(number: int, seconds: float) -> float:
+def _one_by_one(pair: str, number: int, seconds: float) -> float:
     """Pairs a second of round `number`. Raises RuntimeError unless each of them was captured."""
-    path = pgbench.script("pair.sql", PAIR)
+    path = pgbench.script("pair.sql", pair)
     count, rate = pgbench.run("-f", path, "-D", f"round={number}", "-D", "n=0", seconds=seconds)
     first, behind = (f"{ID}{place * ROUND}" for place in (number, number + 1))
     captured = Hold.objects.filter(id__range=(first, behind), status=Hold.Status.CAPTURED).count()

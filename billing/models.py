@@ -24,6 +24,7 @@ FUNCTION_ONLY_TABLES = (
     "billing_ledgerentry",
     "billing_limitcounter",
 )
+READ_ONLY_VIEWS = ("billing_creditlot",)
 # Rows that are added and never changed.
 PROTECTED_TABLES = (
     "billing_usageevent",

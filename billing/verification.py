@@ -216,7 +216,7 @@ def _parameters(wallets: Sequence[UUID] | None, as_of: datetime | None) -> dict[
         "wallets": list(wallets) if wallets is not None else None,
         "as_of": as_of,
         "append_only": sorted({*APPEND_ONLY_TABLES, *guards.protected_tables()}),
-        "function_only": guards.function_only_tables(),
+        "read_only": guards.read_only(),
         "functions": list(WRITING_FUNCTIONS),
         "constraints": guards.constraints(),
         "role": settings.PLYRUM_DATABASE_ROLE,

@@ -1,6 +1,7 @@
 """Tables that the application role may not write freely, as each app's `models` names them.
 
 PROTECTED_TABLES: rows are added and never changed. FUNCTION_ONLY_TABLES: only the database's functions write.
+READ_ONLY_VIEWS: nobody writes.
 Read by `migrate`, which takes the rights away, and by the proof of the books, which looks after them.
 """
 
@@ -13,8 +14,9 @@ def protected_tables() -> list[str]:
     return [table for _, table in _named("PROTECTED_TABLES")]
 
 
-def function_only_tables() -> list[str]:
-    return [table for _, table in _named("FUNCTION_ONLY_TABLES")]
+def read_only() -> list[str]:
+    """What the role may only read: tables that functions write, and views."""
+    return [table for kind in ("FUNCTION_ONLY_TABLES", "READ_ONLY_VIEWS") for _, table in _named(kind)]
 
 
 def constraints() -> list[str]:

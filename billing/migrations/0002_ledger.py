@@ -14,7 +14,8 @@ DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timest
               ledger_hold_one(uuid, uuid, bigint, int, boolean, jsonb, timestamptz),
               ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text),
               ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
-              ledger_shares(uuid, bigint, timestamptz), ledger_lots(uuid), ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),
+              ledger_shares(bigint[], bigint[], bigint[], timestamptz[], bigint, timestamptz),
+              ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),
               ledger_moved(bigint[], bigint[], bigint[], bigint[]), ledger_added(bigint[], bigint[], bigint[], bigint[]);
 DROP VIEW billing_creditlot;
 DROP TABLE billing_lot;

@@ -42,23 +42,17 @@ SELECT l.id, l.customer_id, l.kind, l.spend_class, l.amount_micro_rub,
        l.is_spent, l.expires_at, l.source_entry_id, l.created_at
   FROM billing_lot l LEFT JOIN billing_wallet w ON w.customer_id = l.customer_id;
 
--- A wallet's lots that are not spent, in spend order.
-CREATE FUNCTION ledger_lots(customer uuid)
-RETURNS TABLE (id bigint, remaining bigint, reserved bigint, ends timestamptz, place bigint)
-LANGUAGE sql STABLE AS $$  -- one statement without settings of its own: it is inlined
-    SELECT l.* FROM billing_wallet w,
-           unnest(w.lot_ids, w.lot_remaining::bigint[], w.lot_reserved::bigint[], w.lot_ends) WITH ORDINALITY l
-     WHERE w.customer_id = customer
-$$;
-
--- Which lots of a wallet, which is locked, give how much of `amount`, in spend order; nothing when too little is free.
-CREATE FUNCTION ledger_shares(customer uuid, amount bigint, moment timestamptz)
-RETURNS TABLE (lot_ids bigint[], lot_amounts bigint[])
+-- Which of the lots of a wallet give how much of `amount`, in spend order; nothing when too little is free. One statement
+-- without settings of its own: it is inlined.
+CREATE FUNCTION ledger_shares(
+    lots bigint[], remaining bigint[], reserved bigint[], ends timestamptz[], amount bigint, moment timestamptz
+) RETURNS TABLE (lot_ids bigint[], lot_amounts bigint[])
 LANGUAGE sql STABLE AS $$
     SELECT array_agg(l.id ORDER BY l.place), array_agg(least(l.free, amount - l.before) ORDER BY l.place)
-      FROM (SELECT l.id, l.place, l.remaining - l.reserved AS free,
-                   (sum(l.remaining - l.reserved) OVER (ORDER BY l.place))::bigint - (l.remaining - l.reserved) AS before
-              FROM ledger_lots(customer) l WHERE l.remaining > l.reserved AND (l.ends > moment) IS NOT FALSE) l
+      FROM (SELECT n.id, n.place, n.remaining - n.reserved AS free,
+                   (sum(n.remaining - n.reserved) OVER (ORDER BY n.place))::bigint - (n.remaining - n.reserved) AS before
+              FROM unnest(lots, remaining, reserved, ends) WITH ORDINALITY AS n (id, remaining, reserved, ends, place)
+             WHERE n.remaining > n.reserved AND (n.ends > moment) IS NOT FALSE) l
      WHERE l.before < amount HAVING sum(l.free) >= amount
 $$;
 
@@ -85,14 +79,21 @@ $$;
 -- A new lot, or one of which something came back, takes its place among those of its wallet, which is locked.
 CREATE FUNCTION ledger_lay(customer uuid, lot bigint, amount bigint) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    ends timestamptz;
+    n int;  -- how many come before it
 BEGIN
-    UPDATE billing_wallet w SET (lot_ids, lot_remaining, lot_reserved, lot_ends) = (
-           SELECT array_agg(l.id ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id),
-                  array_agg(coalesce(u.remaining, amount) ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id),
-                  array_agg(coalesce(u.reserved, 0) ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id),
-                  array_agg(l.expires_at ORDER BY l.spend_class, l.expires_at NULLS LAST, l.id)
-             FROM billing_lot l LEFT JOIN ledger_lots(customer) u ON u.id = l.id
-            WHERE l.id = ANY (w.lot_ids || lot))
+    SELECT count(*) INTO n
+      FROM billing_wallet w, unnest(w.lot_ids) AS u (id) JOIN billing_lot l ON l.id = u.id, billing_lot new
+     WHERE w.customer_id = customer AND new.id = lot
+       AND (l.spend_class, coalesce(l.expires_at, 'infinity'), l.id)
+         < (new.spend_class, coalesce(new.expires_at, 'infinity'), new.id);
+    SELECT l.expires_at INTO ends FROM billing_lot l WHERE l.id = lot;
+    UPDATE billing_wallet w
+       SET lot_ids = w.lot_ids[:n] || lot || w.lot_ids[n + 1:],
+           lot_remaining = w.lot_remaining[:n] || amount || w.lot_remaining[n + 1:],
+           lot_reserved = w.lot_reserved[:n] || 0::bigint || w.lot_reserved[n + 1:],
+           lot_ends = w.lot_ends[:n] || ends || w.lot_ends[n + 1:]
      WHERE w.customer_id = customer;
 END $$;
 
@@ -101,13 +102,15 @@ CREATE FUNCTION ledger_leave(customers uuid[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE billing_lot l SET is_spent = true
-      FROM unnest(customers) AS c (customer), ledger_lots(c.customer) u WHERE l.id = u.id AND u.remaining = 0;
+     WHERE l.id IN (SELECT u.id FROM billing_wallet w, unnest(w.lot_ids, w.lot_remaining::bigint[]) AS u (id, remaining)
+                     WHERE w.customer_id = ANY (customers) AND u.remaining = 0);
     UPDATE billing_wallet w SET (lot_ids, lot_remaining, lot_reserved, lot_ends) = (
            SELECT coalesce(array_agg(u.id ORDER BY u.place), '{}'),
                   coalesce(array_agg(u.remaining ORDER BY u.place), '{}'),
                   coalesce(array_agg(u.reserved ORDER BY u.place), '{}'),
                   coalesce(array_agg(u.ends ORDER BY u.place), '{}')
-             FROM ledger_lots(w.customer_id) u WHERE u.remaining > 0)
+             FROM unnest(w.lot_ids, w.lot_remaining::bigint[], w.lot_reserved::bigint[], w.lot_ends) WITH ORDINALITY
+                  AS u (id, remaining, reserved, ends, place) WHERE u.remaining > 0)
      WHERE w.customer_id = ANY (customers);
 END $$;
 

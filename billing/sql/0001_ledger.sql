@@ -53,12 +53,14 @@ BEGIN
               FROM jsonb_array_elements(steps) WITH ORDINALITY AS s (step, place));
 END $$;
 
--- Lock wallets in ascending order. Whoever needs more than one ledger call in a transaction calls this first.
-CREATE FUNCTION ledger_lock(customers uuid[]) RETURNS void
+-- Lock wallets in ascending order, and answer which there were: one that is opened meanwhile is not locked. Whoever
+-- needs more than one ledger call in a transaction calls this first.
+CREATE FUNCTION ledger_lock(customers uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
-    PERFORM 1 FROM billing_wallet w WHERE w.customer_id = ANY (customers) ORDER BY w.customer_id FOR NO KEY UPDATE;
+    RETURN ARRAY (SELECT w.customer_id FROM billing_wallet w
+                   WHERE w.customer_id = ANY (customers) ORDER BY w.customer_id FOR NO KEY UPDATE);
 END $$;
 
 -- Reserve money for one hold. `hold` makes a repeat harmless; `soft` takes what is there instead of refusing; `limits`
@@ -73,9 +75,14 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    ids bigint[];
-    amounts bigint[];
+    lots bigint[];
+    remaining bigint[];
+    reserved bigint[];
+    ends timestamptz[];
     total bigint;
+    free bigint;
+    ids bigint[];  -- of the lots that the hold takes, and how much from each
+    amounts bigint[];
     counted record;
 BEGIN
     held := amount;
@@ -85,12 +92,16 @@ BEGIN
        AND (w.lot_ends[1] > coalesce(moment, ledger_clock())) IS NOT FALSE  -- most have no end
     RETURNING ARRAY [w.lot_ids[1]], ARRAY [amount] INTO ids, amounts;
     IF NOT FOUND THEN
-        PERFORM ledger_lock(ARRAY [customer]);
+        SELECT w.lot_ids, w.lot_remaining, w.lot_reserved, w.lot_ends INTO lots, remaining, reserved, ends
+          FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
         moment := coalesce(moment, ledger_clock());
+        SELECT coalesce(sum(l.remaining), 0), coalesce(sum(l.remaining - l.reserved), 0) INTO total, free
+          FROM unnest(remaining, reserved, ends) AS l (remaining, reserved, ends) WHERE (l.ends > moment) IS NOT FALSE;
         IF soft THEN
-            held := least(amount, ledger_spendable(customer, moment));
+            held := least(amount, free);
         END IF;
-        SELECT s.lot_ids, s.lot_amounts INTO ids, amounts FROM ledger_shares(customer, held, moment) s;
+        SELECT s.lot_ids, s.lot_amounts INTO ids, amounts
+          FROM ledger_shares(lots, remaining, reserved, ends, held, moment) s;
         IF held = 0 THEN
             ids := '{}';
             amounts := '{}';
@@ -134,9 +145,8 @@ BEGIN
                                     THEN 'replayed' ELSE 'mismatch' END
       INTO held, outcome FROM billing_hold h WHERE h.id = hold;
     IF NOT FOUND THEN
-        SELECT coalesce(sum(l.remaining), 0), coalesce(sum(l.remaining - l.reserved), 0) INTO total, spendable
-          FROM ledger_lots(customer) l WHERE (l.ends > moment) IS NOT FALSE;
         held := 0;
+        spendable := free;
         outcome := CASE WHEN total >= amount THEN 'reserved_in_flight' ELSE 'insufficient_balance' END;
     END IF;
 END $$;
@@ -187,13 +197,14 @@ LANGUAGE plpgsql AS $$
 DECLARE
     ids uuid[];
     customers uuid[];
+    locked uuid[];
     amounts bigint[];
 BEGIN
     SELECT array_agg(s.id), array_agg(s.customer_id),
-           array_agg(CASE WHEN s.soft OR s.limits IS NOT NULL THEN 0 ELSE s.amount END)
+           array_agg(CASE WHEN s.soft OR s.limits IS NOT NULL THEN 0 ELSE coalesce(s.amount, 0) END)
       INTO ids, customers, amounts
       FROM jsonb_to_recordset(steps) AS s (id uuid, customer_id uuid, amount bigint, soft boolean, limits jsonb);
-    PERFORM ledger_lock(customers);
+    locked := ledger_lock(customers);
     moment := ledger_clock();
     IF jsonb_path_exists(steps, '$[*].limits[0]') THEN
         PERFORM ledger_lock_counters(steps, moment);
@@ -215,7 +226,7 @@ BEGIN
         SELECT s.id, s.customer_id, s.amount, 0, 'open', ARRAY [w.lot_ids[1]], ARRAY [s.amount], '{}',
                moment + make_interval(secs => s.ttl_seconds), moment
           FROM step s JOIN billing_wallet w ON w.customer_id = s.customer_id
-         WHERE w.customer_id = ANY (customers)
+         WHERE w.customer_id = ANY (locked)
            AND s.least > 0 AND w.lot_remaining[1] - w.lot_reserved[1] >= s.total AND (w.lot_ends[1] > moment) IS NOT FALSE
         ON CONFLICT DO NOTHING RETURNING h.id, h.customer_id, h.amount_micro_rub AS amount
     ), reserved AS (
@@ -474,8 +485,10 @@ END $$;
 CREATE FUNCTION ledger_spendable(customer uuid, moment timestamptz DEFAULT ledger_clock()) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN (SELECT coalesce(sum(l.remaining - l.reserved), 0) FROM ledger_lots(customer) l
-             WHERE (l.ends > moment) IS NOT FALSE);
+    RETURN (SELECT coalesce(sum(l.remaining - l.reserved), 0)
+              FROM billing_wallet w, unnest(w.lot_remaining::bigint[], w.lot_reserved::bigint[], w.lot_ends)
+                   AS l (remaining, reserved, ends)
+             WHERE w.customer_id = customer AND (l.ends > moment) IS NOT FALSE);
 END $$;
 
 CREATE FUNCTION ledger_open_wallet(customer uuid) RETURNS void

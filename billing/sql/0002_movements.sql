@@ -99,7 +99,7 @@ BEGIN
     moment := ledger_clock();
     IF only_kind IS NOT NULL THEN
         kinds := ARRAY (SELECT l.kind FROM unnest(lots) WITH ORDINALITY AS n (id, place)
-                          JOIN billing_lot l ON l.id = n.id ORDER BY n.place);
+                          LEFT JOIN billing_lot l ON l.id = n.id ORDER BY n.place);
     END IF;
     IF remaining[1] - reserved[1] >= amount AND (ends[1] > moment) IS NOT FALSE AND only_lot IS NULL
        AND only_kind IS NULL THEN  -- most debits: the first lot covers it
@@ -110,9 +110,9 @@ BEGIN
     END IF;
     FOR i IN 1 .. coalesce(cardinality(lots), 0) LOOP  -- none without a wallet
         EXIT WHEN missing = 0;
-        CONTINUE WHEN only_kind <> kinds[i] OR NOT CASE
-            WHEN only_lot IS NULL THEN (ends[i] > moment) IS NOT FALSE
-            ELSE lots[i] = only_lot AND (type <> 'expiry' OR ends[i] <= moment) END;
+        CONTINUE WHEN only_kind <> kinds[i] OR CASE
+            WHEN only_lot IS NULL THEN ends[i] <= moment
+            ELSE lots[i] <> only_lot OR type = 'expiry' AND (ends[i] <= moment) IS NOT TRUE END;
         there := there + remaining[i];
         part := least(missing, remaining[i] - reserved[i]);
         IF part > 0 THEN
@@ -168,7 +168,8 @@ BEGIN
             SELECT o.entry_id, o.outcome, o.taken, o.balance_after INTO entry_id, outcome, taken, balance_after
               FROM ledger_debit_one(
                    step.entry_id, step.customer_id, step.amount, step.type, step.credit_account, step.key,
-                   step.source_type, step.source_id, step.effective_at, step.partial, step.lot_id, step.lot_kind) o;
+                   step.source_type, step.source_id, step.effective_at, coalesce(step.partial, false), step.lot_id,
+                   step.lot_kind) o;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -181,6 +182,7 @@ CREATE FUNCTION ledger_debit_plain(steps jsonb) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     customers uuid[];
+    locked uuid[];
     keys text[];
     moment timestamptz;
     places bigint[];
@@ -192,14 +194,14 @@ DECLARE
 BEGIN
     SELECT array_agg(s.customer_id), array_agg(s.key) INTO customers, keys
       FROM jsonb_to_recordset(steps) AS s (customer_id uuid, key text);
-    PERFORM ledger_lock(customers);
+    locked := ledger_lock(customers);
     IF cardinality(keys) > (SELECT count(DISTINCT n.key) FROM unnest(keys) AS n (key)) THEN
         RETURN NULL;
     END IF;
     moment := ledger_clock();
     WITH step AS (
         SELECT s.*, sum(s.amount) OVER wallet AS total,
-               bool_and(s.amount > 0 AND s.lot_id IS NULL AND s.lot_kind IS NULL AND NOT s.partial
+               bool_and(coalesce(s.amount, 0) > 0 AND s.lot_id IS NULL AND s.lot_kind IS NULL AND s.partial IS NOT TRUE
                         -- a look-up for each: as a join it could become a reading of all entries
                         AND (SELECT e.id FROM billing_ledgerentry e WHERE e.key = s.key) IS NULL) OVER wallet AS is_plain
           FROM ROWS FROM (jsonb_to_recordset(steps) AS (
@@ -217,7 +219,7 @@ BEGIN
            array_agg(s.customer_id), array_agg(w.lot_ids[1]), array_agg(s.amount)
       INTO places, lines, owners, lots, amounts
       FROM step s JOIN billing_wallet w ON w.customer_id = s.customer_id
-     WHERE w.customer_id = ANY (customers) AND s.is_plain
+     WHERE w.customer_id = ANY (locked) AND s.is_plain
        AND w.lot_remaining[1] - w.lot_reserved[1] >= s.total AND (w.lot_ends[1] > moment) IS NOT FALSE;
     IF lines IS NULL THEN
         RETURN NULL;

@@ -2,7 +2,7 @@
 --
 -- `billing/verification.py` runs them in one REPEATABLE READ, READ ONLY transaction, each with the sources below
 -- in front of it. Parameters: wallets (only these customers, NULL for all), as_of (only entries written up to this
--- moment, NULL for all; given to the checks of OF_THE_PAST alone), append_only and function_only (names of tables),
+-- moment, NULL for all; given to the checks of OF_THE_PAST alone), append_only and read_only (names of tables),
 -- constraints and functions (those that must exist), role (the application's). Numbers are those of the ledger
 -- guide (section 21) where it has the check. Not here: V06, a wallet has no column of held money, V11
 -- and V12 say it; V18 and V19, one row carries both sides and a system account is the sum of its rows, so V01
@@ -217,7 +217,7 @@ SELECT a.place, 'is not of the type ' || a.domain || ' with its check'
 SELECT t.name, %(role)s::text || ' may ' || p.name
   FROM (SELECT name, 'UPDATE,DELETE,TRUNCATE' AS refused FROM unnest(%(append_only)s::text[]) AS a (name)
          UNION ALL
-        SELECT name, 'INSERT,UPDATE,DELETE,TRUNCATE' FROM unnest(%(function_only)s::text[]) AS f (name)) t
+        SELECT name, 'INSERT,UPDATE,DELETE,TRUNCATE' FROM unnest(%(read_only)s::text[]) AS f (name)) t
  CROSS JOIN LATERAL unnest(string_to_array(t.refused || ',TRIGGER', ',')) AS p (name)
  WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
    AND (has_table_privilege(%(role)s, t.name, p.name)
@@ -225,7 +225,7 @@ SELECT t.name, %(role)s::text || ' may ' || p.name
  UNION
 SELECT c.relname::text, 'the application role ' || r.rolname || ' works as its owner'
   FROM pg_class c, pg_roles r
- WHERE c.oid = ANY ((%(append_only)s::text[] || %(function_only)s::text[])::regclass[])
+ WHERE c.oid = ANY ((%(append_only)s::text[] || %(read_only)s::text[])::regclass[])
    AND r.rolname = %(role)s AND (pg_has_role(r.oid, c.relowner, 'MEMBER') OR r.rolsuper)
  UNION
 SELECT %(role)s, 'there is no such role' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)
@@ -380,17 +380,6 @@ SELECT id, remaining_micro_rub || ' remains, spent: ' || is_spent
   FROM lot
  WHERE is_spent <> (remaining_micro_rub = 0)
 
--- check V47: a wallet's lots lie side by side, each once, with its own end, in spend order
-SELECT customer_id, 'lot ' || coalesce(id::text, 'without a number') || ' in place ' || place
-  FROM (SELECT w.customer_id, u.*, l.id AS known, l.expires_at, (l.spend_class, l.usable_until, l.id) AS rank,
-               lag((l.spend_class, l.usable_until, l.id)) OVER (PARTITION BY w.customer_id ORDER BY u.place) AS before
-          FROM billing_wallet w
-         CROSS JOIN unnest(w.lot_ids, w.lot_ends, w.lot_remaining::bigint[], w.lot_reserved::bigint[])
-               WITH ORDINALITY AS u (id, ends, remaining, reserved, place)
-          LEFT JOIN lot l ON l.id = u.id AND l.customer_id = w.customer_id
-         WHERE %(wallets)s::uuid[] IS NULL OR w.customer_id = ANY (%(wallets)s::uuid[])) s
- WHERE known IS NULL OR expires_at IS DISTINCT FROM ends OR remaining IS NULL OR reserved IS NULL OR rank <= before
-
 -- check V42: a lot reserves no more than remains, and no more remains than came
 SELECT id, reserved_micro_rub || ' reserved of ' || remaining_micro_rub || ' of ' || amount_micro_rub
   FROM lot
@@ -440,3 +429,14 @@ SELECT customer_id || '/' || day, model || ': roll-ups are ' || sum(requests) ||
  GROUP BY customer_id, day, model, api_key_id, kind
 HAVING (sum(requests), sum(input_tokens), sum(output_tokens), sum(cached_input_tokens), sum(cache_write_tokens),
         sum(reasoning_tokens), sum(images), sum(cost), sum(charged)) <> (0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+-- check V47: a wallet's lots lie side by side, each once and not spent, with its own end, in spend order
+SELECT customer_id, 'lot ' || coalesce(id::text, '?') || ' in place ' || place
+  FROM (SELECT w.customer_id, u.*, l.is_spent, l.expires_at, (l.spend_class, coalesce(l.expires_at, 'infinity'), l.id) AS rank,
+               lag((l.spend_class, coalesce(l.expires_at, 'infinity'), l.id)) OVER (PARTITION BY w.customer_id ORDER BY u.place) AS before
+          FROM billing_wallet w
+         CROSS JOIN unnest(w.lot_ids, w.lot_ends, w.lot_remaining::bigint[], w.lot_reserved::bigint[])
+               WITH ORDINALITY AS u (id, ends, remaining, reserved, place)
+          LEFT JOIN billing_lot l ON l.id = u.id AND l.customer_id = w.customer_id
+         WHERE %(wallets)s::uuid[] IS NULL OR w.customer_id = ANY (%(wallets)s::uuid[])) s
+ WHERE is_spent IS NOT FALSE OR remaining = 0 OR expires_at IS DISTINCT FROM ends OR remaining IS NULL OR reserved IS NULL OR rank <= before

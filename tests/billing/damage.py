@@ -25,7 +25,14 @@ INSERT INTO billing_lot (customer_id, kind, spend_class, amount_micro_rub, sourc
 VALUES (%(stranger)s, 'bonus', 2, 5, %(stranger)s, now());
 """
 # The wallet counts on its lots as they are by now.
-LAID_ANEW = "SELECT ledger_lay(%(customer)s, NULL, NULL);"
+LAID_ANEW = """
+UPDATE billing_wallet w SET (lot_ids, lot_remaining, lot_reserved, lot_ends) = (
+       SELECT array_agg(l.id ORDER BY l.spend_class, l.expires_at, l.id),
+              array_agg(l.remaining_micro_rub ORDER BY l.spend_class, l.expires_at, l.id),
+              array_agg(l.reserved_micro_rub ORDER BY l.spend_class, l.expires_at, l.id),
+              array_agg(l.expires_at ORDER BY l.spend_class, l.expires_at, l.id)
+         FROM billing_creditlot l WHERE l.id = ANY (w.lot_ids)) WHERE w.customer_id = %(customer)s;
+"""
 
 
 def left(what: str, lot: str, amount: str) -> str:
@@ -230,8 +237,15 @@ DAMAGE = {
     "time runs backwards": (ENTRY.format("created_at = created_at - interval '1 hour'", "last"), {"V33"}),
     "lot of another inflow": (LOT.format("source_entry_id = %(stranger)s", "paid"), {"V40"}),
     "lot deleted": ("DELETE FROM billing_lot WHERE id = %(untouched)s", {"V08", "V40", "V47"}),
-    "lot called spent": (LOT.format("is_spent = true", "untouched"), {"V41"}),
+    "lot called spent": (LOT.format("is_spent = true", "untouched"), {"V41", "V47"}),
+    "spent lot called alive": (LOT.format("is_spent = false", "monthly"), {"V41"}),
     "lot with another end": (LOT.format("expires_at = now() + interval '1 day'", "untouched"), {"V47"}),
+    "spent lot kept by its wallet": (
+        "UPDATE billing_wallet SET lot_ids = lot_ids || %(monthly)s,"
+        " lot_remaining = lot_remaining || 0::bigint, lot_reserved = lot_reserved || 0::bigint,"
+        " lot_ends = lot_ends || NULL::timestamptz WHERE customer_id = %(customer)s",
+        {"V47"},
+    ),
     "lots out of their order": (LOT.format("spend_class = 1", "untouched"), {"V47"}),
     "lot forgotten by its wallet": (
         "UPDATE billing_wallet SET lot_ids = lot_ids[2:], lot_remaining = lot_remaining[2:],"
@@ -298,6 +312,7 @@ GUARD_DAMAGE = {
     "role may empty history": (f"GRANT TRUNCATE ON billing_fxrate TO {ROLE}", "V22"),
     "role may add to a wallet": (f"GRANT INSERT ON billing_wallet TO {ROLE}", "V22"),
     "role may reserve by hand": (f"GRANT UPDATE ON billing_lot TO {ROLE}", "V22"),
+    "role may write a view": (f"GRANT UPDATE ON billing_creditlot TO {ROLE}", "V22"),
     "role may lay triggers": (f"GRANT TRIGGER ON billing_hold TO {ROLE}", "V22"),
     "role is a superuser": (f"ALTER ROLE {ROLE} SUPERUSER", "V22"),
     "function works as its caller": ("ALTER FUNCTION ledger_hold(jsonb) SECURITY INVOKER", "V37"),

@@ -238,6 +238,16 @@ def test_expiry_of_a_lot_whose_time_has_not_come_is_refused(clock: LedgerClock) 
     assert books.debit(customer, 10, lot=lot.pk, type=EntryType.EXPIRY)["outcome"] == "insufficient_balance"
 
 
+@pytest.mark.parametrize(("partial", "outcome"), [(False, "insufficient_balance"), (True, "nothing")])
+def test_expiry_takes_nothing_of_a_lot_without_an_end(partial: bool, outcome: str) -> None:
+    customer = books.funded(100)
+    (lot,) = books.lots(customer)
+
+    answer = books.debit(customer, 10, lot=lot.pk, type=EntryType.EXPIRY, partial=partial)
+
+    assert (answer["outcome"], books.remaining(customer)) == (outcome, [100])
+
+
 def test_money_between_system_accounts_touches_no_wallet_and_happens_once() -> None:
     key = f"payout:{uuid7()}"
 

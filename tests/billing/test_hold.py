@@ -191,6 +191,16 @@ def test_one_refusal_harms_no_neighbour() -> None:
     books.assert_right(rich, poor, other)
 
 
+def test_step_without_an_amount_harms_no_neighbour_in_the_same_wallet() -> None:
+    customer = books.funded(100)
+    broken = books.hold_step(customer, 50) | {"amount": None}
+
+    outcomes = [row["outcome"] for row in ledger.hold([broken, books.hold_step(customer, 50)])]
+
+    assert outcomes == ["insufficient_balance", "held"]
+    books.assert_right(customer)
+
+
 def test_steps_of_one_wallet_are_taken_in_their_order() -> None:
     customer, other = books.funded(100), books.funded(100)
     steps = [

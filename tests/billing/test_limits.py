@@ -217,7 +217,8 @@ def test_policy_reads_lots_by_an_index_of_the_customer(customer: User) -> None:
     used = set(re.findall(r"billing_lot_\w+", plan))
     assert used
     assert used <= {"billing_lot_alive", "billing_lot_not_given"}
-    assert "Seq Scan on billing_creditlot" not in plan
+    assert "Seq Scan on billing_lot" not in plan
+    assert "Seq Scan on billing_wallet" not in plan
 
 
 def test_limit_of_a_tier_is_each_customers_own(customer: User, operator: Actor) -> None:

@@ -24,7 +24,8 @@ FREE_WHEN_LOCKED = (
     "(SELECT n.lot_remaining[1] - n.lot_reserved[1] FROM billing_wallet n"
     " WHERE n.customer_id = customer) >= amount",
 )
-LOCK_OF_ALL = (r"(PERFORM ledger_lock)\(customers\)", r"\1('{}')")
+LOCKED_ONLY = (r"ANY \(locked\)", "ANY (customers)")
+LOCK_OF_ALL = (r"(ledger_lock)\(customers\)", r"\1('{}')")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")

@@ -5,6 +5,7 @@ That of any other: the wallet is locked before its lots are read.
 """
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.concurrency import copies
-from tests.concurrency.connections import Client, call, client, crowd, race
+from tests.concurrency.connections import Client, call, client, crowd, race, wait_until_blocked
 
 CALLERS = 64
 
@@ -96,3 +97,43 @@ def test_100_callers_spend_from_one_wallet_without_a_deadlock(soft: bool) -> Non
     assert books.wallet(customer).balance_micro_rub == 6000 - 100 * 30 + 100
     assert len(books.entries(customer)) == 20 + 200
     books.assert_right(customer)
+
+
+def reserved_of_a_wallet_opened_meanwhile(schema: str) -> tuple[int, int]:
+    """A batch waits for its first wallet while its second is opened and spent from: (reserved, held) of that."""
+    first, second = sorted(uuid7() for _ in range(2))
+    with (
+        client(schema=schema, as_owner=True) as locking,
+        client(schema=schema, as_owner=True) as spending,
+        client(schema=schema, as_owner=True) as batch,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call(locking, "ledger_credit", [books.credit_step(first, 1000)])
+        locking.execute("BEGIN")
+        locking.execute("SELECT ledger_lock(%s::uuid[])", [[first]])
+        steps = [books.hold_step(first, 10), books.hold_step(second, 20)]
+        holding = pool.submit(call, batch, "ledger_hold", steps)
+        wait_until_blocked(holding, locking.info.backend_pid)
+        call(spending, "ledger_credit", [books.credit_step(second, 1000)])
+        spending.execute("BEGIN")
+        call(spending, "ledger_hold", [books.hold_step(second, 300)])
+        locking.execute("COMMIT")
+        wait_until_blocked(holding, spending.info.backend_pid)
+        spending.execute("COMMIT")
+        assert {row["outcome"] for row in holding.result()} == {"held"}
+        rows = spending.execute(
+            "SELECT w.lot_reserved[1] AS reserved, (SELECT sum(h.amount_micro_rub)::bigint FROM billing_hold h"
+            " WHERE h.customer_id = w.customer_id) AS held FROM billing_wallet w WHERE w.customer_id = %s",
+            [second],
+        ).fetchall()
+    return rows[0]["reserved"], rows[0]["held"]
+
+
+def test_wallet_opened_while_a_batch_waited_is_taken_by_itself() -> None:
+    with copies.ledger_copy() as schema:
+        assert reserved_of_a_wallet_opened_meanwhile(schema) == (320, 320)
+
+
+def test_control_a_wallet_that_was_not_locked_loses_what_was_reserved() -> None:
+    with copies.ledger_copy(copies.LOCKED_ONLY) as schema:
+        assert reserved_of_a_wallet_opened_meanwhile(schema) == (300, 320)

@@ -72,7 +72,7 @@ def _grant(connection: BaseDatabaseWrapper, role: str) -> None:
 
 
 def _protected() -> list[tuple[str, str]]:
-    """Tables the role may only add to, and tables that only the database's own functions may write."""
+    """Tables the role may only add to, and what it may only read."""
     return [(table, "UPDATE, DELETE, TRUNCATE") for table in guards.protected_tables()] + [
-        (table, "INSERT, UPDATE, DELETE, TRUNCATE") for table in guards.function_only_tables()
+        (table, "INSERT, UPDATE, DELETE, TRUNCATE") for table in guards.read_only()
     ]
