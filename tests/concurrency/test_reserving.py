@@ -122,8 +122,8 @@ def reserved_of_a_wallet_opened_meanwhile(schema: str) -> tuple[int, int]:
         spending.execute("COMMIT")
         assert {row["outcome"] for row in holding.result()} == {"held"}
         rows = spending.execute(
-            "SELECT w.lot_reserved[1] AS reserved, (SELECT sum(h.amount_micro_rub)::bigint FROM billing_hold h"
-            " WHERE h.customer_id = w.customer_id) AS held FROM billing_wallet w WHERE w.customer_id = %s",
+            "SELECT w.lot_reserved[1] AS reserved,"
+            " (SELECT sum(h.amount_micro_rub)::bigint FROM billing_hold h WHERE h.customer_id = w.customer_id) AS held FROM billing_wallet w WHERE w.customer_id = %s",
             [second],
         ).fetchall()
     return rows[0]["reserved"], rows[0]["held"]
