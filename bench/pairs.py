@@ -14,18 +14,22 @@ from orchestration.engine import conninfo
 from plyrum.ids import uuid7
 
 FIRST_ROUND = 1000
-# One command a line; a colon right before a name or a number would be a variable. Ids are the client's; pgbench
-# makes no text itself, so the server does.
-PAIR = (
+# One command a line; a colon right before a name or a number would be a variable. Ids are the client's; as
+# pgbench makes no text itself, the server does.
+DRAW = (
     f"\\set wallet random({FIRST_WALLET + 1}, {FIRST_WALLET + WALLETS})\n"
     "\\set n :n + 1\n"
     f"\\set hold :round * {ROUND} + :client_id * {ROUND // 100} + :n\n"
-    f"SELECT outcome FROM ledger_hold_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 1000, 900);\n"
-    f"SELECT outcome FROM ledger_settle_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 700,"
-    f" ('{ID}' || :hold)::uuid, 'capture:' || :hold, 'bench', :hold::text);\n"
+)
+PAIR = (
+    f"{DRAW}"
+    f"SELECT (ledger_hold_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 1000, 900)).outcome;\n"
+    f"SELECT (ledger_settle_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 700,"
+    f" ('{ID}' || :hold)::uuid, 'capture:' || :hold, 'bench', :hold::text)).outcome;\n"
 )
 # The same by the functions that take arrays, as the engine sends them.
-ARRAYS_OF_ONE = PAIR.split("SELECT")[0] + (
+ARRAYS_OF_ONE = (
+    f"{DRAW}"  # noqa: S608 - our own numbers
     f"""SELECT outcome FROM ledger_hold(format('[{{"id":"{ID}%s","customer_id":"{ID}%s","amount": 1000,"""
     """"ttl_seconds": 900,"soft": false}]', :hold::text, :wallet::text)::jsonb);\n"""
     f"""SELECT outcome FROM ledger_settle(format('[{{"hold_id":"{ID}%1$s","customer_id":"{ID}%2$s","""

@@ -330,7 +330,7 @@ CREATE FUNCTION ledger_post_all(
 ) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    customers uuid[] := ARRAY (SELECT n.customer_id FROM unnest(lines) n);
+    customers uuid[];  -- whose the lines are
     balances bigint[];
     numbers bigint[];
     hashes bytea[];
@@ -344,7 +344,7 @@ BEGIN
                balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids, lot_amounts, effective_at,
                created_at, hash, place)
           JOIN billing_wallet w ON w.customer_id = n.customer_id
-         WHERE w.customer_id = ANY (customers)
+         WHERE w.customer_id = ANY (owners)
         WINDOW wallet AS (PARTITION BY n.customer_id ORDER BY n.place)
     ), chained AS (
         SELECT l.*, ledger_chain(l.head_hash, ledger_line(
@@ -361,9 +361,9 @@ BEGIN
                c.next_hash
           FROM chained c
     )
-    SELECT array_agg(c.balance ORDER BY c.place), array_agg(c.number ORDER BY c.place),
-           array_agg(c.next_hash ORDER BY c.place)
-      INTO balances, numbers, hashes FROM chained c;
+    SELECT array_agg(c.customer_id ORDER BY c.place), array_agg(c.balance ORDER BY c.place),
+           array_agg(c.number ORDER BY c.place), array_agg(c.next_hash ORDER BY c.place)
+      INTO customers, balances, numbers, hashes FROM chained c;
     WITH written AS (
         UPDATE billing_wallet w
            SET balance_micro_rub = coalesce(n.balance, w.balance_micro_rub), seq = coalesce(n.number, w.seq),

@@ -100,7 +100,7 @@ def test_100_callers_spend_from_one_wallet_without_a_deadlock(soft: bool) -> Non
 
 
 def reserved_of_a_wallet_opened_meanwhile(schema: str) -> tuple[int, int]:
-    """A batch waits for its first wallet while its second is opened and spent from: (reserved, held) of that."""
+    """A batch waits for one wallet while its other is opened and spent from: (reserved, held) of that one."""
     first, second = sorted(uuid7() for _ in range(2))
     with (
         client(schema=schema, as_owner=True) as locking,
@@ -122,8 +122,9 @@ def reserved_of_a_wallet_opened_meanwhile(schema: str) -> tuple[int, int]:
         spending.execute("COMMIT")
         assert {row["outcome"] for row in holding.result()} == {"held"}
         rows = spending.execute(
-            "SELECT w.lot_reserved[1] AS reserved,"
-            " (SELECT sum(h.amount_micro_rub)::bigint FROM billing_hold h WHERE h.customer_id = w.customer_id) AS held FROM billing_wallet w WHERE w.customer_id = %s",
+            "SELECT w.lot_reserved[1] AS reserved, sum(h.amount_micro_rub)::bigint AS held"
+            " FROM billing_wallet w JOIN billing_hold h USING (customer_id)"
+            " WHERE w.customer_id = %s GROUP BY w.customer_id",
             [second],
         ).fetchall()
     return rows[0]["reserved"], rows[0]["held"]
