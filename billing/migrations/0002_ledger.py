@@ -16,7 +16,7 @@ DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timest
               ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
               ledger_shares(bigint[], bigint[], bigint[], timestamptz[], bigint, timestamptz),
               ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),
-              ledger_moved(bigint[], bigint[], bigint[], bigint[]), ledger_added(bigint[], bigint[], bigint[], bigint[]);
+              ledger_less(bigint[], bigint[], bigint[], bigint[]), ledger_less_each(bigint[], bigint[], bigint[], bigint[]);
 DROP VIEW billing_creditlot;
 DROP TABLE billing_lot;
 DROP AGGREGATE ledger_chain(bytea, bytea);

@@ -56,24 +56,24 @@ LANGUAGE sql STABLE AS $$
      WHERE l.before < amount HAVING sum(l.free) >= amount
 $$;
 
--- What stands beside `lots`, with what is added to some of them.
-CREATE FUNCTION ledger_added(lots bigint[], amounts bigint[], ids bigint[], added bigint[]) RETURNS bigint[]
+-- The part of ledger_less() for any lots.
+CREATE FUNCTION ledger_less_each(lots bigint[], amounts bigint[], ids bigint[], taken bigint[]) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     place int;
 BEGIN
     FOR i IN 1 .. cardinality(ids) LOOP
         place := array_position(lots, ids[i]);
-        amounts[place] := amounts[place] + added[i];
+        amounts[place] := amounts[place] - taken[i];
     END LOOP;
     RETURN amounts;
 END $$;
 
--- The same, where mostly it is added to the first lot alone.
-CREATE FUNCTION ledger_moved(lots bigint[], amounts bigint[], ids bigint[], added bigint[]) RETURNS bigint[]
+-- `amounts`, which stand beside `lots`, less what was taken of some of them: mostly of the first alone.
+CREATE FUNCTION ledger_less(lots bigint[], amounts bigint[], ids bigint[], taken bigint[]) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE AS $$  -- one expression: it is inlined
-    SELECT CASE WHEN ids = ARRAY [lots[1]] THEN (amounts[1] + added[1]) || amounts[2:]
-                ELSE ledger_added(lots, amounts, ids, added) END
+    SELECT CASE WHEN ids = ARRAY [lots[1]] THEN (amounts[1] - taken[1]) || amounts[2:]
+                ELSE ledger_less_each(lots, amounts, ids, taken) END
 $$;
 
 -- A new lot, or one of which something came back, takes its place among those of its wallet, which is locked.

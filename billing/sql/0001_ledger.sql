@@ -106,7 +106,8 @@ BEGIN
             ids := '{}';
             amounts := '{}';
         END IF;
-        UPDATE billing_wallet w SET lot_reserved = ledger_added(w.lot_ids, w.lot_reserved, ids, amounts)
+        UPDATE billing_wallet w
+           SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, ARRAY (SELECT -n FROM unnest(amounts) n))
          WHERE w.customer_id = customer AND ids <> '{}';
     END IF;
     IF ids IS NOT NULL THEN
@@ -132,8 +133,7 @@ BEGIN
             DELETE FROM billing_hold h WHERE h.id = hold;
         END IF;
         -- There is no such new hold: what was reserved for it goes back.
-        UPDATE billing_wallet w
-           SET lot_reserved = ledger_added(w.lot_ids, w.lot_reserved, ids, ARRAY (SELECT -n FROM unnest(amounts) n))
+        UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, amounts)
          WHERE w.customer_id = customer;
         IF outcome IS NOT NULL THEN
             RETURN;
@@ -248,7 +248,7 @@ SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     lots bigint[];
-    place int;  -- of the hold's first lot among them
+    place int;  -- of the hold's lot among them
     remaining bigint[];
     reserved bigint[];
     used bigint[] := ARRAY [amount];
@@ -305,13 +305,9 @@ BEGIN
         END IF;
     ELSE
         used := ledger_used(amount, hold.lot_amounts);
-        SELECT w.lot_remaining, w.lot_reserved INTO remaining, reserved
+        SELECT ledger_less(lots, w.lot_remaining, hold.lot_ids, used),
+               ledger_less(lots, w.lot_reserved, hold.lot_ids, hold.lot_amounts) INTO remaining, reserved
           FROM billing_wallet w WHERE w.customer_id = customer;
-        FOR i IN 1 .. cardinality(hold.lot_ids) LOOP
-            place := array_position(lots, hold.lot_ids[i]);
-            reserved[place] := reserved[place] - hold.lot_amounts[i];
-            remaining[place] := remaining[place] - used[i];
-        END LOOP;
         IF amount > 0 THEN
             PERFORM ledger_post(customer, entry, 'usage_debit', 'wallet', 'revenue', amount, key, source_type,
                                 source_id, settled, hold.lot_ids, used, moment, moment, remaining, reserved);
@@ -448,7 +444,7 @@ BEGIN
            SET status = CASE WHEN s.amount > 0 THEN 'captured' ELSE 'released' END,
                captured_micro_rub = s.amount, resolved_at = moment
           FROM step s
-         -- `= ANY` bounds the rows that are read by the steps, however the planner turns the join; so below.
+         -- `= ANY` bounds the rows that are read by the steps, however the planner turns the join.
          WHERE h.id = ANY (hold_ids)
            AND h.id = s.hold_id AND h.customer_id = s.customer_id AND h.status = 'open'
            AND h.amount_micro_rub >= s.amount AND (h.expires_at > moment OR s.amount = 0)
@@ -541,8 +537,8 @@ BEGIN
          WHERE h.id = ANY (due) AND h.status = 'open' AND h.expires_at <= moment  -- it may have been renewed meanwhile
         RETURNING h.id, h.customer_id, h.lot_ids, h.lot_amounts, h.counter_ids
     ), back AS (
-        UPDATE billing_wallet w SET lot_reserved = ledger_moved(w.lot_ids, w.lot_reserved, t.ids, t.amounts)
-          FROM (SELECT c.customer_id, array_agg(u.lot_id) AS ids, array_agg(-u.amount) AS amounts
+        UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, t.ids, t.amounts)
+          FROM (SELECT c.customer_id, array_agg(u.lot_id) AS ids, array_agg(u.amount) AS amounts
                   FROM closed c, unnest(c.lot_ids, c.lot_amounts) AS u (lot_id, amount) GROUP BY c.customer_id) t,
                LATERAL (SELECT n.ctid FROM billing_wallet n WHERE n.customer_id = t.customer_id LIMIT 1) AS place
          WHERE w.ctid = place.ctid

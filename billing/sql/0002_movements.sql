@@ -1,6 +1,6 @@
 -- The movements beside the charge for an answer: money that comes into a wallet, that leaves it, that comes back to
 -- it, and that never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallets locked
--- in ascending order before anything of them is read; keys make a repeat harmless.
+-- in ascending order before anything of them is decided; keys make a repeat harmless.
 -- Edited in place until the first release; from then on a new version is a new file.
 
 -- Money comes in: makes the wallet if missing, a lot and an entry. Step: {entry_id, customer_id, amount,
@@ -368,9 +368,9 @@ BEGIN
         UPDATE billing_wallet w
            SET balance_micro_rub = coalesce(n.balance, w.balance_micro_rub), seq = coalesce(n.number, w.seq),
                head_hash = coalesce(n.hash, w.head_hash),
-               lot_remaining = ledger_moved(w.lot_ids, w.lot_remaining, t.ids, t.used),
-               lot_reserved = ledger_moved(w.lot_ids, w.lot_reserved, t.ids, t.held)
-          FROM (SELECT m.customer_id, array_agg(m.lot) AS ids, array_agg(-m.used) AS used, array_agg(-m.held) AS held
+               lot_remaining = ledger_less(w.lot_ids, w.lot_remaining, t.ids, t.used),
+               lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, t.ids, t.held)
+          FROM (SELECT m.customer_id, array_agg(m.lot) AS ids, array_agg(m.used) AS used, array_agg(m.held) AS held
                   FROM unnest(owners, lots, used, held) AS m (customer_id, lot, used, held) GROUP BY m.customer_id) t
           LEFT JOIN (SELECT DISTINCT ON (l.customer_id) l.*
                        FROM unnest(customers, balances, numbers, hashes) AS l (customer_id, balance, number, hash)
