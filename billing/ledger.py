@@ -468,6 +468,7 @@ def settle_step(
     source_type: str = "run",
 ) -> dict[str, Any]:
     """A step of `ledger_settle`: capture `amount` of the hold and release the rest; 0 only releases."""
+    paid_by = entry_id if hold_id is not None and amount > 0 else None
     return {
         "hold_id": hold_id,
         "customer_id": customer_id,
@@ -475,8 +476,8 @@ def settle_step(
         "entry_id": entry_id,
         "key": f"capture:{hold_id}",
         "source_type": source_type,
-        "source_id": hold_id,
-        "usage": usage,
+        "source_id": str(hold_id),
+        "usage": [{**row, "customer_id": customer_id, "ledger_entry_id": paid_by} for row in usage],
     }
 
 

@@ -61,7 +61,7 @@ def expected(run: RunTask, outcome: Outcome, counted: Bill, step: dict[str, Any]
     }
     told = run.story.drafted(frames(outcome, counted, row))
     before, after = b"".join(run.story.pending + told).decode().rsplit(NO_BALANCE, 1)
-    step["story"] = [before + BALANCE, after]
+    step |= {"story_before": before + BALANCE, "story_after": after}
     return told
 
 

@@ -33,7 +33,7 @@ from orchestration.admission import Admission
 from orchestration.callers import Callers, require_terms
 from orchestration.coalescer import Coalescer, Reader
 from orchestration.database_call import Row
-from orchestration.execution import Outcome, RunTask, bill, carry_out, settle_step
+from orchestration.execution import SETTLE_FIELDS, Outcome, RunTask, bill, carry_out, settle_step
 from orchestration.frames import FrameLog, Story, is_terminal, lines
 from orchestration.models import RunState
 from orchestration.providers.base import ErrorClass
@@ -55,6 +55,12 @@ ARCHIVE_LINGER_SECONDS = 0.02
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 INTERNAL = ErrorClass("internal_error")
+# The arguments of run_open_one().
+OPEN_FIELDS = (
+    "id", "customer_id", "idempotency_key", "fingerprint", "surface", "mode", "profile", "model", "provider",
+    "route", "estimate_micro_rub", "api_key_id", "lease_seconds", "hold.amount", "hold.ttl_seconds",
+    "hold.soft", "hold.limits",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,15 @@ class Engine:
         self._sign_ins = Reader(self.conninfo)  # nor does who is calling
         self.callers = Callers(self._sign_ins)
         self.admission = Admission(self._sign_ins, self.redis)
-        self._opens = Coalescer(self.conninfo, "run_open", step_key="id", row_key="given_id")
+        self._opens = Coalescer(
+            self.conninfo, "run_open", step_key="id", row_key="given_id", fields=OPEN_FIELDS
+        )
         self._settles = Coalescer(
             self.conninfo,
             "run_settle",
             step_key="run_id",
             row_key="run_id",
+            fields=SETTLE_FIELDS,
             patience_seconds=SETTLE_PATIENCE_SECONDS,
         )
         self._archives = Coalescer(

@@ -33,6 +33,13 @@ STAGE = "final"
 MAX_ATTEMPTS = 6
 MAX_KEYS_PER_MODEL = 3
 RETRY_PAUSE_SECONDS = 0.25
+# The arguments of run_settle_one().
+SETTLE_FIELDS = (
+    "run_id", "customer_id", "fence", "state", "finish_reason", "error_code", "model", "provider",
+    "input_tokens", "output_tokens", "estimated", "attempts", "money.hold_id", "money.amount",
+    "money.entry_id", "money.key", "money.source_type", "money.source_id", "money.usage", "story_before",
+    "story_after",
+)  # fmt: skip
 USEFUL_TOKENS = 20  # a broken answer shorter than this is not paid for (orchestration guide 11.2)
 
 

@@ -8,11 +8,11 @@ SQL = Path(__file__).resolve().parent.parent / "sql"
 FILES = ("0000_lots.sql", "0001_ledger.sql")
 
 UNDO = """
-DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timestamptz[]), ledger_open_wallet(uuid),
+DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timestamptz), ledger_open_wallet(uuid),
               ledger_expire_holds(int, int), ledger_renew(uuid[], int), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
               ledger_spendable(uuid, timestamptz), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb),
               ledger_hold_one(uuid, uuid, bigint, int, boolean, jsonb, timestamptz),
-              ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text),
+              ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text, jsonb),
               ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
               ledger_shares(bigint[], bigint[], bigint[], timestamptz[], bigint, timestamptz),
               ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),

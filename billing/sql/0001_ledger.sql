@@ -238,11 +238,13 @@ BEGIN
     SELECT array_agg(m.id IS NOT NULL ORDER BY s.place) INTO done FROM step s LEFT JOIN made m ON m.id = s.id;
 END $$;
 
--- Resolve one hold: capture `amount` (0 releases) and give the rest back.
+-- Resolve one hold: capture `amount` (0 releases), give the rest back and write the usage rows of the work. Without a hold
+-- (an account that is never charged) those only.
 -- Outcomes: done, replayed, mismatch, expired, over_hold, unknown_hold. Only `done` writes.
 CREATE FUNCTION ledger_settle_one(
     settled uuid, customer uuid, amount bigint, entry uuid, key text, source_type text, source_id text,
-    OUT outcome text, OUT entry_id uuid, OUT charged bigint, OUT released bigint, OUT moment timestamptz)
+    usage jsonb DEFAULT '[]',
+    OUT outcome text, OUT entry_id uuid, OUT charged bigint, OUT released bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
@@ -252,9 +254,17 @@ DECLARE
     remaining bigint[];
     reserved bigint[];
     used bigint[] := ARRAY [amount];
+    moment timestamptz;
     hold record;
     wallet record;
 BEGIN
+    IF settled IS NULL THEN
+        outcome := 'done';
+        charged := 0;
+        released := 0;
+        PERFORM ledger_use(usage, ledger_clock());
+        RETURN;
+    END IF;
     SELECT w.lot_ids INTO lots FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
     moment := ledger_clock();
     UPDATE billing_hold h
@@ -318,14 +328,16 @@ BEGIN
     IF cardinality(hold.counter_ids) > 0 THEN
         PERFORM ledger_uncount(ARRAY [settled]);
     END IF;
+    IF usage <> '[]' THEN
+        PERFORM ledger_use(usage, moment);
+    END IF;
     outcome := 'done';
     charged := amount;
     released := hold.amount - amount;
 END $$;
 
--- Resolve holds, as ledger_settle_one() does, and write the usage rows of the work.
--- Step: {hold_id, customer_id, amount, entry_id, key, source_type, source_id, usage: [usage rows]}.
--- A step without hold_id (an account that is never charged) only writes its usage rows.
+-- Resolve holds, as ledger_settle_one() does.
+-- Step: {hold_id, customer_id, amount, entry_id, key, source_type, source_id, usage}.
 CREATE FUNCTION ledger_settle(steps jsonb)
 RETURNS TABLE (settled_hold_id uuid, entry_id uuid, outcome text, charged bigint, released bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
@@ -335,8 +347,6 @@ DECLARE
     plain bigint[];
     step jsonb;
     amount bigint;
-    moment timestamptz;
-    moments timestamptz[];  -- of the steps that were taken one by one and have usage rows, by their place
 BEGIN
     IF jsonb_array_length(steps) > 1 THEN
         plain := ledger_settle_plain(steps);
@@ -351,58 +361,35 @@ BEGIN
         step := steps -> place;
         settled_hold_id := step ->> 'hold_id';
         amount := step ->> 'amount';
-        IF plain[place + 1] IS NOT NULL THEN  -- its usage rows are written
+        IF plain[place + 1] IS NOT NULL THEN
             outcome := 'done';
             entry_id := CASE WHEN amount > 0 THEN (step ->> 'entry_id')::uuid END;
             charged := amount;
             released := plain[place + 1] - amount;
         ELSE
-            IF settled_hold_id IS NULL THEN
-                outcome := 'done';
-                entry_id := NULL;
-                charged := 0;
-                released := 0;
-                moment := ledger_clock();
-            ELSE
-                SELECT o.outcome, o.entry_id, o.charged, o.released, o.moment
-                  INTO outcome, entry_id, charged, released, moment
-                  FROM ledger_settle_one(
-                       settled_hold_id, (step ->> 'customer_id')::uuid, amount, (step ->> 'entry_id')::uuid,
-                       step ->> 'key', step ->> 'source_type', step ->> 'source_id') o;
-            END IF;
-            IF outcome = 'done' AND step #> '{usage,0}' IS NOT NULL THEN
-                moments[place + 1] := moment;
-            END IF;
+            SELECT o.outcome, o.entry_id, o.charged, o.released INTO outcome, entry_id, charged, released
+              FROM ledger_settle_one(
+                   settled_hold_id, (step ->> 'customer_id')::uuid, amount, (step ->> 'entry_id')::uuid,
+                   step ->> 'key', step ->> 'source_type', step ->> 'source_id', step -> 'usage') o;
         END IF;
         RETURN NEXT;
     END LOOP;
-    IF moments IS NOT NULL THEN
-        PERFORM ledger_use(steps, moments);
-    END IF;
 END $$;
 
--- Write the usage rows of those settle steps that have a moment, at that moment.
-CREATE FUNCTION ledger_use(steps jsonb, moments timestamptz[]) RETURNS void
+-- Write usage rows: each with its customer and the entry by which it was paid for, if any.
+CREATE FUNCTION ledger_use(usage jsonb, moment timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billing_usageevent (id, customer_id, run_id, model, provider, kind, input_tokens,
                 output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, images,
                 cost_micro_rub, charged_micro_rub, price_version_id, fx_rate_id, ledger_entry_id,
                 api_key_id, estimated, created_at)
-    SELECT u.id, s.customer_id, u.run_id, u.model, u.provider, u.kind, u.input_tokens, u.output_tokens,
-           u.cached_input_tokens, u.cache_write_tokens, u.reasoning_tokens, u.images,
-           u.cost_micro_rub, u.charged_micro_rub, u.price_version_id, u.fx_rate_id,
-           CASE WHEN s.hold_id IS NOT NULL AND s.amount > 0 THEN s.entry_id END, u.api_key_id, u.estimated,
-           moments[s.place]
-      FROM ROWS FROM (jsonb_to_recordset(steps) AS (
-           customer_id uuid, hold_id uuid, amount bigint, entry_id uuid, usage jsonb)) WITH ORDINALITY
-           AS s (customer_id, hold_id, amount, entry_id, usage, place),
-           jsonb_to_recordset(s.usage) AS u (
-           id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint,
+    SELECT u.*, moment
+      FROM jsonb_to_recordset(usage) AS u (
+           id uuid, customer_id uuid, run_id uuid, model text, provider text, kind text, input_tokens bigint,
            output_tokens bigint, cached_input_tokens bigint, cache_write_tokens bigint,
            reasoning_tokens bigint, images int, cost_micro_rub bigint, charged_micro_rub bigint,
-           price_version_id bigint, fx_rate_id bigint, api_key_id uuid, estimated boolean)
-     WHERE moments[s.place] IS NOT NULL;
+           price_version_id bigint, fx_rate_id bigint, ledger_entry_id uuid, api_key_id uuid, estimated boolean);
 END $$;
 
 -- Lock all wallets of several steps, in order, and resolve in one statement the holds that are open for what is asked.
@@ -416,7 +403,7 @@ DECLARE
     has_twins boolean;
     moment timestamptz;
     resolved bigint[];
-    moments timestamptz[];
+    usage jsonb;
     counted uuid[];
     lines billing_ledgerentry[];
     -- The shares of the holds, side by side.
@@ -456,14 +443,13 @@ BEGIN
                array_agg(u.held) AS held
           FROM closed c, unnest(c.lot_ids, c.used, c.lot_amounts) AS u (lot_id, used, held)
     )
-    SELECT array_agg(c.held ORDER BY s.place), array_agg(CASE WHEN c.held IS NOT NULL THEN moment END ORDER BY s.place),
-           array_agg(c.hold_id) FILTER (WHERE c.counter_ids <> '{}'),
+    SELECT array_agg(c.held ORDER BY s.place), array_agg(c.hold_id) FILTER (WHERE c.counter_ids <> '{}'),
            array_agg(ROW (c.entry_id, c.customer_id, NULL, 'usage_debit', 'wallet', 'revenue', c.amount, NULL, c.key,
                           c.source_type, c.source_id, c.hold_id, c.lot_ids, c.used, moment, moment,
                           NULL)::billing_ledgerentry ORDER BY s.place) FILTER (WHERE c.amount > 0),
            (SELECT h.owners FROM share h), (SELECT h.lots FROM share h), (SELECT h.used FROM share h),
            (SELECT h.held FROM share h)
-      INTO resolved, moments, counted, lines, owners, lots, used, held
+      INTO resolved, counted, lines, owners, lots, used, held
       FROM step s LEFT JOIN closed c ON c.place = s.place;
     IF owners IS NOT NULL THEN
         PERFORM ledger_post_all(lines, owners, lots, used, held);
@@ -471,8 +457,15 @@ BEGIN
     IF counted IS NOT NULL THEN
         PERFORM ledger_uncount(counted);
     END IF;
-    IF jsonb_path_exists(steps, '$[*].usage[0]') THEN
-        PERFORM ledger_use(steps, moments);
+    usage := jsonb_path_query_array(steps, '$[*].usage[*]');
+    IF array_position(resolved, NULL) IS NOT NULL THEN
+        usage := (SELECT jsonb_agg(u.line)
+                    FROM ROWS FROM (jsonb_array_elements(steps), unnest(resolved)) AS s (step, held),
+                         jsonb_array_elements(s.step -> 'usage') AS u (line)
+                   WHERE s.held IS NOT NULL);
+    END IF;
+    IF usage <> '[]' THEN
+        PERFORM ledger_use(usage, moment);
     END IF;
     RETURN resolved;
 END $$;

@@ -6,12 +6,17 @@ from django.db import migrations
 
 SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_runs.sql"
 
+UNDO = """
+DROP FUNCTION run_open(jsonb), run_settle(jsonb), run_archive(jsonb),
+              run_open_one(uuid, uuid, text, text, text, text, text, text, text, jsonb, bigint, uuid, int, bigint, int, boolean, jsonb),
+              run_settle_one(uuid, uuid, int, text, text, text, text, text, bigint, bigint, boolean, jsonb, uuid, bigint, uuid, text,
+                             text, text, jsonb, text, text),
+              run_reserved(uuid, bigint, text, bigint, bigint, timestamptz), run_known(uuid, uuid, text, text),
+              run_attempted(jsonb), run_paid(uuid, uuid, uuid, text, uuid, jsonb, text, text, timestamptz),
+              run_ended(uuid, uuid, int);
+"""
+
 
 class Migration(migrations.Migration):
     dependencies = [("orchestration", "0001_initial"), ("billing", "0002_ledger")]
-    operations = [
-        migrations.RunSQL(
-            SQL.read_text(encoding="utf-8"),
-            "DROP FUNCTION run_open(jsonb), run_settle(jsonb), run_archive(jsonb);",
-        )
-    ]
+    operations = [migrations.RunSQL(SQL.read_text(encoding="utf-8"), UNDO)]

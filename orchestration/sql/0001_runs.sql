@@ -1,27 +1,121 @@
--- Runs are opened and settled together with their money, many at a time, in one call each.
+-- Runs are opened and settled together with their money: one by functions with typed arguments, which PostgreSQL reads
+-- for half the price of a document, or many in one call.
 --
 -- What nearly always happens is written first, and the few steps that end in another way are mended afterwards, one by
 -- one, in the same transaction. Rows are locked in one order everywhere: runs, then wallets.
 -- Every look-up here has its index (`enable_seqscan`, see the ledger's functions).
 -- Edited in place until the first release; from then on a new version is a new file.
 
--- Open runs with their holds. Step: the run's columns and `hold` (a step of ledger_hold, or null for an
--- account that is never charged). Outcomes: opened, known (this key has a run: see run_id, state),
--- mismatch (the key has a run with another body), insufficient_balance (the refused run is kept: a refusal
--- is final for its key), reserved_in_flight and limit_exceeded (nothing is kept; a twin in the same call is answered
--- as in flight).
+-- What becomes of a new run by what was reserved for it; answers its outcome and state.
+CREATE FUNCTION run_reserved(
+    run uuid, asked bigint, INOUT outcome text, held bigint, spendable bigint, moment timestamptz, OUT state text)
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF outcome IN ('held', 'replayed') THEN
+        outcome := 'opened';
+        state := 'running';
+        IF held < asked THEN
+            UPDATE orchestration_run r SET hold_micro_rub = held WHERE r.id = run;
+        END IF;
+        RETURN;
+    END IF;
+    state := 'refused';
+    IF outcome = 'insufficient_balance' THEN
+        UPDATE orchestration_run r
+           SET state = 'refused', error_code = outcome, hold_micro_rub = 0, finished_at = moment,
+               route = r.route || jsonb_build_object('refused', jsonb_build_object(
+                       'needed_micro_rub', asked, 'balance_micro_rub', spendable))
+         WHERE r.id = run;
+    ELSE
+        DELETE FROM orchestration_run r WHERE r.id = run;
+    END IF;
+END $$;
+
+-- The answer to a step whose key was not new.
+CREATE FUNCTION run_known(
+    given uuid, customer uuid, key text, fingerprint text,
+    OUT run_id uuid, OUT outcome text, OUT state text, OUT held bigint, OUT spendable bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    known record;
+BEGIN
+    SELECT r.id, r.state, r.hold_micro_rub, r.fingerprint = run_known.fingerprint AS is_same INTO known
+      FROM orchestration_run r WHERE r.customer_id = customer AND r.idempotency_key = key;
+    IF FOUND THEN
+        run_id := known.id;
+        state := known.state;
+        held := known.hold_micro_rub;
+        -- A caller that lost the first answer finds its own run here: "opened" again, with its hold.
+        outcome := CASE WHEN known.id = given AND known.state = 'running' THEN 'opened'
+                        WHEN known.is_same THEN 'known' ELSE 'mismatch' END;
+    ELSE  -- its twin in this call was not kept
+        run_id := given;
+        state := 'refused';
+        held := 0;
+        spendable := ledger_spendable(customer);
+        outcome := 'reserved_in_flight';
+    END IF;
+END $$;
+
+-- Open a run with its hold, which is NULL for an account that is never charged. Outcomes: opened, known (this key has
+-- a run: see run_id, state), mismatch (the key has a run with another body), insufficient_balance (the refused run is
+-- kept: a refusal is final for its key), reserved_in_flight and limit_exceeded (nothing is kept).
+CREATE FUNCTION run_open_one(
+    run uuid, customer uuid, key text, fingerprint text, surface text, mode text, profile text, model text,
+    provider text, route jsonb, estimate bigint, api_key uuid, lease_seconds int,
+    amount bigint, ttl_seconds int, soft boolean, limits jsonb,
+    OUT given_id uuid, OUT run_id uuid, OUT outcome text, OUT state text, OUT held bigint, OUT spendable bigint,
+    OUT limit_place int)
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    moment timestamptz := ledger_clock();  -- before the wallet's lock: for rows of runs only, never of money
+    reserved record;
+BEGIN
+    given_id := run;
+    INSERT INTO orchestration_run (
+                id, customer_id, idempotency_key, fingerprint, surface, mode, profile, model, provider, route,
+                estimate_micro_rub, api_key_id, hold_micro_rub, lease_until, state, error_code, finish_reason,
+                cost_micro_rub, input_tokens, output_tokens, estimated, fence, created_at)
+    VALUES (run, customer, key, fingerprint, surface, mode, profile, model, provider, route, estimate, api_key,
+            coalesce(amount, 0), moment + make_interval(secs => lease_seconds), 'running', '', '', 0, 0, 0, false, 1,
+            moment)
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT k.run_id, k.outcome, k.state, k.held, k.spendable INTO run_id, outcome, state, held, spendable
+          FROM run_known(run, customer, key, fingerprint) k;
+        RETURN;
+    END IF;
+    run_id := run;
+    outcome := 'opened';
+    state := 'running';
+    held := 0;
+    IF amount IS NOT NULL THEN
+        reserved := ledger_hold_one(run, customer, amount, ttl_seconds, soft, limits);
+        held := reserved.held;
+        IF reserved.outcome = 'held' AND held = amount THEN  -- most runs
+            RETURN;
+        END IF;
+        spendable := reserved.spendable;
+        limit_place := reserved.limit_place;
+        SELECT r.outcome, r.state INTO outcome, state
+          FROM run_reserved(run, amount, reserved.outcome, held, spendable, moment) r;
+    END IF;
+END $$;
+
+-- Open runs as run_open_one() does, many in a call. Step: the run's columns and `hold` (a step of ledger_hold, or null).
+-- A twin in the same call of a run that is not kept is answered as in flight.
 CREATE FUNCTION run_open(steps jsonb)
 RETURNS TABLE (given_id uuid, run_id uuid, outcome text, state text, held bigint, spendable bigint, limit_place int)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     kept jsonb := steps;  -- those whose key was new
-    moment timestamptz := ledger_clock();  -- before the wallets' locks: for rows of runs only, never of money
+    moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
     opened uuid[];
     holds jsonb;
     reserved record;
     step record;
-    known record;
 BEGIN
     WITH made AS (
         INSERT INTO orchestration_run AS r (
@@ -53,27 +147,14 @@ BEGIN
     LOOP
         given_id := reserved.id;
         run_id := reserved.id;
+        outcome := 'opened';
+        state := 'running';
         held := reserved.held;
         spendable := reserved.spendable;
         limit_place := reserved.limit_place;
-        IF reserved.outcome IN ('held', 'replayed') THEN
-            outcome := 'opened';
-            state := 'running';
-            IF held < reserved.asked THEN
-                UPDATE orchestration_run r SET hold_micro_rub = held WHERE r.id = given_id;
-            END IF;
-        ELSE
-            outcome := reserved.outcome;
-            state := 'refused';
-            IF outcome = 'insufficient_balance' THEN
-                UPDATE orchestration_run r
-                   SET state = 'refused', error_code = outcome, hold_micro_rub = 0, finished_at = moment,
-                       route = r.route || jsonb_build_object('refused', jsonb_build_object(
-                               'needed_micro_rub', reserved.asked, 'balance_micro_rub', spendable))
-                 WHERE r.id = given_id;
-            ELSE
-                DELETE FROM orchestration_run r WHERE r.id = given_id;
-            END IF;
+        IF reserved.outcome <> 'held' OR held < reserved.asked THEN
+            SELECT r.outcome, r.state INTO outcome, state
+              FROM run_reserved(run_id, reserved.asked, reserved.outcome, held, spendable, moment) r;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -82,46 +163,128 @@ BEGIN
                        FROM jsonb_to_recordset(kept) AS s (id uuid, hold jsonb)
                       WHERE s.hold IS NULL;
     END IF;
-    IF cardinality(opened) = jsonb_array_length(steps) THEN
-        RETURN;
+    IF cardinality(opened) < jsonb_array_length(steps) THEN
+        RETURN QUERY SELECT s.id, k.run_id, k.outcome, k.state, k.held, k.spendable, NULL::int
+                       FROM jsonb_to_recordset(steps) AS s (
+                            id uuid, customer_id uuid, idempotency_key text, fingerprint text),
+                            run_known(s.id, s.customer_id, s.idempotency_key, s.fingerprint) k
+                      WHERE s.id <> ALL (opened);
     END IF;
-    FOR step IN
-        SELECT * FROM jsonb_to_recordset(steps) AS s (
-               id uuid, customer_id uuid, idempotency_key text, fingerprint text)
-         WHERE s.id <> ALL (opened)
-    LOOP
-        given_id := step.id;
-        SELECT r.id, r.state, r.hold_micro_rub, r.fingerprint = step.fingerprint AS is_same INTO known
-          FROM orchestration_run r
-         WHERE r.customer_id = step.customer_id AND r.idempotency_key = step.idempotency_key;
-        IF FOUND THEN
-            run_id := known.id;
-            state := known.state;
-            held := known.hold_micro_rub;
-            spendable := NULL;
-            limit_place := NULL;
-            -- A caller that lost the first answer finds its own run here: "opened" again, with its hold.
-            outcome := CASE WHEN known.id = step.id AND known.state = 'running' THEN 'opened'
-                            WHEN known.is_same THEN 'known' ELSE 'mismatch' END;
-        ELSE  -- its twin in this call was not kept
-            run_id := step.id;
-            state := 'refused';
-            held := 0;
-            spendable := ledger_spendable(step.customer_id);
-            limit_place := NULL;
-            outcome := 'reserved_in_flight';
-        END IF;
-        RETURN NEXT;
-    END LOOP;
 END $$;
 
--- End runs and move their money: capture, release, usage rows, attempts, the run's last state.
--- Step: {run_id, customer_id, fence, state, finish_reason, error_code, model, provider, input_tokens,
--- output_tokens, estimated, attempts: [rows, each with its run and customer], money: a step of ledger_settle,
--- story}. A run that was told at once brings its frames in `story`, in two parts with the balance between them: they
--- are kept together with the charge ("done"), so that no answer is charged and lost.
--- Outcomes: those of ledger_settle, and fenced (somebody else has ended or taken over the run). A step that
--- was applied before (its answer was lost) is answered from the run: "replayed"; so are all but the first of a run's own.
+-- Write the attempts of a run that ends.
+CREATE FUNCTION run_attempted(attempts jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO orchestration_attempt (id, run_id, customer_id, stage, number, model, provider, key_fingerprint,
+                status, error_class, http_status, input_tokens, output_tokens, cost_micro_rub, first_token_ms,
+                duration_ms, started_at)
+    SELECT a.*
+      FROM jsonb_to_recordset(attempts) AS a (
+           id uuid, run_id uuid, customer_id uuid, stage text, number int, model text, provider text,
+           key_fingerprint text, status text, error_class text, http_status int, input_tokens bigint,
+           output_tokens bigint, cost_micro_rub bigint, first_token_ms int, duration_ms int,
+           started_at timestamptz);
+END $$;
+
+-- What becomes of a run and its story by what became of its money; answers what the customer may spend now: all of a
+-- call's money has moved. A story that was told at once comes in two parts with the balance between them: it is kept
+-- together with the charge, so that no answer is charged and lost.
+CREATE FUNCTION run_paid(
+    run uuid, customer uuid, hold uuid, paid text, entry uuid, usage jsonb, story_before text, story_after text,
+    moment timestamptz
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    spendable bigint;
+BEGIN
+    IF hold IS NOT NULL THEN
+        spendable := ledger_spendable(customer);
+    END IF;
+    IF paid = 'done' THEN
+        IF story_before IS NOT NULL THEN
+            INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
+            VALUES (run, customer, story_before || coalesce(spendable::text, 'null') || story_after, moment);
+        END IF;
+    ELSIF paid = 'replayed' THEN
+        UPDATE orchestration_run r SET ledger_entry_id = entry WHERE r.id = run;
+    ELSE
+        UPDATE orchestration_run r
+           SET state = 'failed', error_code = 'settle_' || paid, cost_micro_rub = 0, ledger_entry_id = NULL
+         WHERE r.id = run;
+        UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run;
+        IF paid = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
+            PERFORM ledger_settle_one(NULL, customer, 0, NULL, NULL, NULL, NULL, (
+                    SELECT jsonb_agg(u.line || '{"charged_micro_rub": 0, "ledger_entry_id": null}') FROM jsonb_array_elements(usage) AS u (line)));
+        END IF;
+    END IF;
+    RETURN spendable;
+END $$;
+
+-- The answer to a step whose run was not the caller's to end any more.
+CREATE FUNCTION run_ended(run uuid, customer uuid, fence int, OUT outcome text, OUT entry_id uuid, OUT charged bigint,
+                          OUT released bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    known record;
+BEGIN
+    SELECT r.* INTO known FROM orchestration_run r WHERE r.id = run AND r.customer_id = customer;
+    IF known.finished_at IS NOT NULL AND known.fence = run_ended.fence AND known.state <> 'refused' THEN
+        outcome := 'replayed';
+        entry_id := known.ledger_entry_id;
+        charged := known.cost_micro_rub;
+        released := known.hold_micro_rub - known.cost_micro_rub;
+    ELSE
+        outcome := 'fenced';
+        charged := 0;
+        released := 0;
+    END IF;
+END $$;
+
+-- End a run and move its money: capture, release, usage rows, attempts, the run's last state. The last arguments are of
+-- ledger_settle_one() and run_paid().
+-- Outcomes: those of ledger_settle_one(), and fenced (somebody else has ended or taken over the run). A step that
+-- was applied before (its answer was lost) is answered from the run: "replayed".
+CREATE FUNCTION run_settle_one(
+    run uuid, customer uuid, fence int, state text, finish_reason text, error_code text, model text, provider text,
+    input_tokens bigint, output_tokens bigint, estimated boolean, attempts jsonb,
+    hold uuid, amount bigint, entry uuid, key text, source_type text, source_id text, usage jsonb,
+    story_before text, story_after text,
+    OUT run_id uuid, OUT outcome text, OUT entry_id uuid, OUT charged bigint, OUT released bigint, OUT spendable bigint)
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_variable
+DECLARE
+    moment timestamptz := ledger_clock();  -- before the wallet's lock, as above
+    paid record;
+BEGIN
+    run_id := run;
+    UPDATE orchestration_run r
+       SET state = state, error_code = error_code, finish_reason = finish_reason, model = model, provider = provider,
+           input_tokens = input_tokens, output_tokens = output_tokens, estimated = estimated, finished_at = moment,
+           cost_micro_rub = amount, ledger_entry_id = CASE WHEN amount > 0 THEN entry END
+     WHERE r.id = run
+       -- No index serves this form: a plan made while the table was empty would read all runs of the customer.
+       AND r.customer_id IS NOT DISTINCT FROM customer
+       AND r.state = 'running' AND r.fence = fence;
+    IF NOT FOUND THEN
+        SELECT e.outcome, e.entry_id, e.charged, e.released INTO outcome, entry_id, charged, released
+          FROM run_ended(run, customer, fence) e;
+        RETURN;
+    END IF;
+    IF attempts <> '[]' THEN
+        PERFORM run_attempted(attempts);
+    END IF;
+    paid := ledger_settle_one(hold, customer, amount, entry, key, source_type, source_id, usage);
+    outcome := paid.outcome;
+    entry_id := paid.entry_id;
+    charged := paid.charged;
+    released := paid.released;
+    spendable := run_paid(run, customer, hold, outcome, entry_id, usage, story_before, story_after, moment);
+END $$;
+
+-- End runs as run_settle_one() does, many in a call. Step: {run_id, customer_id, fence, state, finish_reason, error_code,
+-- model, provider, input_tokens, output_tokens, estimated, attempts: [rows, each with its run and customer], money: a
+-- step of ledger_settle, story_before, story_after}. All but the first step of a run are "replayed".
 CREATE FUNCTION run_settle(steps jsonb)
 RETURNS TABLE (run_id uuid, outcome text, entry_id uuid, charged bigint, released bigint, spendable bigint)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
@@ -133,9 +296,7 @@ DECLARE
     paid record;
     step jsonb;
     money jsonb;
-    run record;
 BEGIN
-    -- One by one: for a single run half the price of a statement over many, for 64 a twentieth more.
     FOR place IN 1 .. jsonb_array_length(steps) LOOP
         step := steps -> place - 1;
         money := step -> 'money';
@@ -147,8 +308,7 @@ BEGIN
                cost_micro_rub = (money ->> 'amount')::bigint,
                ledger_entry_id = CASE WHEN (money ->> 'amount')::bigint > 0 THEN (money ->> 'entry_id')::uuid END
          WHERE r.id = (step ->> 'run_id')::uuid
-           -- No index serves this form: a plan made while the table was empty would read all runs of the customer.
-           AND r.customer_id IS NOT DISTINCT FROM (step ->> 'customer_id')::uuid
+           AND r.customer_id IS NOT DISTINCT FROM (step ->> 'customer_id')::uuid  -- as above
            AND r.state = 'running' AND r.fence = (step ->> 'fence')::int;
         IF FOUND THEN
             ended := ended || place;
@@ -159,16 +319,7 @@ BEGIN
                    FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)
                   WHERE s.place = ANY (ended));
     END IF;
-    INSERT INTO orchestration_attempt (id, run_id, customer_id, stage, number, model, provider, key_fingerprint,
-                status, error_class, http_status, input_tokens, output_tokens, cost_micro_rub, first_token_ms,
-                duration_ms, started_at)
-    SELECT a.*
-      FROM jsonb_to_recordset(jsonb_path_query_array(kept, '$[*].attempts[*]')) AS a (
-           id uuid, run_id uuid, customer_id uuid, stage text, number int, model text, provider text,
-           key_fingerprint text, status text, error_class text, http_status int, input_tokens bigint,
-           output_tokens bigint, cost_micro_rub bigint, first_token_ms int, duration_ms int,
-           started_at timestamptz);
-
+    PERFORM run_attempted(jsonb_path_query_array(kept, '$[*].attempts[*]'));
     FOR paid IN
         SELECT p.*
           FROM ledger_settle(jsonb_path_query_array(kept, '$[*].money')) WITH ORDINALITY
@@ -180,51 +331,17 @@ BEGIN
         entry_id := paid.entry_id;
         charged := paid.charged;
         released := paid.released;
-        spendable := CASE WHEN paid.hold_id IS NOT NULL  -- the first answer comes when all of the money has moved
-                          THEN ledger_spendable((step ->> 'customer_id')::uuid) END;
-        IF outcome = 'done' AND jsonb_typeof(step -> 'story') = 'array' THEN
-            INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
-            VALUES (run_settle.run_id, (step ->> 'customer_id')::uuid,
-                    (step #>> '{story,0}') || coalesce(spendable::text, 'null') || (step #>> '{story,1}'), moment);
-        ELSIF outcome = 'replayed' THEN
-            UPDATE orchestration_run r SET ledger_entry_id = paid.entry_id WHERE r.id = run_id;
-        ELSIF outcome <> 'done' THEN
-            UPDATE orchestration_run r
-               SET state = 'failed', error_code = 'settle_' || outcome, cost_micro_rub = 0, ledger_entry_id = NULL
-             WHERE r.id = run_id;
-            UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run_settle.run_id;
-            IF outcome = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
-                PERFORM ledger_settle(jsonb_build_array((step -> 'money') || jsonb_build_object(
-                    'hold_id', NULL, 'amount', 0, 'usage', (
-                        SELECT coalesce(jsonb_agg(u.line || '{"charged_micro_rub": 0}'), '[]')
-                          FROM jsonb_array_elements(step #> '{money,usage}') AS u (line)))));
-            END IF;
-        END IF;
+        spendable := run_paid(run_id, (step ->> 'customer_id')::uuid, paid.hold_id, outcome, entry_id,
+                              step #> '{money,usage}', step ->> 'story_before', step ->> 'story_after', moment);
         RETURN NEXT;
     END LOOP;
-    IF cardinality(ended) = jsonb_array_length(steps) THEN
-        RETURN;
+    IF cardinality(ended) < jsonb_array_length(steps) THEN
+        RETURN QUERY SELECT s.run_id, e.outcome, e.entry_id, e.charged, e.released, NULL::bigint
+                       FROM ROWS FROM (jsonb_to_recordset(steps) AS (run_id uuid, customer_id uuid, fence int))
+                            WITH ORDINALITY AS s (run_id, customer_id, fence, place),
+                            run_ended(s.run_id, s.customer_id, s.fence) e
+                      WHERE s.place <> ALL (ended);
     END IF;
-    FOR step IN
-        SELECT s.step FROM jsonb_array_elements(steps) WITH ORDINALITY AS s (step, place) WHERE s.place <> ALL (ended)
-    LOOP
-        run_id := step ->> 'run_id';
-        SELECT r.* INTO run FROM orchestration_run r
-         WHERE r.id = run_id AND r.customer_id = (step ->> 'customer_id')::uuid;
-        spendable := NULL;
-        IF run.finished_at IS NOT NULL AND run.fence = (step ->> 'fence')::int AND run.state <> 'refused' THEN
-            outcome := 'replayed';
-            entry_id := run.ledger_entry_id;
-            charged := run.cost_micro_rub;
-            released := run.hold_micro_rub - run.cost_micro_rub;
-        ELSE
-            outcome := 'fenced';
-            entry_id := NULL;
-            charged := 0;
-            released := 0;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
 END $$;
 
 -- Keep the stories of finished runs. Step: {run_id, customer_id, frames}.

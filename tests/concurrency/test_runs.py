@@ -40,7 +40,7 @@ def run_open_without(defence: str) -> Iterator[str]:
     """The name of a copy of run_open that lacks `defence`."""
     schema = f"copy_{uuid7().hex}"
     text = SQL.read_text(encoding="utf-8")
-    begin = text.index("CREATE FUNCTION run_open")
+    begin = text.index("CREATE FUNCTION run_open(")
     body = text[begin : text.index("END $$;", begin) + len("END $$;")]
     assert defence in body, "the defence is not there any more: the control proves nothing"
     body = body.replace("FUNCTION run_open", f"FUNCTION {schema}.run_open").replace(defence, "")

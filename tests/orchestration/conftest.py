@@ -16,6 +16,7 @@ from billing import ledger
 from orchestration.providers.transport import open_session
 from plyrum.ids import uuid7
 from tests import factories
+from tests.orchestration import run_steps
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ServerProcess
 
@@ -27,6 +28,12 @@ Frames = list[dict[str, Any]]
 def sandbox() -> Iterator[SandboxProcess]:
     with SandboxProcess() as process:
         yield process
+
+
+@pytest.fixture(params=[True, False], ids=["one", "array"])
+def both_forms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs twice: a step alone goes by the function for one, then by that of arrays."""
+    monkeypatch.setattr(run_steps, "is_alone_by_itself", request.param)
 
 
 @pytest_asyncio.fixture

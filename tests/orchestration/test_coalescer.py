@@ -51,10 +51,20 @@ BEGIN
     RETURN QUERY SELECT s.value ->> 'key', s.ordinality::int
         FROM jsonb_array_elements(steps) WITH ORDINALITY s
         WHERE s.value ->> 'act' IS DISTINCT FROM 'silent' ORDER BY s.ordinality DESC;
+END $$;
+CREATE FUNCTION coalescer_probe_one(key text, act text, number int, inner_id uuid, is_set boolean, list jsonb)
+RETURNS TABLE (given_key text, place int) LANGUAGE plpgsql AS $$
+BEGIN
+    IF act = 'poison' THEN
+        RAISE EXCEPTION 'poison';
+    END IF;
+    INSERT INTO coalescer_kept (key, steps) VALUES (concat_ws('/', key, number, inner_id, is_set, list), 0);
+    RETURN QUERY SELECT coalescer_probe_one.key, 0;
 END $$
 """
 REMOVAL = """
 DROP FUNCTION coalescer_probe(jsonb);
+DROP FUNCTION coalescer_probe_one(text, text, int, uuid, boolean, jsonb);
 DROP FUNCTION coalescer_terminate(int);
 DROP TABLE coalescer_kept;
 DROP SEQUENCE coalescer_calls;
@@ -137,6 +147,42 @@ async def test_one_step_is_a_batch_of_one(coalescer: Make, database: Database) -
     assert row["given_key"] == one["key"]
     assert await kept(database, one) == [(1, 1)]
     assert await calls(database) == 1
+
+
+FIELDS = ("key", "act", "number", "part.id", "part.is_set", "list")
+
+
+async def test_step_alone_goes_by_the_function_for_one(coalescer: Make, database: Database) -> None:
+    """Each kind of value arrives as it is; of what is missing nothing does."""
+    served, part = coalescer(fields=FIELDS), {"id": uuid4(), "is_set": True}
+    full, bare = step("я\"'\\", number=2**31 - 1, part=part, list=[{"a": 1}]), step(number=-1, part=None)
+
+    rows = [await served.submit(each) for each in (full, bare)]
+
+    assert rows == [{"given_key": each["key"], "place": 0} for each in (full, bare)]
+    told = [f'{full["key"]}/{full["number"]}/{part["id"]}/t/[{{"a": 1}}]', f"{bare['key']}/-1"]
+    assert await kept(database, *({"key": key} for key in told)) == [(0, 1), (0, 1)]
+    assert await calls(database) == 0
+
+
+async def test_steps_together_go_by_the_function_for_many_and_alone_when_one_is_bad(
+    coalescer: Make, database: Database
+) -> None:
+    served = coalescer(fields=FIELDS)
+    good, unfit, bad = step(), step(number=2**40), step("poison")
+
+    together = await asyncio.gather(served.submit(good), served.submit(unfit))
+    apart = await asyncio.gather(*(served.submit(each) for each in (bad, step())), return_exceptions=True)
+    with pytest.raises(psycopg.errors.DataError):
+        await served.submit(step(number=2**40))
+    with pytest.raises(KeyError):
+        await served.submit(step(number=1.5))
+
+    assert [row["place"] for row in together] == [1, 2]
+    assert isinstance(apart[0], psycopg.errors.RaiseException)
+    assert isinstance(apart[1], dict)
+    assert apart[1]["place"] == 0
+    assert (await served.submit(step()))["place"] == 0
 
 
 async def test_steps_that_arrive_during_a_call_share_the_next_one(

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from orchestration import database_call
-from orchestration.database_call import DatabaseCall
+from orchestration.database_call import DatabaseCall, Row, teller
 from orchestration.engine import conninfo
 
 FUNCTION = "jsonb_array_elements"
@@ -59,6 +60,12 @@ async def relay(answer: Change = bytes) -> AsyncIterator[Relay]:
         await asyncio.wait(made.pumps)
 
 
+async def asked(call: DatabaseCall, *steps: dict[str, Any]) -> list[Row]:
+    answer: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+    call.many(list(steps), teller(answer))
+    return await answer
+
+
 async def test_connection_lost_while_a_call_is_sent_is_closed() -> None:
     """libpq finds the end itself when there is no room to send, and closes the socket."""
     async with relay() as between:
@@ -66,7 +73,7 @@ async def test_connection_lost_while_a_call_is_sent_is_closed() -> None:
         between.callers[0].write_eof()
 
         with pytest.raises(psycopg.OperationalError):
-            await call.rows(b"[%b 1]" % (b"1," * 10_000_000))
+            await asked(call, {"text": "x" * 20_000_000})
 
         assert call.closed
 
@@ -78,7 +85,7 @@ async def test_answer_that_cannot_be_understood_ends_the_connection() -> None:
         between.answer = lambda data: GARBAGE + data
 
         with pytest.raises(psycopg.OperationalError):
-            await call.rows(b"[1]")
+            await asked(call, {})
 
         assert call.closed
 

@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import pytest
 from django.conf import settings
 from redis import Redis
 
@@ -17,6 +18,7 @@ from tests.orchestration.run_steps import HOLD, call, open_step, settle_step
 from tests.orchestration.test_runs import eventually, wait_for_archive
 
 
+@pytest.mark.usefixtures("both_forms")
 def test_opening_again_finds_the_own_run_with_its_hold() -> None:
     customer = credited(factories.customer(), RUB)
     step = open_step(customer.id, uuid7(), str(uuid4()))
@@ -28,6 +30,7 @@ def test_opening_again_finds_the_own_run_with_its_hold() -> None:
     assert Run.objects.filter(customer_id=customer.id).count() == 1
 
 
+@pytest.mark.usefixtures("both_forms")
 def test_another_run_under_the_key_is_known_and_not_opened() -> None:
     customer = credited(factories.customer(), RUB)
     key, first_id = str(uuid4()), uuid7()
@@ -38,6 +41,7 @@ def test_another_run_under_the_key_is_known_and_not_opened() -> None:
     assert (other["outcome"], other["run_id"]) == ("known", first_id)
 
 
+@pytest.mark.usefixtures("both_forms")
 def test_settling_again_answers_what_was_charged() -> None:
     customer = credited(factories.customer(), RUB)
     run_id = uuid7()
@@ -76,7 +80,7 @@ def test_answer_that_was_not_charged_as_told_is_not_kept_nor_is_its_neighbour_lo
     )
     call("run_open", first, above, free | {"hold": None})
     steps = [
-        settle_step(person.id, run_id, amount=amount) | {"story": [f"{amount}:", ";"]}
+        settle_step(person.id, run_id, amount=amount) | {"story_before": f"{amount}:", "story_after": ";"}
         for person, run_id, amount in zip((customer, customer, nobody), runs, (700, HOLD + 1, 0), strict=True)
     ]
     steps[2]["money"] |= {"hold_id": None}
@@ -90,6 +94,7 @@ def test_answer_that_was_not_charged_as_told_is_not_kept_nor_is_its_neighbour_lo
     assert RunFrames.objects.filter(run_id__in=runs).count() == 2
 
 
+@pytest.mark.usefixtures("both_forms")
 def test_settling_with_another_fence_is_shut_out() -> None:
     customer = credited(factories.customer(), RUB)
     run_id = uuid7()

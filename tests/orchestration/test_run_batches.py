@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
+import pytest
 from django.db import connection, transaction
 
 from billing.models import Hold, LedgerEntry
@@ -12,7 +13,7 @@ from plyrum.ids import uuid7
 from tests import factories
 from tests.billing import books
 from tests.orchestration.conftest import RUB, credited
-from tests.orchestration.run_steps import HOLD, call, open_step, settle_step
+from tests.orchestration.run_steps import HOLD, attempts, call, open_step, settle_step
 
 
 def opened(customer_id: Any, *amounts: int) -> list[Any]:
@@ -170,29 +171,7 @@ def test_second_step_for_one_run_in_a_call_is_a_replay_of_the_first() -> None:
     books.assert_right(customer.id)
 
 
-def attempts(customer_id: Any, run_id: Any) -> dict[str, Any]:
-    row = {
-        "id": uuid7(),
-        "run_id": run_id,
-        "customer_id": customer_id,
-        "stage": "final",
-        "number": 1,
-        "model": "sandbox/small",
-        "provider": "sandbox",
-        "key_fingerprint": "abc",
-        "status": "done",
-        "error_class": "",
-        "http_status": None,
-        "input_tokens": 1,
-        "output_tokens": 1,
-        "cost_micro_rub": 700,
-        "first_token_ms": 1,
-        "duration_ms": 2,
-        "started_at": "2026-11-20T12:00:00Z",
-    }
-    return {"attempts": [row]}
-
-
+@pytest.mark.usefixtures("both_forms")
 def test_run_that_ends_is_found_by_its_id_with_a_plan_of_an_empty_table() -> None:
     """A connection keeps the plan of its first call: it may not read all runs of the customer later."""
     rich = credited(factories.customer(), RUB)
