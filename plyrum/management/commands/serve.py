@@ -8,6 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from plyrum import checks
+from plyrum.http import Protocol
 
 GRACE_SECONDS = 20  # running answers may end before a stop; what is left the sweep settles
 
@@ -32,7 +33,7 @@ class Command(BaseCommand):
             port=options["port"],
             workers=options["workers"],
             loop="uvloop",
-            http="httptools",
+            http=Protocol,
             lifespan="on",
             access_log=False,
             server_header=False,
