@@ -8,12 +8,17 @@ A failure of the call is retried (steps carry their own keys); a poisoned step f
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, LiteralString
+from uuid import UUID
 
+import orjson
 import psycopg
 import structlog
-from psycopg.rows import dict_row
+from psycopg import pq
 
 from orchestration.database_call import DatabaseCall, Row, Told, teller
 
@@ -30,6 +35,16 @@ LOOK_UP_SECONDS = 10
 Step = dict[str, Any]
 Waiting = tuple[Step, asyncio.Future[Row]]
 Parameters = Sequence[Any] | Mapping[str, Any]
+# How the values of a step alone are sent: in binary form where that is shorter to make and to read.
+_AS_PARAMETER: dict[type, tuple[Callable[[Any], bytes | None], pq.Format]] = {
+    type(None): (lambda _: None, pq.Format.TEXT),
+    UUID: (lambda value: value.bytes, pq.Format.BINARY),
+    str: (str.encode, pq.Format.BINARY),
+    int: (lambda value: b"%d" % value, pq.Format.TEXT),
+    bool: (lambda value: b"t" if value else b"f", pq.Format.TEXT),
+    dict: (orjson.dumps, pq.Format.TEXT),
+    list: (orjson.dumps, pq.Format.TEXT),
+}
 _TRANSIENT = (psycopg.OperationalError, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
@@ -44,17 +59,23 @@ class Coalescer:
         step_key: str,
         row_key: str,
         fields: Sequence[str] = (),
+        max_batch: int = MAX_BATCH,
         patience_seconds: float = 2,
         linger_seconds: float = 0,
     ) -> None:
         """`fields`: what of a step alone `<function>_one` takes, in this order ("hold.amount": of a part).
+        `max_batch`: steps of a call. Whoever waits for one waits for all of them: a few milliseconds of the
+        server's work are enough.
         `patience_seconds`: how long a call is repeated while the database is away.
         """
         self._conninfo = conninfo
-        self._function = function
         self._step_key = step_key
         self._row_key = row_key
         self._fields = [field.split(".") for field in fields]
+        places = ", ".join(f"${place}" for place in range(1, len(fields) + 1))
+        self._many = f"SELECT * FROM {function}($1)"  # noqa: S608 - our own names
+        self._one = f"SELECT * FROM {function}_one({places})"  # noqa: S608 - our own names
+        self._max_batch = max_batch
         self._patience_seconds = patience_seconds
         self._linger_seconds = linger_seconds
         self._loop = asyncio.get_running_loop()
@@ -69,7 +90,7 @@ class Coalescer:
         """Hand in one step; the answer comes when its effect is durable."""
         future: asyncio.Future[Row] = self._loop.create_future()
         self._waiting.append((step, future))
-        if len(self._waiting) >= MAX_BATCH and 0 < self._under_way < MAX_CALLS:
+        if len(self._waiting) >= self._max_batch and 0 < self._under_way < MAX_CALLS:
             self._serve_next()
         elif not self._under_way and self._next is None:
             # Not at once: what is handed in meanwhile comes along.
@@ -100,7 +121,7 @@ class Coalescer:
             self._serve_next()
 
     def _serve_next(self) -> None:
-        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
         self._under_way += 1
         began = self._loop.time()
         if self._is_away():
@@ -119,7 +140,7 @@ class Coalescer:
     def _finish(self, batch: list[Waiting]) -> None:
         """Of two batches under way one that finds no full one behind it leaves what waits to the other."""
         self._under_way -= 1
-        if len(self._waiting) >= MAX_BATCH:
+        if len(self._waiting) >= self._max_batch:
             self._serve_next()
         elif self._under_way or self._next is not None:
             return
@@ -133,9 +154,15 @@ class Coalescer:
         assert self._database is not None  # noqa: S101 - see _is_away
         try:
             if len(steps) == 1 and self._fields:
-                self._database.one([_value(steps[0], *field) for field in self._fields], told)
+                values, formats = [], []
+                for field in self._fields:
+                    value = _value(steps[0], *field)
+                    as_bytes, form = _AS_PARAMETER[type(value)]
+                    values.append(as_bytes(value))
+                    formats.append(form)
+                self._database.ask(self._one, values, formats, told)
             else:
-                self._database.many(steps, told)
+                self._database.ask(self._many, [orjson.dumps(steps)], None, told)
         except Exception as error:  # noqa: BLE001 - whatever it is, each step is answered and the work goes on
             told(error)
 
@@ -199,52 +226,80 @@ class Coalescer:
     async def _connect(self) -> None:
         async with self._connecting:
             if self._is_away():
-                self._database = await DatabaseCall.connect(
-                    self._conninfo, self._function, arguments=len(self._fields)
-                )
+                known = (self._many, self._one) if self._fields else (self._many,)
+                self._database = await DatabaseCall.connect(self._conninfo, *known)
 
 
 class Reader:
-    """One connection for the engine's few look-ups, made again when it is lost."""
+    """One connection for the engine's look-ups, made again when it is lost. None waits for the one before."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
-        self._lock = asyncio.Lock()
-        self._connection: psycopg.AsyncConnection[Row] | None = None
+        self._connecting = asyncio.Lock()
+        self._database: DatabaseCall | None = None
 
     async def one(self, query: LiteralString, parameters: Parameters) -> Row | None:
-        """The first row, or None. Raises psycopg's errors when the database is away or does not answer."""
-        async with self._lock:
-            try:
-                async with asyncio.timeout(LOOK_UP_SECONDS):
-                    try:
-                        return await self._one(query, parameters)
-                    except (
-                        psycopg.OperationalError
-                    ):  # the server was restarted since the last look-up: once more
-                        return await self._one(query, parameters)
-            except TimeoutError as error:
-                await self.close()
-                raise psycopg.OperationalError("The database does not answer.") from error
+        """The first row, or None. `query` and `parameters` as for psycopg's cursor.
 
-    async def _one(self, query: LiteralString, parameters: Parameters) -> Row | None:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._conninfo)
+        Raises psycopg's errors when the database is away or does not answer.
+        """
+        statement, values = _positional(query, parameters)
         try:
-            cursor = await self._connection.execute(query, parameters)
-            return await cursor.fetchone()
-        except psycopg.OperationalError:
-            await self._connection.close()
-            raise
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                try:
+                    rows = await self._ask(statement, values)
+                except psycopg.OperationalError:  # the server was restarted since the last look-up: once more
+                    rows = await self._ask(statement, values)
+        except TimeoutError as error:
+            await self.close()
+            raise psycopg.OperationalError("The database does not answer.") from error
+        return rows[0] if rows else None
+
+    async def _ask(self, statement: str, values: list[bytes | None]) -> list[Row]:
+        async with self._connecting:
+            if self._database is None or self._database.closed:
+                self._database = await DatabaseCall.connect(self._conninfo)
+        database = self._database
+        await database.prepare(statement)
+        answer: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+        database.ask(statement, values, None, teller(answer))
+        return await answer
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        if self._database is not None:
+            self._database.close()
 
 
-async def connect(conninfo: str) -> psycopg.AsyncConnection[Row]:
-    """A connection of the engine: autocommit, rows as dicts, as the application role."""
-    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
+@lru_cache(maxsize=100)
+def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
+    """A query with $1, $2, ... for the parameters of psycopg's cursor, and their names in that order."""
+    names: list[str] = []
+
+    def place(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        name = found[1] or f"{len(names)}"
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return re.sub(r"%%|%s|%\((\w+)\)s", place, query), tuple(names)
+
+
+def _positional(query: str, parameters: Parameters) -> tuple[str, list[bytes | None]]:
+    statement, names = _numbered(query)
+    if isinstance(parameters, Mapping):
+        parameters = [parameters[name] for name in names]
+    return statement, [_as_text(value) for value in parameters]
+
+
+def _as_text(value: Any) -> bytes | None:
+    """A value of a look-up as PostgreSQL reads it; a list is an array of ids."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return b"{%b}" % b",".join(str(item).encode() for item in value)
+    return (value.isoformat() if isinstance(value, datetime) else str(value)).encode()
 
 
 def _value(step: Step, name: str, inner: str | None = None) -> Any:

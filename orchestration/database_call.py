@@ -1,21 +1,19 @@
-"""One database function on one connection, called straight over libpq on the event loop.
+"""Statements on one connection, called straight over libpq on the event loop.
 
 psycopg's cursor serves any statement: each call locks, looks up adapters and watches the socket anew, 50 µs
-of CPU that a single request in flight waits for. Here are two statements, prepared once, on a socket that is
-watched as long as it is open: for many steps, in one JSON parameter; for one, whose values are parameters by
-themselves, which PostgreSQL reads for less than half. A second call may be sent while the first is under way
-(libpq's pipeline mode): each is a transaction of its own, and the server need not wait for us in between.
-Source: docs/decisions/0040-one-run-by-typed-arguments.md.
+of CPU that a single request in flight waits for. Here statements are prepared once, on a socket that is
+watched as long as it is open. More may be sent while the first is under way (libpq's pipeline mode): each is
+a transaction of its own, and the server need not wait for us in between.
 """
 
 import asyncio
+import itertools
 import select
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
-from uuid import UUID
 
-import orjson
 import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
@@ -24,20 +22,16 @@ from psycopg.errors import error_from_result
 Row = dict[str, Any]
 Told = Callable[[list[Row] | Exception], None]  # who is told the rows, or why there are none
 
-MANY, ONE = b"plyrum_many", b"plyrum_one"
 SILENCE_SECONDS = 20  # the server's own limit for a statement is shorter: a server that says nothing is gone
 
 
-# How values are sent. In binary form where that is shorter to make and to read.
-_AS_PARAMETER: dict[type, tuple[Callable[[Any], bytes | None], pq.Format]] = {
-    type(None): (lambda _: None, pq.Format.TEXT),
-    UUID: (lambda value: value.bytes, pq.Format.BINARY),
-    str: (str.encode, pq.Format.BINARY),
-    int: (lambda value: b"%d" % value, pq.Format.TEXT),
-    bool: (lambda value: b"t" if value else b"f", pq.Format.TEXT),
-    dict: (orjson.dumps, pq.Format.TEXT),
-    list: (orjson.dumps, pq.Format.TEXT),
-}
+@dataclass(slots=True)
+class Prepared:
+    """A statement that this connection knows, and the names of its columns once it was answered."""
+
+    name: bytes
+    is_ready: asyncio.Future[list[Row]]
+    columns: list[str] | None = None
 
 
 def teller(future: asyncio.Future[list[Row]]) -> Told:
@@ -55,7 +49,7 @@ def teller(future: asyncio.Future[list[Row]]) -> Told:
 
 
 class DatabaseCall:
-    """Calls of an array-shaped function and of its sister for one step. Once it is `closed`, make another."""
+    """A connection as the application role. Once it is `closed`, make another."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -65,8 +59,9 @@ class DatabaseCall:
         self._arrived = select.poll()
         self._arrived.register(self._socket, select.POLLIN)
         self._loader = Transformer(connection)
-        self._names: list[str] = []
-        self._calls: deque[Told] = deque()
+        self._numbers = itertools.count()
+        self._prepared: dict[str, Prepared] = {}
+        self._calls: deque[tuple[Told, Prepared]] = deque()
         self._result: pq.abc.PGresult | None = None
         self._silence: asyncio.TimerHandle | None = None
         self.closed = False
@@ -74,20 +69,29 @@ class DatabaseCall:
         self._loop.add_reader(self._socket, self._receive)
 
     @classmethod
-    async def connect(cls, conninfo: str, function: str, *, arguments: int = 0) -> Self:
-        """Prepare `function`, which takes one JSON array and answers with rows, as the application role.
-
-        `arguments`: how many `<function>_one` takes, which answers in the same columns; 0 when there is none.
-        """
+    async def connect(cls, conninfo: str, *statements: str) -> Self:
+        """Connect and prepare `statements`, with parameters $1, $2, ..."""
         made = cls(await psycopg.AsyncConnection.connect(conninfo, autocommit=True))
         try:
-            await made._prepare(MANY, function, 1)
-            if arguments:
-                await made._prepare(ONE, f"{function}_one", arguments)
+            for statement in statements:
+                await made.prepare(statement)
         except BaseException:
             made.close()
             raise
         return made
+
+    async def prepare(self, statement: str) -> None:
+        """Make `statement` known to the server, once. Raises what the server finds wrong with it."""
+        known = self._prepared.get(statement)
+        if known is None:
+            name = b"plyrum_%d" % next(self._numbers)
+            known = self._prepared[statement] = Prepared(name, self._loop.create_future())
+            self._ask(teller(known.is_ready), known, self._pgconn.send_prepare, name, statement.encode())
+        try:
+            await asyncio.shield(known.is_ready)
+        except psycopg.Error:
+            self._prepared.pop(statement, None)  # another time it may be right
+            raise
 
     @property
     def backend_pid(self) -> int:
@@ -97,31 +101,19 @@ class DatabaseCall:
     def under_way(self) -> int:
         return len(self._calls)
 
-    def many(self, steps: list[dict[str, Any]], told: Told) -> None:
-        """Call the function with these steps; `told` is called once."""
-        self._ask(told, self._pgconn.send_query_prepared, MANY, [orjson.dumps(steps)], None, pq.Format.BINARY)
-
-    def one(self, arguments: Iterable[Any], told: Told) -> None:
-        """Call its sister, as `many`."""
-        values: list[bytes | None] = []
-        formats: list[pq.Format] = []
-        for argument in arguments:
-            as_bytes, form = _AS_PARAMETER[type(argument)]
-            values.append(as_bytes(argument))
-            formats.append(form)
-        self._ask(told, self._pgconn.send_query_prepared, ONE, values, formats, pq.Format.BINARY)
-
-    async def _prepare(self, name: bytes, function: str, arguments: int) -> None:
-        places = ", ".join(f"${place}" for place in range(1, arguments + 1))
-        statement = f"SELECT * FROM {function}({places})"  # noqa: S608 - our own names
-        prepared: asyncio.Future[list[Row]] = self._loop.create_future()
-        self._ask(teller(prepared), self._pgconn.send_prepare, name, statement.encode())
-        await prepared
+    def ask(
+        self, statement: str, values: list[bytes | None], formats: list[pq.Format] | None, told: Told
+    ) -> None:
+        """Call a prepared statement; `told` is called once. Without `formats` all values are texts."""
+        known = self._prepared[statement]
+        self._ask(
+            told, known, self._pgconn.send_query_prepared, known.name, values, formats, pq.Format.BINARY
+        )
 
     def close(self) -> None:
         self._lose(psycopg.OperationalError("The connection was closed."))
 
-    def _ask(self, told: Told, send: Callable[..., None], *arguments: Any) -> None:
+    def _ask(self, told: Told, about: Prepared, send: Callable[..., None], *arguments: Any) -> None:
         """Send one command as a transaction of its own."""
         try:
             send(*arguments)
@@ -130,13 +122,10 @@ class DatabaseCall:
             self._lose(error)  # libpq has closed the socket: the loop would never hear of it
             told(error)
             return
-        self._calls.append(told)
+        self._calls.append((told, about))
         if len(self._calls) == 1:
             self._listen()
         self._send()
-
-    def _row(self, values: Any) -> Row:
-        return dict(zip(self._names, values, strict=True))
 
     def _send(self) -> None:
         """Hand what was asked to the socket; what does not fit follows when there is room."""
@@ -172,18 +161,24 @@ class DatabaseCall:
 
     def _finish(self) -> None:
         assert self._result is not None  # noqa: S101 - a command has a result, or the connection is lost
-        answer = self._read(self._result)
-        told = self._calls.popleft()
+        told, about = self._calls[0]
+        answer = self._read(self._result, about)
+        self._calls.popleft()
         self._listen()
         told(answer)
 
-    def _read(self, result: pq.abc.PGresult) -> list[Row] | Exception:
+    def _read(self, result: pq.abc.PGresult, about: Prepared) -> list[Row] | Exception:
         if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             return error_from_result(result)
+        if not result.ntuples:
+            return []
+        if about.columns is None:
+            about.columns = [(result.fname(place) or b"").decode() for place in range(result.nfields)]
         self._loader.set_pgresult(result)
-        if not self._names:
-            self._names = [(result.fname(place) or b"").decode() for place in range(result.nfields)]
-        return self._loader.load_rows(0, result.ntuples, self._row)
+        columns = about.columns
+        return self._loader.load_rows(
+            0, result.ntuples, lambda values: dict(zip(columns, values, strict=True))
+        )
 
     def _listen(self) -> None:
         """From now on the server has its time to answer the next call."""
@@ -205,5 +200,5 @@ class DatabaseCall:
         if self._silence is not None:
             self._silence.cancel()
         calls, self._calls = self._calls, deque()
-        for told in calls:
+        for told, _ in calls:
             told(error)

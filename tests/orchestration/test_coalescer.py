@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -11,10 +12,11 @@ import pytest_asyncio
 import uvloop
 from django.db import connection
 from psycopg import sql
+from psycopg.rows import dict_row
 
 from orchestration import coalescer as coalescing
 from orchestration import database_call
-from orchestration.coalescer import CROWD, MAX_BATCH, Coalescer, Reader, connect
+from orchestration.coalescer import CROWD, MAX_BATCH, Coalescer, Reader
 from orchestration.engine import conninfo
 
 # A step does what `act` says; `fails` is how many of the first calls with it fail. The counters are
@@ -72,6 +74,13 @@ DROP SEQUENCE coalescer_faults
 """
 
 
+Database = psycopg.AsyncConnection[dict[str, Any]]
+
+
+async def connect(address: str) -> Database:
+    return await psycopg.AsyncConnection.connect(address, autocommit=True, row_factory=dict_row)
+
+
 @pytest.fixture(scope="module")
 def _probe(_database_for_all: None) -> Iterator[None]:
     owner = connection.copy()
@@ -93,9 +102,6 @@ async def database(_probe: None) -> AsyncIterator[psycopg.AsyncConnection[dict[s
         for name in ("coalescer_calls", "coalescer_faults"):
             await opened.execute("SELECT setval(%s, 1, false)", [name])
         yield opened
-
-
-Database = psycopg.AsyncConnection[dict[str, Any]]
 
 
 Make = Callable[..., Coalescer]
@@ -486,6 +492,54 @@ async def test_reads_share_one_connection_and_survive_its_loss(database: Databas
     assert third is not None
     assert third != first
     assert nothing is None
+
+
+async def test_look_ups_are_sent_without_waiting_for_each_other() -> None:
+    reader = Reader(conninfo())
+    await reader.one("SELECT pg_sleep(0)::text AS slept", [])
+    query = "SELECT pg_sleep(%s)::text || %s AS said"
+
+    both = asyncio.gather(*(reader.one(query, [seconds, "я'"]) for seconds in (0.3, 0)))
+    await asyncio.sleep(0.1)
+    assert reader._database is not None
+    under_way = reader._database.under_way
+    answers = await both
+    await reader.close()
+
+    assert under_way == 2
+    assert answers == [{"said": "я'"}] * 2
+
+
+async def test_look_up_takes_the_parameters_of_a_cursor() -> None:
+    reader, ids, moment = Reader(conninfo()), [uuid4(), uuid4()], datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+    named = await reader.one(
+        "SELECT %(id)s::uuid = ANY (%(ids)s::uuid[]) AS is_one, %(id)s::text AS id,"
+        " %(at)s::timestamptz AS at, %(none)s::int AS none, %(is_set)s::boolean AS is_set,"
+        " 'a%%' LIKE '_\\%%' AS percent",
+        {"id": ids[0], "ids": ids, "at": moment, "none": None, "is_set": True, "unused": 1},
+    )
+    placed = await reader.one("SELECT %s::int - %s::int AS less", [3, 2])
+    await reader.close()
+
+    assert named == {
+        "is_one": True, "id": str(ids[0]), "at": moment, "none": None, "is_set": True, "percent": True,
+    }  # fmt: skip
+    assert placed == {"less": 1}
+
+
+async def test_look_up_that_was_wrong_once_may_be_right_later(database: Database) -> None:
+    reader, query = Reader(conninfo()), "SELECT current_setting('tests.later') AS said, * FROM later_table"
+
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await reader.one(query, [])
+    await reader.one("SELECT set_config('tests.later', 'now', false) AS said", [])
+    await reader.one("CREATE TEMPORARY TABLE later_table AS SELECT 1 AS one", [])
+    found = await reader.one(query, [])
+    await reader.close()
+
+    assert found == {"said": "now", "one": 1}
 
 
 async def test_reader_that_was_never_asked_closes() -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -14,7 +15,7 @@ from orchestration import database_call
 from orchestration.database_call import DatabaseCall, Row, teller
 from orchestration.engine import conninfo
 
-FUNCTION = "jsonb_array_elements"
+STATEMENT = "SELECT * FROM jsonb_array_elements($1)"
 GARBAGE = b"\xff\x00\x00\x00\x00"
 READY = b"Z\x00\x00\x00\x05I"  # the server's last word after it has let somebody in
 
@@ -62,14 +63,14 @@ async def relay(answer: Change = bytes) -> AsyncIterator[Relay]:
 
 async def asked(call: DatabaseCall, *steps: dict[str, Any]) -> list[Row]:
     answer: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
-    call.many(list(steps), teller(answer))
+    call.ask(STATEMENT, [orjson.dumps(steps)], None, teller(answer))
     return await answer
 
 
 async def test_connection_lost_while_a_call_is_sent_is_closed() -> None:
     """libpq finds the end itself when there is no room to send, and closes the socket."""
     async with relay() as between:
-        call = await DatabaseCall.connect(between.address, FUNCTION)
+        call = await DatabaseCall.connect(between.address, STATEMENT)
         between.callers[0].write_eof()
 
         with pytest.raises(psycopg.OperationalError):
@@ -81,7 +82,7 @@ async def test_connection_lost_while_a_call_is_sent_is_closed() -> None:
 async def test_answer_that_cannot_be_understood_ends_the_connection() -> None:
     """It must not keep the event loop asking for the rest."""
     async with relay() as between:
-        call = await DatabaseCall.connect(between.address, FUNCTION)
+        call = await DatabaseCall.connect(between.address, STATEMENT)
         between.answer = lambda data: GARBAGE + data
 
         with pytest.raises(psycopg.OperationalError):
@@ -104,9 +105,9 @@ async def test_server_that_falls_silent_before_the_first_call_is_left(
 
     async with relay(greeting_only) as between, asyncio.timeout(10):
         with pytest.raises(psycopg.OperationalError, match="does not answer"):
-            await DatabaseCall.connect(between.address, FUNCTION)
+            await DatabaseCall.connect(between.address, STATEMENT)
 
 
 async def test_function_that_is_not_there_leaves_no_connection() -> None:
     with pytest.raises(psycopg.errors.UndefinedFunction):
-        await DatabaseCall.connect(conninfo(), "no_such_function")
+        await DatabaseCall.connect(conninfo(), "SELECT no_such_function()")

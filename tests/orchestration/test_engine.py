@@ -166,7 +166,7 @@ def test_leases_do_not_wait_for_the_look_up_of_keys(asked: Asked, monkeypatch: p
     ApiKey.objects.filter(pk=row.pk).update(revoked_at=clock.now())
 
     async def work(opened: Engine) -> Frames:
-        async with opened._leases._lock:
+        async with opened._leases._connecting:
             run_id = (await opened.start(replace(request, api_key_id=row.pk))).run_id
             return await told(opened, run_id)
 
