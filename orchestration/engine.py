@@ -299,6 +299,11 @@ class Engine:
 
     async def whole_story(self, run_id: UUID) -> list[bytes]:
         """All frames of a run once it is over."""
+        run = self.runs.get(run_id)
+        if run is not None and not run.story.is_live:  # nothing to follow: it is told at once
+            await run.story.over()
+            if run.story.has_end:
+                return run.story.shown
         return [frame async for group in self.follow(run_id) for frame in group]
 
     async def _follow_elsewhere(

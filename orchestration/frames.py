@@ -127,6 +127,11 @@ class Story:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
+    async def over(self) -> None:
+        """Wait until nothing more will be shown."""
+        while not self.is_over or self.pending:
+            await self._moved.wait()
+
     async def follow(self, after_seq: int = 0) -> AsyncIterator[list[bytes]]:
         """Frames after `after_seq`, in the groups they became visible in, until the story is over."""
         position = after_seq
