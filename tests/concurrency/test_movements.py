@@ -56,11 +56,11 @@ def test_charge_is_taken_back_once_by_many() -> None:
 )
 def test_lock_is_what_keeps_debits_apart(without: tuple[tuple[str, str], ...], is_safe: bool) -> None:
     then = (copies.AMOUNT_CHECK, copies.UNIQUE_KEYS)
-    meet = "UPDATE ON billing_wallet"
-    with copies.ledger_copy(*without, then=then, meet=meet, seconds=30) as schema:
+    with copies.ledger_copy(*without, then=then) as schema:
         customer = uuid7()
         with client(schema=schema, as_owner=True) as owner:
             call(owner, "ledger_credit", [books.credit_step(customer, 100)])
+            owner.execute(copies.meeting(schema, "UPDATE ON billing_wallet", 30))  # the credit met nobody
 
         def work(found: Client, _: int) -> str:
             (row,) = call(found, "ledger_debit", [books.debit_step(customer, 80)])
