@@ -476,7 +476,7 @@ def settle_step(
         "entry_id": entry_id,
         "key": f"capture:{hold_id}",
         "source_type": source_type,
-        "source_id": str(hold_id),
+        "source_id": str(hold_id) if hold_id is not None else None,
         "usage": [{**row, "customer_id": customer_id, "ledger_entry_id": paid_by} for row in usage],
     }
 

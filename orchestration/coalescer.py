@@ -90,9 +90,9 @@ class Coalescer:
         """Hand in one step; the answer comes when its effect is durable."""
         future: asyncio.Future[Row] = self._loop.create_future()
         self._waiting.append((step, future))
-        if len(self._waiting) >= self._max_batch and 0 < self._under_way < MAX_CALLS:
-            self._serve_next()
-        elif not self._under_way and self._next is None:
+        if self._under_way:
+            self._serve_full()
+        elif self._next is None:
             # Not at once: what is handed in meanwhile comes along.
             if self._linger_seconds:
                 self._next = self._loop.call_later(self._linger_seconds, self._go_on)
@@ -119,6 +119,12 @@ class Coalescer:
         self._next = None
         if self._waiting:
             self._serve_next()
+        self._serve_full()
+
+    def _serve_full(self) -> None:
+        """A full batch does not wait for the call under way."""
+        while len(self._waiting) >= self._max_batch and self._under_way < MAX_CALLS:
+            self._serve_next()
 
     def _serve_next(self) -> None:
         batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
@@ -140,11 +146,10 @@ class Coalescer:
     def _finish(self, batch: list[Waiting]) -> None:
         """Of two batches under way one that finds no full one behind it leaves what waits to the other."""
         self._under_way -= 1
-        if len(self._waiting) >= self._max_batch:
-            self._serve_next()
-        elif self._under_way or self._next is not None:
+        self._serve_full()
+        if self._under_way or self._next is not None:
             return
-        elif len(batch) >= CROWD:
+        if len(batch) >= CROWD:
             self._go_on(TURNS)
         elif self._waiting:
             self._serve_next()
@@ -167,9 +172,9 @@ class Coalescer:
             told(error)
 
     def _tell(self, batch: list[Waiting], rows: list[Row]) -> None:
-        by_key = {row[self._row_key]: row for row in rows}
+        by_key = {row.get(self._row_key): row for row in rows}
         for step, future in batch:
-            row = by_key.get(step[self._step_key])
+            row = by_key.get(step.get(self._step_key))
             if row is None:
                 _fail([(step, future)], RuntimeError("The database function did not answer a step."))
             elif not future.done():
@@ -178,7 +183,7 @@ class Coalescer:
     # --- what went wrong ------------------------------------------------------------------------------------
 
     def _recover(self, batch: list[Waiting], began: float, failure: Exception | None) -> None:
-        """Connect, or try again what failed, beside the others' work."""
+        """Connect, or try again what failed. Meanwhile only a full batch goes on."""
 
         async def work() -> None:
             await self._serve(batch, began, failure)
@@ -231,7 +236,7 @@ class Coalescer:
 
 
 class Reader:
-    """One connection for the engine's look-ups, made again when it is lost. None waits for the one before."""
+    """One connection for the engine's look-ups, made again when it is lost. Each is sent at once."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -244,30 +249,37 @@ class Reader:
         Raises psycopg's errors when the database is away or does not answer.
         """
         statement, values = _positional(query, parameters)
+        database: DatabaseCall | None = None
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
+                database = await self._connected()
                 try:
-                    rows = await self._ask(statement, values)
+                    rows = await _rows(database, statement, values)
                 except psycopg.OperationalError:  # the server was restarted since the last look-up: once more
-                    rows = await self._ask(statement, values)
+                    database = await self._connected()
+                    rows = await _rows(database, statement, values)
         except TimeoutError as error:
-            await self.close()
+            if database is not None:  # not the one that another look-up has made meanwhile
+                database.close()
             raise psycopg.OperationalError("The database does not answer.") from error
         return rows[0] if rows else None
 
-    async def _ask(self, statement: str, values: list[bytes | None]) -> list[Row]:
+    async def _connected(self) -> DatabaseCall:
         async with self._connecting:
             if self._database is None or self._database.closed:
                 self._database = await DatabaseCall.connect(self._conninfo)
-        database = self._database
-        await database.prepare(statement)
-        answer: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
-        database.ask(statement, values, None, teller(answer))
-        return await answer
+            return self._database
 
     async def close(self) -> None:
         if self._database is not None:
             self._database.close()
+
+
+async def _rows(database: DatabaseCall, statement: str, values: list[bytes | None]) -> list[Row]:
+    await database.prepare(statement)
+    answer: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+    database.ask(statement, values, None, teller(answer))
+    return await answer
 
 
 @lru_cache(maxsize=100)
@@ -293,13 +305,16 @@ def _positional(query: str, parameters: Parameters) -> tuple[str, list[bytes | N
     return statement, [_as_text(value) for value in parameters]
 
 
-def _as_text(value: Any) -> bytes | None:
-    """A value of a look-up as PostgreSQL reads it; a list is an array of ids."""
+def _as_text(value: UUID | str | int | datetime | list[UUID] | None) -> bytes | None:
+    """A value of a look-up as PostgreSQL reads it. Raises DataError for a text that it cannot keep."""
     if value is None:
         return None
     if isinstance(value, list):
-        return b"{%b}" % b",".join(str(item).encode() for item in value)
-    return (value.isoformat() if isinstance(value, datetime) else str(value)).encode()
+        return b"{%b}" % b",".join(item.hex.encode() for item in value)
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    if "\0" in text:
+        raise psycopg.DataError("A text may not contain NUL characters.")
+    return text.encode()
 
 
 def _value(step: Step, name: str, inner: str | None = None) -> Any:

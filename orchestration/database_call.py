@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
+import structlog
 from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 Row = dict[str, Any]
 Told = Callable[[list[Row] | Exception], None]  # who is told the rows, or why there are none
+
+log = structlog.get_logger(__name__)
 
 SILENCE_SECONDS = 20  # the server's own limit for a statement is shorter: a server that says nothing is gone
 
@@ -90,7 +93,8 @@ class DatabaseCall:
         try:
             await asyncio.shield(known.is_ready)
         except psycopg.Error:
-            self._prepared.pop(statement, None)  # another time it may be right
+            if self._prepared.get(statement) is known:
+                del self._prepared[statement]  # another time it may be right
             raise
 
     @property
@@ -160,14 +164,24 @@ class DatabaseCall:
                 self._result = result
 
     def _finish(self) -> None:
-        assert self._result is not None  # noqa: S101 - a command has a result, or the connection is lost
-        told, about = self._calls[0]
-        answer = self._read(self._result, about)
-        self._calls.popleft()
+        told, about = self._calls.popleft()
+        result, self._result = self._result, None
         self._listen()
-        told(answer)
+        try:
+            answer = self._read(result, about)
+        except Exception as error:  # noqa: BLE001 - a value that cannot be read is its asker's trouble alone
+            answer = error
+        self._tell(told, answer)
 
-    def _read(self, result: pq.abc.PGresult, about: Prepared) -> list[Row] | Exception:
+    def _tell(self, told: Told, answer: list[Row] | Exception) -> None:
+        try:
+            told(answer)
+        except Exception:  # those who come after are told, too
+            log.exception("answer_not_taken")
+
+    def _read(self, result: pq.abc.PGresult | None, about: Prepared) -> list[Row] | Exception:
+        if result is None:
+            return psycopg.InternalError("The database ended a call without an answer.")
         if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             return error_from_result(result)
         if not result.ntuples:
@@ -201,4 +215,4 @@ class DatabaseCall:
             self._silence.cancel()
         calls, self._calls = self._calls, deque()
         for told, _ in calls:
-            told(error)
+            self._tell(told, error)

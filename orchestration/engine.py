@@ -529,7 +529,8 @@ def _refresh_snapshot() -> None:
 
 def conninfo() -> str:
     """The engine's own connections: the same server, security and role as the rest of the product."""
-    options = f"-c role={settings.PLYRUM_DATABASE_ROLE} -c lock_timeout=5s -c statement_timeout=15s"
+    role = settings.PLYRUM_DATABASE_ROLE
+    options = f"-c role={role} -c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=15s"
     known = connection.get_connection_params()
     libpq = {
         name: value for name, value in known.items() if isinstance(value, str | int) and name not in NOT_LIBPQ

@@ -35,8 +35,8 @@ class InOnePiece:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._kept:
-            kept, self._kept = self._kept, b""
+        kept, self._kept = self._kept, b""
+        if kept and not self._transport.is_closing():  # whoever has left reads nothing
             self._transport.write(kept)
 
     def __getattr__(self, name: str) -> Any:

@@ -236,6 +236,21 @@ async def test_full_batch_does_not_wait_for_the_call_under_way(coalescer: Make, 
     assert await kept(database, slow, *others) == [(1, 1)] + [(MAX_BATCH, 1)] * MAX_BATCH
 
 
+async def test_full_batches_of_one_moment_are_sent_together(coalescer: Make, database: Database) -> None:
+    served = coalescer(max_batch=2)
+    steps = [step("wait") for _ in range(5)]
+    await database.execute("SELECT pg_advisory_lock(4711)")
+
+    answers = [served.submit(each) for each in steps]
+    async with asyncio.timeout(10):
+        while served._database is None or served._database.under_way < 2:
+            await asyncio.sleep(0.01)
+    await database.execute("SELECT pg_advisory_unlock(4711)")
+    await asyncio.gather(*answers)
+
+    assert await kept(database, *steps) == [(2, 1)] * 4 + [(1, 1)]
+
+
 async def test_connection_lost_with_two_calls_under_way_loses_no_step(
     coalescer: Make, database: Database
 ) -> None:
@@ -526,6 +541,33 @@ async def test_look_up_takes_the_parameters_of_a_cursor() -> None:
         "is_one": True, "id": str(ids[0]), "at": moment, "none": None, "is_set": True, "percent": True,
     }  # fmt: skip
     assert placed == {"less": 1}
+
+
+async def test_look_up_refuses_a_text_that_would_be_cut() -> None:
+    with pytest.raises(psycopg.DataError, match="NUL"):
+        await Reader(conninfo()).one("SELECT %s::text AS said", ["a\0b"])
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "error"),
+    [("('1' || repeat('0', 5000))::jsonb", ValueError), ("'infinity'::timestamptz", psycopg.DataError)],
+)
+async def test_value_that_cannot_be_read_is_its_askers_trouble_alone(
+    unreadable: str, error: type[Exception]
+) -> None:
+    reader, good = Reader(conninfo()), "SELECT pg_backend_pid() AS pid"
+    before = await reader.one(good, [])
+
+    async with asyncio.timeout(10):
+        found = await asyncio.gather(
+            reader.one(f"SELECT {unreadable} AS value", []),
+            *(reader.one(good, []) for _ in range(3)),
+            return_exceptions=True,
+        )
+    await reader.close()
+
+    assert isinstance(found[0], error)
+    assert found[1:] == [before] * 3
 
 
 async def test_look_up_that_was_wrong_once_may_be_right_later(database: Database) -> None:

@@ -55,6 +55,27 @@ async def test_nothing_is_lost_by_closing(wire: tuple[InOnePiece, socket.socket]
     assert reader.recv(100) == b""
 
 
+def test_reader_who_has_left_disturbs_nobody() -> None:
+    faults = []
+
+    async def work() -> None:
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, facts: faults.append(facts))
+        made, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        transport = InOnePiece(made, loop)
+        made.abort()
+        transport.write(b"too late")
+        await asyncio.sleep(0.01)
+        transport.write(b"much too late")
+        await asyncio.sleep(0.01)
+        theirs.close()
+
+    uvloop.run(work())
+
+    assert faults == []
+
+
 def test_order_is_kept_on_the_loop_of_production() -> None:
     async def work() -> bytes:
         ours, theirs = socket.socketpair()

@@ -34,6 +34,7 @@ class Command(BaseCommand):
             workers=options["workers"],
             loop="uvloop",
             http=Protocol,
+            ws="none",
             lifespan="on",
             access_log=False,
             server_header=False,
