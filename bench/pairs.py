@@ -27,7 +27,7 @@ PAIR = (
     f"SELECT (ledger_settle_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 700,"
     f" ('{ID}' || :hold)::uuid, 'capture:' || :hold, 'bench', :hold::text)).outcome;\n"
 )
-# The same by the functions that take arrays, as the engine sends them.
+# The same by the functions that take arrays.
 ARRAYS_OF_ONE = (
     f"{DRAW}"  # noqa: S608 - our own numbers
     f"""SELECT outcome FROM ledger_hold(format('[{{"id":"{ID}%s","customer_id":"{ID}%s","amount": 1000,"""

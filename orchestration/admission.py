@@ -19,7 +19,7 @@ from accounts import throttling
 from accounts.throttling import Limit, Taken
 from billing import policies, request_rates
 from billing.policies import EVERYBODY, Policy
-from orchestration.coalescer import Reader
+from orchestration.look_ups import Reader
 from orchestration.shapes import RunRequest
 from plyrum import clock
 

@@ -21,7 +21,7 @@ from accounts.key_secrets import PresentedKey
 from accounts.tokens import Claims
 from legal.errors import TermsOutdated
 from orchestration.catalogue import Snapshot
-from orchestration.coalescer import Reader
+from orchestration.look_ups import Reader
 from plyrum import clock
 from plyrum.errors import Unauthenticated
 

@@ -8,11 +8,8 @@ A failure of the call is retried (steps carry their own keys); a poisoned step f
 """
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from functools import lru_cache
-from typing import Any, LiteralString
+from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -20,7 +17,7 @@ import psycopg
 import structlog
 from psycopg import pq
 
-from orchestration.database_call import DatabaseCall, Row, Told, teller
+from orchestration.database_connection import DatabaseConnection, Row, Told, teller
 
 log = structlog.get_logger(__name__)
 
@@ -30,11 +27,9 @@ CROWD = 8  # steps of a call, from which on those who were answered go first
 TURNS = 2  # of the loop: one in which they are told, one in which their requests to providers are sent
 RETRY_PAUSE_SECONDS = 0.05
 CLOSE_POLL_SECONDS = 0.01
-LOOK_UP_SECONDS = 10
 
 Step = dict[str, Any]
 Waiting = tuple[Step, asyncio.Future[Row]]
-Parameters = Sequence[Any] | Mapping[str, Any]
 # How the values of a step alone are sent: in binary form where that is shorter to make and to read.
 _AS_PARAMETER: dict[type, tuple[Callable[[Any], bytes | None], pq.Format]] = {
     type(None): (lambda _: None, pq.Format.TEXT),
@@ -84,7 +79,7 @@ class Coalescer:
         self._next: asyncio.Handle | None = None  # when the next batch is taken, if not with an answer
         self._recoveries: set[asyncio.Task[None]] = set()
         self._connecting = asyncio.Lock()
-        self._database: DatabaseCall | None = None
+        self._database: DatabaseConnection | None = None
 
     def submit(self, step: Step) -> asyncio.Future[Row]:
         """Hand in one step; the answer comes when its effect is durable."""
@@ -232,89 +227,7 @@ class Coalescer:
         async with self._connecting:
             if self._is_away():
                 known = (self._many, self._one) if self._fields else (self._many,)
-                self._database = await DatabaseCall.connect(self._conninfo, *known)
-
-
-class Reader:
-    """One connection for the engine's look-ups, made again when it is lost. Each is sent at once."""
-
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
-        self._connecting = asyncio.Lock()
-        self._database: DatabaseCall | None = None
-
-    async def one(self, query: LiteralString, parameters: Parameters) -> Row | None:
-        """The first row, or None. `query` and `parameters` as for psycopg's cursor.
-
-        Raises psycopg's errors when the database is away or does not answer.
-        """
-        statement, values = _positional(query, parameters)
-        database: DatabaseCall | None = None
-        try:
-            async with asyncio.timeout(LOOK_UP_SECONDS):
-                database = await self._connected()
-                try:
-                    rows = await _rows(database, statement, values)
-                except psycopg.OperationalError:  # the server was restarted since the last look-up: once more
-                    database = await self._connected()
-                    rows = await _rows(database, statement, values)
-        except TimeoutError as error:
-            if database is not None:  # not the one that another look-up has made meanwhile
-                database.close()
-            raise psycopg.OperationalError("The database does not answer.") from error
-        return rows[0] if rows else None
-
-    async def _connected(self) -> DatabaseCall:
-        async with self._connecting:
-            if self._database is None or self._database.closed:
-                self._database = await DatabaseCall.connect(self._conninfo)
-            return self._database
-
-    async def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-
-
-async def _rows(database: DatabaseCall, statement: str, values: list[bytes | None]) -> list[Row]:
-    await database.prepare(statement)
-    answer: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
-    database.ask(statement, values, None, teller(answer))
-    return await answer
-
-
-@lru_cache(maxsize=100)
-def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
-    """A query with $1, $2, ... for the parameters of psycopg's cursor, and their names in that order."""
-    names: list[str] = []
-
-    def place(found: re.Match[str]) -> str:
-        if found[0] == "%%":
-            return "%"
-        name = found[1] or f"{len(names)}"
-        if name not in names:
-            names.append(name)
-        return f"${names.index(name) + 1}"
-
-    return re.sub(r"%%|%s|%\((\w+)\)s", place, query), tuple(names)
-
-
-def _positional(query: str, parameters: Parameters) -> tuple[str, list[bytes | None]]:
-    statement, names = _numbered(query)
-    if isinstance(parameters, Mapping):
-        parameters = [parameters[name] for name in names]
-    return statement, [_as_text(value) for value in parameters]
-
-
-def _as_text(value: UUID | str | int | datetime | list[UUID] | None) -> bytes | None:
-    """A value of a look-up as PostgreSQL reads it. Raises DataError for a text that it cannot keep."""
-    if value is None:
-        return None
-    if isinstance(value, list):
-        return b"{%b}" % b",".join(item.hex.encode() for item in value)
-    text = value.isoformat() if isinstance(value, datetime) else str(value)
-    if "\0" in text:
-        raise psycopg.DataError("A text may not contain NUL characters.")
-    return text.encode()
+                self._database = await DatabaseConnection.connect(self._conninfo, *known)
 
 
 def _value(step: Step, name: str, inner: str | None = None) -> Any:

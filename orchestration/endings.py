@@ -5,7 +5,7 @@ Source: docs/decisions/0005-hot-path.md.
 
 from typing import Any
 
-from orchestration.database_call import Row
+from orchestration.database_connection import Row
 from orchestration.execution import Bill, Outcome, RunTask
 
 SETTLED = ("done", "replayed")  # outcomes of run_settle by which the money is where it belongs

@@ -31,10 +31,11 @@ from billing.policies import CHANGES_CHANNEL, AppliedLimit, Policy
 from orchestration import catalogue, endings, routing
 from orchestration.admission import Admission
 from orchestration.callers import Callers, require_terms
-from orchestration.coalescer import Coalescer, Reader
-from orchestration.database_call import Row
+from orchestration.coalescer import Coalescer
+from orchestration.database_connection import Row
 from orchestration.execution import SETTLE_FIELDS, Outcome, RunTask, bill, carry_out, settle_step
 from orchestration.frames import FrameLog, Story, is_terminal, lines
+from orchestration.look_ups import Reader
 from orchestration.models import RunState
 from orchestration.providers.base import ErrorClass
 from orchestration.providers.transport import open_session

@@ -23,8 +23,8 @@ from billing.errors import LimitNotFound
 from billing.limit_models import RequestRate, Window
 from orchestration import admission
 from orchestration.admission import Admission
-from orchestration.coalescer import Reader
 from orchestration.engine import conninfo
+from orchestration.look_ups import Reader
 from orchestration.shapes import RunRequest
 from plyrum import clock
 from plyrum.errors import InvalidRequest, TooManyRequests

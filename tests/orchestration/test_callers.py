@@ -26,9 +26,9 @@ from billing.models import Hold, LedgerEntry, UsageEvent
 from legal.errors import TermsOutdated
 from orchestration import callers, catalogue
 from orchestration.callers import Callers
-from orchestration.coalescer import Parameters, Reader
-from orchestration.database_call import Row
+from orchestration.database_connection import Row
 from orchestration.engine import conninfo
+from orchestration.look_ups import Parameters, Reader
 from orchestration.models import Run
 from plyrum import clock
 from plyrum.errors import Unauthenticated

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from orchestration import database_call
-from orchestration.database_call import DatabaseCall, Row, teller
+from orchestration import database_connection
+from orchestration.database_connection import DatabaseConnection, Row, teller
 from orchestration.engine import conninfo
 
 STATEMENT = "SELECT * FROM jsonb_array_elements($1)"
@@ -61,7 +61,7 @@ async def relay(answer: Change = bytes) -> AsyncIterator[Relay]:
         await asyncio.wait(made.pumps)
 
 
-async def asked(call: DatabaseCall, *steps: dict[str, Any]) -> list[Row]:
+async def asked(call: DatabaseConnection, *steps: dict[str, Any]) -> list[Row]:
     answer: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
     call.ask(STATEMENT, [orjson.dumps(steps)], None, teller(answer))
     return await answer
@@ -70,7 +70,7 @@ async def asked(call: DatabaseCall, *steps: dict[str, Any]) -> list[Row]:
 async def test_connection_lost_while_a_call_is_sent_is_closed() -> None:
     """libpq finds the end itself when there is no room to send, and closes the socket."""
     async with relay() as between:
-        call = await DatabaseCall.connect(between.address, STATEMENT)
+        call = await DatabaseConnection.connect(between.address, STATEMENT)
         between.callers[0].write_eof()
 
         with pytest.raises(psycopg.OperationalError):
@@ -82,7 +82,7 @@ async def test_connection_lost_while_a_call_is_sent_is_closed() -> None:
 async def test_answer_that_cannot_be_understood_ends_the_connection() -> None:
     """It must not keep the event loop asking for the rest."""
     async with relay() as between:
-        call = await DatabaseCall.connect(between.address, STATEMENT)
+        call = await DatabaseConnection.connect(between.address, STATEMENT)
         between.answer = lambda data: GARBAGE + data
 
         with pytest.raises(psycopg.OperationalError):
@@ -94,7 +94,7 @@ async def test_answer_that_cannot_be_understood_ends_the_connection() -> None:
 async def test_server_that_falls_silent_before_the_first_call_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(database_call, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(database_connection, "SILENCE_SECONDS", 0.2)
     greetings: list[bytes] = []
 
     def greeting_only(data: bytes) -> bytes:
@@ -105,9 +105,9 @@ async def test_server_that_falls_silent_before_the_first_call_is_left(
 
     async with relay(greeting_only) as between, asyncio.timeout(10):
         with pytest.raises(psycopg.OperationalError, match="does not answer"):
-            await DatabaseCall.connect(between.address, STATEMENT)
+            await DatabaseConnection.connect(between.address, STATEMENT)
 
 
 async def test_function_that_is_not_there_leaves_no_connection() -> None:
     with pytest.raises(psycopg.errors.UndefinedFunction):
-        await DatabaseCall.connect(conninfo(), "SELECT no_such_function()")
+        await DatabaseConnection.connect(conninfo(), "SELECT no_such_function()")

@@ -51,7 +51,7 @@ def teller(future: asyncio.Future[list[Row]]) -> Told:
     return told
 
 
-class DatabaseCall:
+class DatabaseConnection:
     """A connection as the application role. Once it is `closed`, make another."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
