@@ -20,8 +20,8 @@ DEBIT = (
     "\\set wallet random({first}, {last})\n"
     "\\set n :n + 1\n"
     "\\set entry :round * {round} + :client_id * {share} + :n\n"
-    "SELECT outcome FROM ledger_debit_one(('{id}' || :entry)::uuid, ('{id}' || :wallet)::uuid, 700,"
-    " 'admin_adjustment', 'adjustments', 'debit:' || :entry, 'bench', :entry::text);\n"
+    "SELECT (ledger_debit_one(('{id}' || :entry)::uuid, ('{id}' || :wallet)::uuid, 700,"
+    " 'admin_adjustment', 'adjustments', 'debit:' || :entry, 'bench', :entry::text)).outcome;\n"
 )
 
 

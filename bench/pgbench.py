@@ -1,5 +1,6 @@
 """PostgreSQL's own load generator on the embedded server, and the wallets of the benchmarks of money."""
 
+import os
 import re
 import statistics
 import subprocess
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from billing import ledger
+from orchestration.engine import PLANS
 from plyrum.ids import uuid7
 
 WALLETS = 10_000
@@ -95,6 +97,7 @@ def _call(program: str, *arguments: str) -> str:
     done = subprocess.run(
         [str(binary), "-h", settings.DATABASES["default"]["HOST"], *arguments],
         check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {"PGOPTIONS": PLANS},  # as on the engine's connections
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{program} failed:\n{done.stdout[-2000:]}")

@@ -17,6 +17,7 @@ from django.db.models.functions import Cast
 from django.utils.module_loading import import_string
 
 from billing import ledger_calls as calls
+from billing import queries
 from billing.errors import ChargeNotFound, LedgerConflict
 from billing.models import Account, CreditLot, EntryType, LedgerEntry, LotKind, SystemEntryType, Wallet
 from billing.pricing import Price, Usage
@@ -304,13 +305,9 @@ def charge_back(
 
 def debtors() -> QuerySet[LedgerEntry, UUID]:
     """Ids of customers who owe something and have something free that can still be spent."""
-    movements = LedgerEntry.objects.filter(
-        Q(debit_account=Account.RECEIVABLE) | Q(credit_account=Account.RECEIVABLE)
-    )
+    movements = LedgerEntry.objects.filter(queries.DEBT | queries.REPAYMENT)
     debtor = Cast("source_id", UUIDField())
-    signed = Case(
-        When(debit_account=Account.RECEIVABLE, then=F("amount_micro_rub")), default=-F("amount_micro_rub")
-    )
+    signed = Case(When(type=SystemEntryType.DEBT, then=F("amount_micro_rub")), default=-F("amount_micro_rub"))
     free = CreditLot.objects.filter(
         Q(expires_at=None) | Q(expires_at__gt=LEDGER_NOW),
         customer_id=OuterRef("debtor"),
@@ -541,7 +538,7 @@ def _given_back(customer_id: UUID, payment_id: UUID) -> int:
         returned | disputed, customer_id=customer_id, type__in=(EntryType.REFUND, EntryType.CHARGEBACK)
     )
     owed = LedgerEntry.objects.filter(
-        source_id=str(customer_id), debit_account=Account.RECEIVABLE, key__endswith=f":debt:{payment_id}"
+        queries.DEBT, source_id=str(customer_id), key__endswith=f":debt:{payment_id}"
     )
     return sum(int(rows.aggregate(sum=Sum("amount_micro_rub"))["sum"] or 0) for rows in (own, owed))
 

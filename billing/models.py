@@ -132,19 +132,14 @@ class LedgerEntry(models.Model):
             models.UniqueConstraint(fields=["key"], name="billing_entry_one_per_key"),
         ]
         indexes = [
-            models.Index(  # `source_id` is the debtor
-                fields=["source_id"],
-                name="billing_entry_debts",
-                condition=Q(debit_account="receivable") | Q(credit_account="receivable"),
-            ),
-            # What a refund or a dispute asks of a wallet, and its statement by type. It may have very many
-            # charges for answers, and adjustments in bulk: these pay nothing for this index.
+            # Whatever is asked by type: a page of a wallet's entries, what a refund or a dispute asks of it,
+            # debts (without customer or number; `source_id` is the debtor), reversals. One index, as each
+            # charge weighs each of them; charges for answers and adjustments in bulk do not stand in it.
             models.Index(
-                fields=["customer_id", "seq"],
-                name="billing_entry_rare_types",
+                fields=["type", "customer_id", "seq", "source_id"],
+                name="billing_entry_by_type",
                 condition=~Q(type__in=("usage_debit", "admin_adjustment")),
             ),
-            models.Index(fields=["created_at"], name="billing_entry_reversals", condition=Q(type="reversal")),
         ]
 
     def __str__(self) -> str:

@@ -66,10 +66,12 @@ WITH belonging (subject) AS (
 )
 SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
                 WHERE b.customer_id = %(customer_id)s::uuid AND b.lifted_at IS NULL) AS is_blocked,
-       (SELECT coalesce(sum(CASE e.debit_account WHEN 'receivable' THEN e.amount_micro_rub
-                            ELSE -e.amount_micro_rub END), 0)::bigint
-          FROM billing_ledgerentry e WHERE e.source_id = %(customer_id)s::text
-           AND (e.debit_account = 'receivable' OR e.credit_account = 'receivable')) AS debt,
+       (SELECT coalesce(sum(e.amount_micro_rub), 0)::bigint FROM billing_ledgerentry e
+         WHERE e.type = 'debt' AND e.customer_id IS NULL AND e.seq IS NULL
+           AND e.source_id = %(customer_id)s::text)
+       - (SELECT coalesce(sum(e.amount_micro_rub), 0)::bigint FROM billing_ledgerentry e
+           WHERE e.type = 'chargeback' AND e.credit_account = 'receivable'
+             AND e.customer_id = %(customer_id)s::uuid AND e.source_id = %(customer_id)s::text) AS debt,
        ARRAY(SELECT a.subject FROM applying a ORDER BY a.id) AS subjects,
        ARRAY(SELECT a."window" FROM applying a ORDER BY a.id) AS windows,
        ARRAY(SELECT a.limit_micro_rub FROM applying a ORDER BY a.id) AS limits,

@@ -6,14 +6,27 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, QuerySet, Sum
+from django.db.models import F, Q, QuerySet, Sum
 
-from billing.models import Account, CreditLot, EntryType, FxRate, LedgerEntry, PriceVersion, UsageEvent
+from billing.models import (
+    Account,
+    CreditLot,
+    EntryType,
+    FxRate,
+    LedgerEntry,
+    PriceVersion,
+    SystemEntryType,
+    UsageEvent,
+)
 from billing.shapes import Balance, LotView
 from billing.watch_models import UsageDay
 from plyrum import clock
 
 Row = TypeVar("Row", LedgerEntry, UsageEvent)
+
+# What moves a debt, by type as the index is: what a dispute left, what was repaid. Also in policies.py.
+DEBT = Q(type=SystemEntryType.DEBT, customer_id=None, seq=None)
+REPAYMENT = Q(type=EntryType.CHARGEBACK, credit_account=Account.RECEIVABLE)
 
 # Usage of closed days from the roll-ups, before and behind them from the rows; the two never meet.
 SUMMARY = """
@@ -83,10 +96,10 @@ def topup_of(payment_id: UUID) -> LedgerEntry | None:
 def debt(customer_id: UUID) -> int:
     """What the customer still owes after disputed payments, in micro-RUB."""
     rows = LedgerEntry.objects.filter(source_id=str(customer_id))
-    owed = rows.filter(debit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
+    owed = rows.filter(DEBT).aggregate(sum=Sum("amount_micro_rub"))["sum"]
     if not owed:
         return 0
-    repaid = rows.filter(credit_account=Account.RECEIVABLE).aggregate(sum=Sum("amount_micro_rub"))["sum"]
+    repaid = rows.filter(REPAYMENT, customer_id=customer_id).aggregate(sum=Sum("amount_micro_rub"))["sum"]
     return int(owed - (repaid or 0))
 
 

@@ -56,6 +56,8 @@ SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards t
 ARCHIVE_LINGER_SECONDS = 0.02
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
+# Of the functions for one step and of look-ups; why, billing/sql/0001_ledger.sql says.
+PLANS = "-c enable_seqscan=off -c plan_cache_mode=force_generic_plan"
 INTERNAL = ErrorClass("internal_error")
 # The arguments of run_open_one().
 OPEN_FIELDS = (
@@ -531,7 +533,7 @@ def _refresh_snapshot() -> None:
 def conninfo() -> str:
     """The engine's own connections: the same server, security and role as the rest of the product."""
     role = settings.PLYRUM_DATABASE_ROLE
-    options = f"-c role={role} -c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=15s"
+    options = f"-c role={role} -c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=15s {PLANS}"
     known = connection.get_connection_params()
     libpq = {
         name: value for name, value in known.items() if isinstance(value, str | int) and name not in NOT_LIBPQ

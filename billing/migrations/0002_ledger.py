@@ -13,10 +13,15 @@ DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timest
               ledger_spendable(uuid, timestamptz), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb),
               ledger_hold_one(uuid, uuid, bigint, int, boolean, jsonb, timestamptz),
               ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text, jsonb),
+              ledger_reserve(uuid, bigint, boolean, timestamptz), ledger_limit(uuid, bigint, jsonb, timestamptz),
+              ledger_not_held(uuid, uuid, bigint, boolean, timestamptz),
+              ledger_settle_lots(uuid, bigint, uuid, text, text, text, uuid, bigint[], bigint[], timestamptz),
+              ledger_not_settled(uuid, uuid, bigint, text, jsonb),
               ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
               ledger_shares(bigint[], bigint[], bigint[], timestamptz[], bigint, timestamptz),
               ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),
               ledger_less(bigint[], bigint[], bigint[], bigint[]), ledger_less_each(bigint[], bigint[], bigint[], bigint[]);
+DROP TYPE ledger_held, ledger_settled;
 DROP VIEW billing_creditlot;
 DROP TABLE billing_lot;
 DROP AGGREGATE ledger_chain(bytea, bytea);

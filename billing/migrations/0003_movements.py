@@ -12,6 +12,7 @@ DROP FUNCTION ledger_credit(jsonb), ledger_debit(jsonb), ledger_debit_plain(json
               ledger_post_all(billing_ledgerentry[], uuid[], bigint[], bigint[], bigint[]),
               ledger_post(uuid, uuid, text, text, text, bigint, text, text, text, uuid, bigint[], bigint[],
                           timestamptz, timestamptz, bigint[], bigint[]);
+DROP TYPE ledger_debited;
 """
 
 

@@ -27,6 +27,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='ledgerentry',
-            index=models.Index(condition=models.Q(('debit_account', 'receivable'), ('credit_account', 'receivable'), _connector='OR'), fields=['source_id'], name='billing_entry_debts'),
+            index=models.Index(condition=models.Q(('type__in', ('usage_debit', 'admin_adjustment')), _negated=True), fields=['type', 'customer_id', 'seq', 'source_id'], name='billing_entry_by_type'),
         ),
     ]

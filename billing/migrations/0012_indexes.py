@@ -11,10 +11,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddIndex(
-            model_name='ledgerentry',
-            index=models.Index(condition=models.Q(('type', 'reversal')), fields=['created_at'], name='billing_entry_reversals'),
-        ),
-        migrations.AddIndex(
             model_name='usageevent',
             index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['created_at'], name='billing_usage_by_time'),
         ),

@@ -8,10 +8,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddIndex(
-            model_name='ledgerentry',
-            index=models.Index(condition=models.Q(('type__in', ('usage_debit', 'admin_adjustment')), _negated=True), fields=['customer_id', 'seq'], name='billing_entry_rare_types'),
-        ),
         migrations.AlterField(
             model_name='operatorrequest',
             name='kind',

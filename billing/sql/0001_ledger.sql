@@ -9,7 +9,8 @@
 --
 -- Every look-up here has its index, so reading a whole table is never right (`enable_seqscan`), and the one plan
 -- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its
--- connection, and reading all rows for one cost ten times the time.
+-- connection, and reading all rows for one cost ten times the time. The functions for one step have these settings from
+-- whoever calls them, the function for many or the engine's connections: they are set for each call anew.
 --
 -- The functions that the application calls run as their owner (SECURITY DEFINER): its role cannot write these tables in
 -- any other way. Their parts run as whoever calls them, so that called by themselves they are refused by the tables.
@@ -63,92 +64,119 @@ BEGIN
                    WHERE w.customer_id = ANY (customers) ORDER BY w.customer_id FOR NO KEY UPDATE);
 END $$;
 
+-- What the functions for one step answer. Named types: columns of OUT parameters are described anew at every call.
+CREATE TYPE ledger_held AS (outcome text, held bigint, spendable bigint, limit_place int);
+CREATE TYPE ledger_settled AS (outcome text, entry_id uuid, charged bigint, released bigint);
+
 -- Reserve money for one hold. `hold` makes a repeat harmless; `soft` takes what is there instead of refusing; `limits`
 -- are those of ledger_count(); `moment` is that of a batch, and else the one when the wallet is locked. Outcomes: held,
 -- replayed, mismatch, insufficient_balance, reserved_in_flight (the money is there, but open holds reserve it),
 -- limit_exceeded (`limit_place`: the first such limit, counted from 0).
 CREATE FUNCTION ledger_hold_one(
     hold uuid, customer uuid, amount bigint, ttl_seconds int, soft boolean DEFAULT false, limits jsonb DEFAULT NULL,
-    moment timestamptz DEFAULT NULL,
-    OUT outcome text, OUT held bigint, OUT spendable bigint, OUT limit_place int)
+    moment timestamptz DEFAULT NULL) RETURNS ledger_held
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    lots bigint[];
-    remaining bigint[];
-    reserved bigint[];
-    ends timestamptz[];
-    total bigint;
-    free bigint;
     ids bigint[];  -- of the lots that the hold takes, and how much from each
     amounts bigint[];
-    counted record;
+    held bigint;
+    begins timestamptz;
+    over int;
 BEGIN
-    held := amount;
     -- Most holds: the first lot covers it. What reserves locks the wallet, too, and judges it as it is then.
     UPDATE billing_wallet w SET lot_reserved[1] = w.lot_reserved[1] + amount
      WHERE w.customer_id = customer AND amount > 0 AND w.lot_remaining[1] - w.lot_reserved[1] >= amount
        AND (w.lot_ends[1] > coalesce(moment, ledger_clock())) IS NOT FALSE  -- most have no end
-    RETURNING ARRAY [w.lot_ids[1]], ARRAY [amount] INTO ids, amounts;
+    RETURNING ARRAY [w.lot_ids[1]], ARRAY [amount], amount, coalesce(moment, ledger_clock())
+         INTO ids, amounts, held, begins;
     IF NOT FOUND THEN
-        SELECT w.lot_ids, w.lot_remaining, w.lot_reserved, w.lot_ends INTO lots, remaining, reserved, ends
-          FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
-        moment := coalesce(moment, ledger_clock());
-        SELECT coalesce(sum(l.remaining), 0), coalesce(sum(l.remaining - l.reserved), 0) INTO total, free
-          FROM unnest(remaining, reserved, ends) AS l (remaining, reserved, ends) WHERE (l.ends > moment) IS NOT FALSE;
-        IF soft THEN
-            held := least(amount, free);
-        END IF;
-        SELECT s.lot_ids, s.lot_amounts INTO ids, amounts
-          FROM ledger_shares(lots, remaining, reserved, ends, held, moment) s;
-        IF held = 0 THEN
-            ids := '{}';
-            amounts := '{}';
-        END IF;
-        UPDATE billing_wallet w
-           SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, ARRAY (SELECT -n FROM unnest(amounts) n))
-         WHERE w.customer_id = customer AND ids <> '{}';
-    END IF;
-    IF ids IS NOT NULL THEN
-        moment := coalesce(moment, ledger_clock());
-        INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
-                                  lot_amounts, counter_ids, expires_at, created_at)
-        VALUES (hold, customer, held, 0, 'open', ids, amounts, '{}',
-                moment + make_interval(secs => ttl_seconds), moment)
-        ON CONFLICT DO NOTHING;
-        IF FOUND THEN
-            outcome := 'held';
-            IF limits IS NULL THEN
-                RETURN;
-            END IF;
-            counted := ledger_count(limits, held, moment);
-            IF counted.over IS NULL THEN
-                UPDATE billing_hold h SET counter_ids = counted.counter_ids WHERE h.id = hold;
-                RETURN;
-            END IF;
-            limit_place := counted.over;
-            outcome := 'limit_exceeded';
-            held := 0;
-            DELETE FROM billing_hold h WHERE h.id = hold;
-        END IF;
-        -- There is no such new hold: what was reserved for it goes back.
-        UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, amounts)
-         WHERE w.customer_id = customer;
-        IF outcome IS NOT NULL THEN
-            RETURN;
+        SELECT r.* INTO ids, amounts, held, begins FROM ledger_reserve(customer, amount, soft, moment) r;
+        IF ids IS NULL THEN
+            RETURN ledger_not_held(hold, customer, amount, soft, begins);
         END IF;
     END IF;
+    INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids, lot_amounts,
+                              counter_ids, expires_at, created_at)
+    VALUES (hold, customer, held, 0, 'open', ids, amounts, '{}', begins + ttl_seconds * interval '1 second', begins)
+    ON CONFLICT DO NOTHING;
+    IF FOUND AND limits IS NULL THEN  -- most holds
+        RETURN ROW ('held', held, NULL, NULL)::ledger_held;
+    END IF;
+    IF FOUND THEN
+        over := ledger_limit(hold, held, limits, begins);
+        IF over IS NULL THEN
+            RETURN ROW ('held', held, NULL, NULL)::ledger_held;
+        END IF;
+    END IF;
+    -- There is no such new hold: what was reserved for it goes back.
+    UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, amounts)
+     WHERE w.customer_id = customer;
+    IF over IS NOT NULL THEN
+        RETURN ROW ('limit_exceeded', 0, NULL, over)::ledger_held;
+    END IF;
+    RETURN ledger_not_held(hold, customer, amount, soft, begins);
+END $$;
 
-    -- Either the hold exists already or the money is short: say which.
-    SELECT h.amount_micro_rub, CASE WHEN h.customer_id = customer AND (h.amount_micro_rub = amount OR soft)
-                                    THEN 'replayed' ELSE 'mismatch' END
-      INTO held, outcome FROM billing_hold h WHERE h.id = hold;
-    IF NOT FOUND THEN
-        held := 0;
-        spendable := free;
-        outcome := CASE WHEN total >= amount THEN 'reserved_in_flight' ELSE 'insufficient_balance' END;
+-- The rest of ledger_hold_one() is for the few holds that most are not; apart, because what a function declares
+-- is prepared for each call. Here: reserve from several lots, or less than asked. Without `ids` the money is short.
+CREATE FUNCTION ledger_reserve(
+    customer uuid, amount bigint, soft boolean, moment timestamptz,
+    OUT ids bigint[], OUT amounts bigint[], OUT held bigint, OUT begins timestamptz)
+LANGUAGE plpgsql AS $$
+DECLARE
+    wallet record;
+BEGIN
+    SELECT w.lot_ids, w.lot_remaining, w.lot_reserved, w.lot_ends INTO wallet
+      FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
+    begins := coalesce(moment, ledger_clock());
+    held := amount;
+    IF soft THEN
+        held := least(amount, ledger_spendable(customer, begins));
     END IF;
+    IF held = 0 THEN
+        ids := '{}';
+        amounts := '{}';
+        RETURN;
+    END IF;
+    SELECT s.lot_ids, s.lot_amounts INTO ids, amounts
+      FROM ledger_shares(wallet.lot_ids, wallet.lot_remaining, wallet.lot_reserved, wallet.lot_ends, held, begins) s;
+    UPDATE billing_wallet w
+       SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, ARRAY (SELECT -n FROM unnest(amounts) n))
+     WHERE w.customer_id = customer AND ids IS NOT NULL;
+END $$;
+
+-- Count a new hold against limits. One that would pass a limit is not kept; answers which, as ledger_count() does.
+CREATE FUNCTION ledger_limit(hold uuid, held bigint, limits jsonb, moment timestamptz) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    counted record := ledger_count(limits, held, moment);
+BEGIN
+    IF counted.over IS NULL THEN
+        UPDATE billing_hold h SET counter_ids = counted.counter_ids WHERE h.id = hold;
+    ELSE
+        DELETE FROM billing_hold h WHERE h.id = hold;
+    END IF;
+    RETURN counted.over;
+END $$;
+
+-- Why there is no such new hold: it exists already, or the money is short.
+CREATE FUNCTION ledger_not_held(hold uuid, customer uuid, amount bigint, soft boolean, moment timestamptz)
+RETURNS ledger_held LANGUAGE plpgsql AS $$
+DECLARE
+    known record;
+    remaining bigint;
+BEGIN
+    SELECT h.amount_micro_rub AS held, h.customer_id = customer AND (h.amount_micro_rub = amount OR soft) AS is_same
+      INTO known FROM billing_hold h WHERE h.id = hold;
+    IF FOUND THEN
+        RETURN ROW (CASE WHEN known.is_same THEN 'replayed' ELSE 'mismatch' END, known.held, NULL, NULL)::ledger_held;
+    END IF;
+    SELECT coalesce(sum(l.remaining), 0) INTO remaining
+      FROM billing_wallet w, unnest(w.lot_remaining::bigint[], w.lot_ends) AS l (remaining, ends)
+     WHERE w.customer_id = customer AND (l.ends > moment) IS NOT FALSE;
+    RETURN ROW (CASE WHEN remaining >= amount THEN 'reserved_in_flight' ELSE 'insufficient_balance' END, 0,
+                ledger_spendable(customer, moment), NULL)::ledger_held;
 END $$;
 
 -- Reserve money. Step: {id, customer_id, amount, ttl_seconds, soft, limits}, as of ledger_hold_one().
@@ -243,97 +271,100 @@ END $$;
 -- Outcomes: done, replayed, mismatch, expired, over_hold, unknown_hold. Only `done` writes.
 CREATE FUNCTION ledger_settle_one(
     settled uuid, customer uuid, amount bigint, entry uuid, key text, source_type text, source_id text,
-    usage jsonb DEFAULT '[]',
-    OUT outcome text, OUT entry_id uuid, OUT charged bigint, OUT released bigint)
+    usage jsonb DEFAULT '[]') RETURNS ledger_settled
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     lots bigint[];
-    place int;  -- of the hold's lot among them
-    remaining bigint[];
-    reserved bigint[];
-    used bigint[] := ARRAY [amount];
-    moment timestamptz;
     hold record;
     wallet record;
 BEGIN
-    IF settled IS NULL THEN
-        outcome := 'done';
-        charged := 0;
-        released := 0;
-        PERFORM ledger_use(usage, ledger_clock());
-        RETURN;
-    END IF;
     SELECT w.lot_ids INTO lots FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
-    moment := ledger_clock();
     UPDATE billing_hold h
        SET status = CASE WHEN amount > 0 THEN 'captured' ELSE 'released' END,
-           captured_micro_rub = amount, resolved_at = moment
+           captured_micro_rub = amount, resolved_at = ledger_clock()
      WHERE h.id = settled AND h.customer_id = customer AND h.status = 'open'
-       AND h.amount_micro_rub >= amount AND (h.expires_at > moment OR amount = 0)
-    RETURNING h.lot_ids, h.lot_amounts, h.counter_ids, h.amount_micro_rub AS amount INTO hold;
+       AND h.amount_micro_rub >= amount AND (h.expires_at > ledger_clock() OR amount = 0)
+    RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids, h.resolved_at AS moment,
+              array_position(lots, h.lot_ids[1]) AS place INTO hold;
     IF NOT FOUND THEN
-        charged := 0;
-        released := 0;
-        SELECT CASE WHEN h.customer_id <> customer THEN 'unknown_hold'
-                    WHEN h.status = 'open' AND h.expires_at <= moment THEN 'expired'
-                    WHEN h.status = 'open' THEN 'over_hold'
-                    WHEN h.captured_micro_rub = amount THEN 'replayed'
-                    WHEN h.status = 'expired' THEN 'expired'
-                    ELSE 'mismatch' END
-          INTO outcome FROM billing_hold h WHERE h.id = settled;
-        IF NOT FOUND THEN
-            outcome := 'unknown_hold';
-        ELSIF outcome = 'replayed' THEN
-            charged := amount;
-            SELECT e.id INTO entry_id FROM billing_ledgerentry e WHERE e.key = ledger_settle_one.key;
-        END IF;
-        RETURN;
-    END IF;
-
-    IF amount > 0 THEN
-        entry_id := entry;
+        RETURN ledger_not_settled(settled, customer, amount, key, usage);
     END IF;
     IF amount > 0 AND cardinality(hold.lot_ids) = 1 THEN  -- most holds: what ledger_post() does, without the call
-        place := array_position(lots, hold.lot_ids[1]);
         UPDATE billing_wallet w
            SET balance_micro_rub = w.balance_micro_rub - amount, seq = w.seq + 1,
                head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, 'wallet', 'revenue', amount,
                                        w.balance_micro_rub - amount, key),
-               lot_remaining[place] = w.lot_remaining[place] - amount,
-               lot_reserved[place] = w.lot_reserved[place] - hold.amount
+               lot_remaining[hold.place] = w.lot_remaining[hold.place] - amount,
+               lot_reserved[hold.place] = w.lot_reserved[hold.place] - hold.amount
          WHERE w.customer_id = customer
-        RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash, w.lot_remaining[place] AS rest INTO wallet;
+        RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash, w.lot_remaining[hold.place] AS rest INTO wallet;
         INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
                     amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids,
                     lot_amounts, effective_at, created_at, hash)
         VALUES (entry, customer, wallet.seq, 'usage_debit', 'wallet', 'revenue', amount, wallet.balance, key,
-                source_type, source_id, settled, hold.lot_ids, used, moment, moment, wallet.head_hash);
+                source_type, source_id, settled, hold.lot_ids, ARRAY [amount], hold.moment, hold.moment,
+                wallet.head_hash);
         IF wallet.rest = 0 THEN
             PERFORM ledger_leave(ARRAY [customer]);
         END IF;
     ELSE
-        used := ledger_used(amount, hold.lot_amounts);
-        SELECT ledger_less(lots, w.lot_remaining, hold.lot_ids, used),
-               ledger_less(lots, w.lot_reserved, hold.lot_ids, hold.lot_amounts) INTO remaining, reserved
-          FROM billing_wallet w WHERE w.customer_id = customer;
-        IF amount > 0 THEN
-            PERFORM ledger_post(customer, entry, 'usage_debit', 'wallet', 'revenue', amount, key, source_type,
-                                source_id, settled, hold.lot_ids, used, moment, moment, remaining, reserved);
-        ELSE
-            UPDATE billing_wallet w SET lot_reserved = reserved WHERE w.customer_id = customer;
-        END IF;
+        PERFORM ledger_settle_lots(customer, amount, entry, key, source_type, source_id, settled, hold.lot_ids,
+                                   hold.lot_amounts, hold.moment);
     END IF;
     IF cardinality(hold.counter_ids) > 0 THEN
         PERFORM ledger_uncount(ARRAY [settled]);
     END IF;
     IF usage <> '[]' THEN
-        PERFORM ledger_use(usage, moment);
+        PERFORM ledger_use(usage, hold.moment);
     END IF;
-    outcome := 'done';
-    charged := amount;
-    released := hold.amount - amount;
+    RETURN ROW ('done', CASE WHEN amount > 0 THEN entry END, amount, hold.amount - amount)::ledger_settled;
+END $$;
+
+-- The parts of ledger_settle_one() for the few, apart as those of ledger_hold_one(). Here: of a hold on several lots, or
+-- one that is released.
+CREATE FUNCTION ledger_settle_lots(
+    customer uuid, amount bigint, entry uuid, key text, source_type text, source_id text, settled uuid, ids bigint[],
+    held bigint[], moment timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    used bigint[] := ledger_used(amount, held);
+    remaining bigint[];
+    reserved bigint[];
+BEGIN
+    SELECT ledger_less(w.lot_ids, w.lot_remaining, ids, used), ledger_less(w.lot_ids, w.lot_reserved, ids, held)
+      INTO remaining, reserved FROM billing_wallet w WHERE w.customer_id = customer;
+    IF amount > 0 THEN
+        PERFORM ledger_post(customer, entry, 'usage_debit', 'wallet', 'revenue', amount, key, source_type, source_id,
+                            settled, ids, used, moment, moment, remaining, reserved);
+    ELSE
+        UPDATE billing_wallet w SET lot_reserved = reserved WHERE w.customer_id = customer;
+    END IF;
+END $$;
+
+-- What became of a hold that was not open for what was asked. Without one there is usage alone.
+CREATE FUNCTION ledger_not_settled(settled uuid, customer uuid, amount bigint, key text, usage jsonb)
+RETURNS ledger_settled LANGUAGE plpgsql AS $$
+DECLARE
+    outcome text;
+    entry uuid;
+BEGIN
+    IF settled IS NULL THEN
+        PERFORM ledger_use(usage, ledger_clock());
+        RETURN ROW ('done', NULL, 0, 0)::ledger_settled;
+    END IF;
+    SELECT CASE WHEN h.customer_id <> customer THEN 'unknown_hold'
+                WHEN h.status = 'open' AND h.expires_at <= ledger_clock() THEN 'expired'
+                WHEN h.status = 'open' THEN 'over_hold'
+                WHEN h.captured_micro_rub = amount THEN 'replayed'
+                WHEN h.status = 'expired' THEN 'expired'
+                ELSE 'mismatch' END
+      INTO outcome FROM billing_hold h WHERE h.id = settled;
+    IF outcome = 'replayed' THEN
+        SELECT e.id INTO entry FROM billing_ledgerentry e WHERE e.key = ledger_not_settled.key;
+        RETURN ROW (outcome, entry, amount, 0)::ledger_settled;
+    END IF;
+    RETURN ROW (coalesce(outcome, 'unknown_hold'), NULL, 0, 0)::ledger_settled;
 END $$;
 
 -- Resolve holds, as ledger_settle_one() does.

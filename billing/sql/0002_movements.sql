@@ -53,6 +53,8 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE TYPE ledger_debited AS (outcome text, entry_id uuid, taken bigint, balance_after bigint);
+
 -- Money leaves a wallet. Only free money is taken, never what a running request holds: from `only_lot` alone, also
 -- when its time is over (an expiry only then), or without it from the lots in spend order, of `only_kind` alone when one
 -- is named. `partial` takes what is there, up to `amount`. Outcomes: done, replayed, mismatch, insufficient_balance,
@@ -60,9 +62,8 @@ END $$;
 CREATE FUNCTION ledger_debit_one(
     entry uuid, customer uuid, amount bigint, type text, credit text, key text, source_type text, source_id text,
     happened timestamptz DEFAULT NULL, partial boolean DEFAULT false, only_lot bigint DEFAULT NULL,
-    only_kind text DEFAULT NULL, OUT outcome text, OUT entry_id uuid, OUT taken bigint, OUT balance_after bigint)
+    only_kind text DEFAULT NULL) RETURNS ledger_debited
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     lots bigint[];
@@ -70,6 +71,7 @@ DECLARE
     reserved bigint[];
     ends timestamptz[];
     kinds text[];
+    balance bigint;
     known billing_ledgerentry%ROWTYPE;
     moment timestamptz;
     ids bigint[] := '{}';
@@ -78,22 +80,17 @@ DECLARE
     there bigint := 0;
     part bigint;
 BEGIN
-    taken := 0;
     SELECT w.balance_micro_rub, w.lot_ids, w.lot_remaining, w.lot_reserved, w.lot_ends
-      INTO balance_after, lots, remaining, reserved, ends
+      INTO balance, lots, remaining, reserved, ends
       FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
     SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = ledger_debit_one.key;
     IF FOUND THEN
-        outcome := CASE WHEN known.customer_id = customer AND known.type = ledger_debit_one.type
-                         AND known.credit_account = credit AND known.source_id = ledger_debit_one.source_id
-                         AND (known.amount_micro_rub = amount OR partial AND known.amount_micro_rub < amount)
-                        THEN 'replayed' ELSE 'mismatch' END;
-        IF outcome = 'replayed' THEN
-            entry_id := known.id;
-            taken := known.amount_micro_rub;
-            balance_after := known.balance_after_micro_rub;
+        IF known.customer_id = customer AND known.type = ledger_debit_one.type AND known.credit_account = credit
+           AND known.source_id = ledger_debit_one.source_id
+           AND (known.amount_micro_rub = amount OR partial AND known.amount_micro_rub < amount) THEN
+            RETURN ROW ('replayed', known.id, known.amount_micro_rub, known.balance_after_micro_rub)::ledger_debited;
         END IF;
-        RETURN;
+        RETURN ROW ('mismatch', NULL, 0, balance)::ledger_debited;
     END IF;
 
     moment := ledger_clock();
@@ -123,15 +120,12 @@ BEGIN
         END IF;
     END LOOP;
     IF missing > 0 AND NOT partial OR missing = amount THEN
-        outcome := CASE WHEN partial THEN 'nothing' WHEN there >= amount THEN 'reserved_in_flight'
-                        ELSE 'insufficient_balance' END;
-        RETURN;
+        RETURN ROW (CASE WHEN partial THEN 'nothing' WHEN there >= amount THEN 'reserved_in_flight'
+                         ELSE 'insufficient_balance' END, NULL, 0, balance)::ledger_debited;
     END IF;
-    entry_id := entry;
-    taken := amount - missing;
-    outcome := 'done';
-    balance_after := ledger_post(customer, entry, type, 'wallet', credit, taken, key, source_type, source_id, NULL,
-                                 ids, amounts, coalesce(happened, moment), moment, remaining, reserved);
+    balance := ledger_post(customer, entry, type, 'wallet', credit, amount - missing, key, source_type, source_id, NULL,
+                           ids, amounts, coalesce(happened, moment), moment, remaining, reserved);
+    RETURN ROW ('done', entry, amount - missing, balance)::ledger_debited;
 END $$;
 
 -- Money leaves wallets. Step: {entry_id, customer_id, amount, type, credit_account, key, source_type, source_id,

@@ -14,6 +14,7 @@ DROP FUNCTION run_open(jsonb), run_settle(jsonb), run_archive(jsonb),
               run_reserved(uuid, bigint, text, bigint, bigint, timestamptz), run_known(uuid, uuid, text, text),
               run_attempted(jsonb), run_paid(uuid, uuid, uuid, text, uuid, jsonb, text, text, timestamptz),
               run_ended(uuid, uuid, int);
+DROP TYPE run_opened, run_settled;
 """
 
 

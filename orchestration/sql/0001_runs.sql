@@ -3,7 +3,7 @@
 --
 -- What nearly always happens is written first, and the few steps that end in another way are mended afterwards, one by
 -- one, in the same transaction. Rows are locked in one order everywhere: runs, then wallets.
--- Every look-up here has its index (`enable_seqscan`, see the ledger's functions).
+-- Every look-up here has its index; who sets `enable_seqscan` for the functions, the ledger's file says.
 -- Edited in place until the first release; from then on a new version is a new file.
 
 -- What becomes of a new run by what was reserved for it; answers its outcome and state.
@@ -57,50 +57,45 @@ BEGIN
     END IF;
 END $$;
 
+-- What the functions for one step answer.
+CREATE TYPE run_opened AS (
+    given_id uuid, run_id uuid, outcome text, state text, held bigint, spendable bigint, limit_place int);
+CREATE TYPE run_settled AS (
+    run_id uuid, outcome text, entry_id uuid, charged bigint, released bigint, spendable bigint);
+
 -- Open a run with its hold, which is NULL for an account that is never charged. Outcomes: opened, known (this key has
 -- a run: see run_id, state), mismatch (the key has a run with another body), insufficient_balance (the refused run is
 -- kept: a refusal is final for its key), reserved_in_flight and limit_exceeded (nothing is kept).
 CREATE FUNCTION run_open_one(
     run uuid, customer uuid, key text, fingerprint text, surface text, mode text, profile text, model text,
     provider text, route jsonb, estimate bigint, api_key uuid, lease_seconds int,
-    amount bigint, ttl_seconds int, soft boolean, limits jsonb,
-    OUT given_id uuid, OUT run_id uuid, OUT outcome text, OUT state text, OUT held bigint, OUT spendable bigint,
-    OUT limit_place int)
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+    amount bigint, ttl_seconds int, soft boolean, limits jsonb) RETURNS run_opened
+LANGUAGE plpgsql AS $$
 DECLARE
     moment timestamptz := ledger_clock();  -- before the wallet's lock: for rows of runs only, never of money
-    reserved record;
+    reserved ledger_held;
 BEGIN
-    given_id := run;
     INSERT INTO orchestration_run (
                 id, customer_id, idempotency_key, fingerprint, surface, mode, profile, model, provider, route,
                 estimate_micro_rub, api_key_id, hold_micro_rub, lease_until, state, error_code, finish_reason,
                 cost_micro_rub, input_tokens, output_tokens, estimated, fence, created_at)
     VALUES (run, customer, key, fingerprint, surface, mode, profile, model, provider, route, estimate, api_key,
-            coalesce(amount, 0), moment + make_interval(secs => lease_seconds), 'running', '', '', 0, 0, 0, false, 1,
+            coalesce(amount, 0), moment + lease_seconds * interval '1 second', 'running', '', '', 0, 0, 0, false, 1,
             moment)
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
-        SELECT k.run_id, k.outcome, k.state, k.held, k.spendable INTO run_id, outcome, state, held, spendable
-          FROM run_known(run, customer, key, fingerprint) k;
-        RETURN;
+        RETURN (SELECT ROW (run, k.run_id, k.outcome, k.state, k.held, k.spendable, NULL)::run_opened
+                  FROM run_known(run, customer, key, fingerprint) k);
     END IF;
-    run_id := run;
-    outcome := 'opened';
-    state := 'running';
-    held := 0;
-    IF amount IS NOT NULL THEN
-        reserved := ledger_hold_one(run, customer, amount, ttl_seconds, soft, limits);
-        held := reserved.held;
-        IF reserved.outcome = 'held' AND held = amount THEN  -- most runs
-            RETURN;
-        END IF;
-        spendable := reserved.spendable;
-        limit_place := reserved.limit_place;
-        SELECT r.outcome, r.state INTO outcome, state
-          FROM run_reserved(run, amount, reserved.outcome, held, spendable, moment) r;
+    IF amount IS NULL THEN
+        RETURN ROW (run, run, 'opened', 'running', 0, NULL, NULL)::run_opened;
     END IF;
+    reserved := ledger_hold_one(run, customer, amount, ttl_seconds, soft, limits);
+    IF reserved.outcome = 'held' AND reserved.held = amount THEN  -- most runs
+        RETURN ROW (run, run, 'opened', 'running', amount, NULL, NULL)::run_opened;
+    END IF;
+    RETURN (SELECT ROW (run, run, r.outcome, r.state, reserved.held, reserved.spendable, reserved.limit_place)::run_opened
+              FROM run_reserved(run, amount, reserved.outcome, reserved.held, reserved.spendable, moment) r);
 END $$;
 
 -- Open runs as run_open_one() does, many in a call. Step: the run's columns and `hold` (a step of ledger_hold, or null).
@@ -248,16 +243,13 @@ CREATE FUNCTION run_settle_one(
     run uuid, customer uuid, fence int, state text, finish_reason text, error_code text, model text, provider text,
     input_tokens bigint, output_tokens bigint, estimated boolean, attempts jsonb,
     hold uuid, amount bigint, entry uuid, key text, source_type text, source_id text, usage jsonb,
-    story_before text, story_after text,
-    OUT run_id uuid, OUT outcome text, OUT entry_id uuid, OUT charged bigint, OUT released bigint, OUT spendable bigint)
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-AS $$
+    story_before text, story_after text) RETURNS run_settled
+LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
     moment timestamptz := ledger_clock();  -- before the wallet's lock, as above
-    paid record;
+    paid ledger_settled;
 BEGIN
-    run_id := run;
     UPDATE orchestration_run r
        SET state = state, error_code = error_code, finish_reason = finish_reason, model = model, provider = provider,
            input_tokens = input_tokens, output_tokens = output_tokens, estimated = estimated, finished_at = moment,
@@ -267,19 +259,16 @@ BEGIN
        AND r.customer_id IS NOT DISTINCT FROM customer
        AND r.state = 'running' AND r.fence = fence;
     IF NOT FOUND THEN
-        SELECT e.outcome, e.entry_id, e.charged, e.released INTO outcome, entry_id, charged, released
-          FROM run_ended(run, customer, fence) e;
-        RETURN;
+        RETURN (SELECT ROW (run, e.outcome, e.entry_id, e.charged, e.released, NULL)::run_settled
+                  FROM run_ended(run, customer, fence) e);
     END IF;
     IF attempts <> '[]' THEN
         PERFORM run_attempted(attempts);
     END IF;
     paid := ledger_settle_one(hold, customer, amount, entry, key, source_type, source_id, usage);
-    outcome := paid.outcome;
-    entry_id := paid.entry_id;
-    charged := paid.charged;
-    released := paid.released;
-    spendable := run_paid(run, customer, hold, outcome, entry_id, usage, story_before, story_after, moment);
+    RETURN ROW (run, paid.outcome, paid.entry_id, paid.charged, paid.released,
+                run_paid(run, customer, hold, paid.outcome, paid.entry_id, usage, story_before, story_after, moment)
+               )::run_settled;
 END $$;
 
 -- End runs as run_settle_one() does, many in a call. Step: {run_id, customer_id, fence, state, finish_reason, error_code,

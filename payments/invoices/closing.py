@@ -72,7 +72,7 @@ SELECT date_trunc('month', e.created_at, 'Europe/Moscow') AS month, e.type, sum(
  GROUP BY 1, 2
 """
 # The told months of which a charge was taken back since they were told. Whoever wrote an entry before a
-# document was made has committed within the grace. A partial index finds the reversals of all, which are few.
+# document was made has committed within the grace. The index by type finds all reversals, which are few.
 TAKEN_BACK_SQL = """
 SELECT d.organisation_id, d.month
   FROM billing_ledgerentry r
