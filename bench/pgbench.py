@@ -97,7 +97,7 @@ def _call(program: str, *arguments: str) -> str:
     done = subprocess.run(
         [str(binary), "-h", settings.DATABASES["default"]["HOST"], *arguments],
         check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {"PGOPTIONS": PLANS},  # as on the engine's connections
+        env=os.environ | {"PGOPTIONS": PLANS},  # as where the engine calls them; simple-update has the same
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{program} failed:\n{done.stdout[-2000:]}")

@@ -132,9 +132,9 @@ class LedgerEntry(models.Model):
             models.UniqueConstraint(fields=["key"], name="billing_entry_one_per_key"),
         ]
         indexes = [
-            # Whatever is asked by type: a page of a wallet's entries, what a refund or a dispute asks of it,
-            # debts (without customer or number; `source_id` is the debtor), reversals. One index, as each
-            # charge weighs each of them; charges for answers and adjustments in bulk do not stand in it.
+            # What is asked by type, but for charges and adjustments, which come in bulk: a page of a wallet's
+            # entries, what a refund or a dispute asks of it, reversals, debts (without customer or number;
+            # `source_id` is the debtor). One index, because every charge weighs each.
             models.Index(
                 fields=["type", "customer_id", "seq", "source_id"],
                 name="billing_entry_by_type",

@@ -67,8 +67,8 @@ WITH belonging (subject) AS (
 SELECT EXISTS (SELECT 1 FROM billing_spendingblock b
                 WHERE b.customer_id = %(customer_id)s::uuid AND b.lifted_at IS NULL) AS is_blocked,
        (SELECT coalesce(sum(e.amount_micro_rub), 0)::bigint FROM billing_ledgerentry e
-         WHERE e.type = 'debt' AND e.customer_id IS NULL AND e.seq IS NULL
-           AND e.source_id = %(customer_id)s::text)
+         WHERE e.type = 'debt' AND e.customer_id IS NULL AND e.seq IS NULL  -- as `queries.DEBT`
+           AND e.source_id = %(customer_id)s::text AND e.debit_account = 'receivable')
        - (SELECT coalesce(sum(e.amount_micro_rub), 0)::bigint FROM billing_ledgerentry e
            WHERE e.type = 'chargeback' AND e.credit_account = 'receivable'
              AND e.customer_id = %(customer_id)s::uuid AND e.source_id = %(customer_id)s::text) AS debt,

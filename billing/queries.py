@@ -24,8 +24,9 @@ from plyrum import clock
 
 Row = TypeVar("Row", LedgerEntry, UsageEvent)
 
-# What moves a debt, by type as the index is: what a dispute left, what was repaid. Also in policies.py.
-DEBT = Q(type=SystemEntryType.DEBT, customer_id=None, seq=None)
+# The two ways in which a debt moves (check V48): a dispute leaves it, the customer repays it. By the columns
+# of the index by type first. Also in policies.py.
+DEBT = Q(type=SystemEntryType.DEBT, customer_id=None, seq=None, debit_account=Account.RECEIVABLE)
 REPAYMENT = Q(type=EntryType.CHARGEBACK, credit_account=Account.RECEIVABLE)
 
 # Usage of closed days from the roll-ups, before and behind them from the rows; the two never meet.

@@ -56,7 +56,7 @@ SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards t
 ARCHIVE_LINGER_SECONDS = 0.02
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
-# Of the functions for one step and of look-ups; why, billing/sql/0001_ledger.sql says.
+# For the functions that take one step; why, billing/sql/0001_ledger.sql says.
 PLANS = "-c enable_seqscan=off -c plan_cache_mode=force_generic_plan"
 INTERNAL = ErrorClass("internal_error")
 # The arguments of run_open_one().
@@ -91,7 +91,7 @@ class Engine:
         self.callers = Callers(self._sign_ins)
         self.admission = Admission(self._sign_ins, self.redis)
         self._opens = Coalescer(
-            self.conninfo,
+            conninfo(PLANS),
             "run_open",
             step_key="id",
             row_key="given_id",
@@ -99,7 +99,7 @@ class Engine:
             max_batch=RUNS_A_CALL,
         )
         self._settles = Coalescer(
-            self.conninfo,
+            conninfo(PLANS),
             "run_settle",
             step_key="run_id",
             row_key="run_id",
@@ -530,10 +530,13 @@ def _refresh_snapshot() -> None:
     close_old_connections()
 
 
-def conninfo() -> str:
-    """The engine's own connections: the same server, security and role as the rest of the product."""
+def conninfo(plans: str = "") -> str:
+    """The engine's own connections: the same server, security and role as the rest of the product.
+
+    `plans`: more settings, `PLANS` or nothing.
+    """
     role = settings.PLYRUM_DATABASE_ROLE
-    options = f"-c role={role} -c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=15s {PLANS}"
+    options = f"-c role={role} -c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=15s {plans}"
     known = connection.get_connection_params()
     libpq = {
         name: value for name, value in known.items() if isinstance(value, str | int) and name not in NOT_LIBPQ

@@ -16,7 +16,7 @@ DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timest
               ledger_reserve(uuid, bigint, boolean, timestamptz), ledger_limit(uuid, bigint, jsonb, timestamptz),
               ledger_not_held(uuid, uuid, bigint, boolean, timestamptz),
               ledger_settle_lots(uuid, bigint, uuid, text, text, text, uuid, bigint[], bigint[], timestamptz),
-              ledger_not_settled(uuid, uuid, bigint, text, jsonb),
+              ledger_not_settled(uuid, uuid, bigint, text, timestamptz),
               ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
               ledger_shares(bigint[], bigint[], bigint[], timestamptz[], bigint, timestamptz),
               ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),

@@ -10,7 +10,7 @@
 -- Every look-up here has its index, so reading a whole table is never right (`enable_seqscan`), and the one plan
 -- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its
 -- connection, and reading all rows for one cost ten times the time. The functions for one step have these settings from
--- whoever calls them, the function for many or the engine's connections: they are set for each call anew.
+-- whoever calls them, the function for many or the engine's connections: own ones would be set at every call.
 --
 -- The functions that the application calls run as their owner (SECURITY DEFINER): its role cannot write these tables in
 -- any other way. Their parts run as whoever calls them, so that called by themselves they are refused by the tables.
@@ -118,8 +118,8 @@ BEGIN
     RETURN ledger_not_held(hold, customer, amount, soft, begins);
 END $$;
 
--- The rest of ledger_hold_one() is for the few holds that most are not; apart, because what a function declares
--- is prepared for each call. Here: reserve from several lots, or less than asked. Without `ids` the money is short.
+-- What few holds need stands apart from ledger_hold_one(): what a function declares is prepared at every call. Here: to
+-- reserve from several lots, or less than asked. Without `ids` the money is short.
 CREATE FUNCTION ledger_reserve(
     customer uuid, amount bigint, soft boolean, moment timestamptz,
     OUT ids bigint[], OUT amounts bigint[], OUT held bigint, OUT begins timestamptz)
@@ -131,8 +131,10 @@ BEGIN
       FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
     begins := coalesce(moment, ledger_clock());
     held := amount;
-    IF soft THEN
-        held := least(amount, ledger_spendable(customer, begins));
+    IF soft THEN  -- by the row as it was locked: a wallet that is opened meanwhile is not
+        held := least(amount, (SELECT coalesce(sum(l.remaining - l.reserved), 0)
+                                 FROM unnest(wallet.lot_remaining, wallet.lot_reserved, wallet.lot_ends)
+                                      AS l (remaining, reserved, ends) WHERE (l.ends > begins) IS NOT FALSE));
     END IF;
     IF held = 0 THEN
         ids := '{}';
@@ -276,19 +278,25 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
     lots bigint[];
+    moment timestamptz;
     hold record;
     wallet record;
 BEGIN
+    IF settled IS NULL THEN
+        PERFORM ledger_use(usage, ledger_clock());
+        RETURN ROW ('done', NULL, 0, 0)::ledger_settled;
+    END IF;
     SELECT w.lot_ids INTO lots FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
+    moment := ledger_clock();
     UPDATE billing_hold h
        SET status = CASE WHEN amount > 0 THEN 'captured' ELSE 'released' END,
-           captured_micro_rub = amount, resolved_at = ledger_clock()
+           captured_micro_rub = amount, resolved_at = moment
      WHERE h.id = settled AND h.customer_id = customer AND h.status = 'open'
-       AND h.amount_micro_rub >= amount AND (h.expires_at > ledger_clock() OR amount = 0)
-    RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids, h.resolved_at AS moment,
+       AND h.amount_micro_rub >= amount AND (h.expires_at > moment OR amount = 0)
+    RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids,
               array_position(lots, h.lot_ids[1]) AS place INTO hold;
     IF NOT FOUND THEN
-        RETURN ledger_not_settled(settled, customer, amount, key, usage);
+        RETURN ledger_not_settled(settled, customer, amount, key, moment);
     END IF;
     IF amount > 0 AND cardinality(hold.lot_ids) = 1 THEN  -- most holds: what ledger_post() does, without the call
         UPDATE billing_wallet w
@@ -303,20 +311,19 @@ BEGIN
                     amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids,
                     lot_amounts, effective_at, created_at, hash)
         VALUES (entry, customer, wallet.seq, 'usage_debit', 'wallet', 'revenue', amount, wallet.balance, key,
-                source_type, source_id, settled, hold.lot_ids, ARRAY [amount], hold.moment, hold.moment,
-                wallet.head_hash);
+                source_type, source_id, settled, hold.lot_ids, ARRAY [amount], moment, moment, wallet.head_hash);
         IF wallet.rest = 0 THEN
             PERFORM ledger_leave(ARRAY [customer]);
         END IF;
     ELSE
         PERFORM ledger_settle_lots(customer, amount, entry, key, source_type, source_id, settled, hold.lot_ids,
-                                   hold.lot_amounts, hold.moment);
+                                   hold.lot_amounts, moment);
     END IF;
     IF cardinality(hold.counter_ids) > 0 THEN
         PERFORM ledger_uncount(ARRAY [settled]);
     END IF;
     IF usage <> '[]' THEN
-        PERFORM ledger_use(usage, hold.moment);
+        PERFORM ledger_use(usage, moment);
     END IF;
     RETURN ROW ('done', CASE WHEN amount > 0 THEN entry END, amount, hold.amount - amount)::ledger_settled;
 END $$;
@@ -342,19 +349,15 @@ BEGIN
     END IF;
 END $$;
 
--- What became of a hold that was not open for what was asked. Without one there is usage alone.
-CREATE FUNCTION ledger_not_settled(settled uuid, customer uuid, amount bigint, key text, usage jsonb)
+-- What became of a hold that was not open for what was asked.
+CREATE FUNCTION ledger_not_settled(settled uuid, customer uuid, amount bigint, key text, moment timestamptz)
 RETURNS ledger_settled LANGUAGE plpgsql AS $$
 DECLARE
     outcome text;
     entry uuid;
 BEGIN
-    IF settled IS NULL THEN
-        PERFORM ledger_use(usage, ledger_clock());
-        RETURN ROW ('done', NULL, 0, 0)::ledger_settled;
-    END IF;
     SELECT CASE WHEN h.customer_id <> customer THEN 'unknown_hold'
-                WHEN h.status = 'open' AND h.expires_at <= ledger_clock() THEN 'expired'
+                WHEN h.status = 'open' AND h.expires_at <= moment THEN 'expired'
                 WHEN h.status = 'open' THEN 'over_hold'
                 WHEN h.captured_micro_rub = amount THEN 'replayed'
                 WHEN h.status = 'expired' THEN 'expired'

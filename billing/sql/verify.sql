@@ -339,10 +339,8 @@ SELECT d.customer_id, 'owes ' || d.owed || ' beside ' || f.free || ' free'
   FROM (SELECT source_id::uuid AS customer_id, max(created_at) AS moved_at,
                sum(CASE WHEN debit_account = 'receivable' THEN amount_micro_rub ELSE -amount_micro_rub END) AS owed
           FROM billing_ledgerentry
-         WHERE (debit_account = 'receivable' OR credit_account = 'receivable')
-           -- Of some wallets only by the types that move debts, as their index is; the full proof looks at all.
-           AND (%(wallets)s::uuid[] IS NULL
-                OR type IN ('debt', 'chargeback') AND source_id = ANY (%(wallets)s::uuid[]::text[]))
+         WHERE (debit_account = 'receivable' OR credit_account = 'receivable') AND type IN ('debt', 'chargeback')
+           AND (%(wallets)s::uuid[] IS NULL OR source_id = ANY (%(wallets)s::uuid[]::text[]))
          GROUP BY source_id) d
  CROSS JOIN LATERAL (
        SELECT sum(remaining_micro_rub - reserved_micro_rub) AS free, max(created_at) AS moved_at
@@ -408,9 +406,8 @@ SELECT source_id, 'repaid ' || -sum(owed) || ' too much'
   FROM (SELECT source_id, CASE WHEN debit_account = 'receivable' THEN amount_micro_rub
                                ELSE -amount_micro_rub END AS owed
           FROM billing_ledgerentry
-         WHERE (debit_account = 'receivable' OR credit_account = 'receivable')
-           AND (%(wallets)s::uuid[] IS NULL  -- as in V36
-                OR type IN ('debt', 'chargeback') AND source_id = ANY (%(wallets)s::uuid[]::text[]))) d
+         WHERE (debit_account = 'receivable' OR credit_account = 'receivable') AND type IN ('debt', 'chargeback')
+           AND (%(wallets)s::uuid[] IS NULL OR source_id = ANY (%(wallets)s::uuid[]::text[]))) d
  GROUP BY source_id
 HAVING sum(owed) < 0
 
@@ -443,3 +440,12 @@ SELECT customer_id, 'lot ' || coalesce(id::text, '?') || ' in place ' || place
           LEFT JOIN billing_lot l ON l.id = u.id AND l.customer_id = w.customer_id
          WHERE %(wallets)s::uuid[] IS NULL OR w.customer_id = ANY (%(wallets)s::uuid[])) s
  WHERE is_spent IS NOT FALSE OR remaining = 0 OR expires_at IS DISTINCT FROM ends OR remaining IS NULL OR reserved IS NULL OR rank <= before
+
+-- check V48: debts move in two ways: a dispute leaves one, the customer repays it
+SELECT id, type || ' ' || debit_account || ' to ' || credit_account
+  FROM billing_ledgerentry
+ WHERE 'receivable' IN (debit_account, credit_account)
+   AND (%(wallets)s::uuid[] IS NULL  -- of some wallets what the index by type has
+        OR type NOT IN ('usage_debit', 'admin_adjustment') AND source_id = ANY (%(wallets)s::uuid[]::text[]))
+   AND (type, debit_account = 'receivable', customer_id IS NULL, source_type)
+       NOT IN (('debt', true, true, 'debt'), ('chargeback', false, false, 'debt'))

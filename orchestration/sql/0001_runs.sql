@@ -3,7 +3,7 @@
 --
 -- What nearly always happens is written first, and the few steps that end in another way are mended afterwards, one by
 -- one, in the same transaction. Rows are locked in one order everywhere: runs, then wallets.
--- Every look-up here has its index; who sets `enable_seqscan` for the functions, the ledger's file says.
+-- Every look-up here has its index; where the functions get `enable_seqscan` from, the ledger's file says.
 -- Edited in place until the first release; from then on a new version is a new file.
 
 -- What becomes of a new run by what was reserved for it; answers its outcome and state.

@@ -178,11 +178,16 @@ DAMAGE = {
         {"V17"},
     ),
     "debt repaid that nobody owed": (
+        "SELECT ledger_debit_one(%(stranger)s, %(customer)s, 5, 'chargeback', 'receivable',"
+        " %(stranger)s::text, 'debt', %(customer)s::text)",
+        {"V45"},
+    ),
+    "debt moved as what it is not": (
         "INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account, amount_micro_rub, key,"
         " source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)"
-        " VALUES (%(stranger)s, 'debt', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s,"
+        " VALUES (%(stranger)s, 'payout', 'bank', 'receivable', 5, %(stranger)s, 'debt', %(customer)s,"
         " '{}', '{}', now(), now())",
-        {"V45"},
+        {"V48"},
     ),
     "payment disputed above its amount": (  # the first entry is of 100
         ENTRY.format("key = 'topup:' || %(stranger)s", "first") + "rehash;" + LARGE_DEBT,

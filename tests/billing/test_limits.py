@@ -221,6 +221,19 @@ def test_policy_reads_lots_by_an_index_of_the_customer(customer: User) -> None:
     assert "Seq Scan on billing_wallet" not in plan
 
 
+def test_policy_reads_debts_by_the_index_by_type(customer: User) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        parameters = policies.parameters(customer.id, None, real_clock.now())
+        cursor.execute(f"EXPLAIN {policies.policy_sql()}", parameters)
+        plan = "".join(line for (line,) in cursor.fetchall())
+
+    used = set(re.findall(r"billing_entry_\w+", plan))
+    assert "billing_entry_by_type" in used  # what was repaid may be asked by the wallet's few entries
+    assert used <= {"billing_entry_by_type", "billing_entry_one_per_seq"}
+    assert "Seq Scan on billing_ledgerentry" not in plan
+
+
 def test_limit_of_a_tier_is_each_customers_own(customer: User, operator: Actor) -> None:
     own(customer, day=5 * RUB)
     facts = {"window": Window.DAY, "reason": WHY, "now": real_clock.now(), "actor": operator}

@@ -110,3 +110,16 @@ def test_two_sweeps_at_once_free_each_hold_once(clock: LedgerClock) -> None:
     assert {books.status(hold_id) for hold_id in holds} == {"expired"}
     assert [sum(books.reserved(customer)) for customer in customers] == [0] * 5
     books.assert_right(*customers)
+
+
+def test_work_without_a_hold_waits_for_no_wallet() -> None:
+    customer = books.funded(10)
+    with client() as busy, busy.transaction(), client() as found:
+        busy.execute("SELECT ledger_lock(%s)", [[customer]])
+        found.execute("SET lock_timeout = '100ms'")
+        answer = found.execute(
+            "SELECT outcome, charged FROM ledger_settle_one(NULL, %s, 0, NULL, NULL, NULL, NULL, '[]')",
+            [customer],
+        ).fetchone()
+
+    assert answer == {"outcome": "done", "charged": 0}

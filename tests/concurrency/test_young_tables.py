@@ -1,10 +1,14 @@
 """A connection that began while the tables were empty keeps the plans it made then: they must stay right.
 
-The defence is the functions' own settings. Without them a plan of that time reads all rows for one.
+The defence is settings: the functions for many have their own, those for one step the connection's. Without
+them a plan of that time reads all rows for one.
 """
+
+import re
 
 import pytest
 
+from orchestration.engine import PLANS
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.concurrency import copies
@@ -32,6 +36,26 @@ def test_plans_of_an_empty_ledger_do_not_read_whole_tables_later(
             step = books.hold_step(customer, 10)
             call(owner, "ledger_hold", [step])
             call(owner, "ledger_settle", [books.settle_step(customer, step["id"], 5)])
+        owner.execute("SELECT pg_stat_force_next_flush()")
+        with client(as_owner=True) as other:
+            answer = other.execute(READ_WHOLE, [schema]).fetchone()
+
+    assert answer is not None
+    assert (answer["rows"] > PAIRS) == reads_all
+
+
+@pytest.mark.parametrize(("plans", "reads_all"), [("", True), (PLANS, False)], ids=["control", "settings"])
+def test_steps_alone_are_planned_by_the_settings_of_their_connection(plans: str, reads_all: bool) -> None:
+    with copies.ledger_copy() as schema, client(schema=schema, as_owner=True) as owner:
+        owner.execute("VACUUM ANALYZE billing_wallet, billing_lot, billing_hold, billing_ledgerentry")
+        for name, value in re.findall(r"-c (\w+)=(\w+)", plans):
+            owner.execute("SELECT set_config(%s, %s, false)", [name, value])
+        for _ in range(PAIRS):
+            customer, hold = uuid7(), uuid7()
+            call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
+            owner.execute("SELECT ledger_hold_one(%s, %s, 10, 900)", [hold, customer])
+            settle = "SELECT ledger_settle_one(%s, %s, 5, %s, %s, 'bench', 'x')"
+            owner.execute(settle, [hold, customer, uuid7(), str(hold)])
         owner.execute("SELECT pg_stat_force_next_flush()")
         with client(as_owner=True) as other:
             answer = other.execute(READ_WHOLE, [schema]).fetchone()

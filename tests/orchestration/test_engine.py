@@ -9,12 +9,13 @@ from uuid import UUID
 import orjson
 import pytest
 from django.db import connection
+from psycopg.conninfo import conninfo_to_dict
 from pytest_django import Settings
 
 from accounts.models import ApiKey, User
 from billing.models import Hold, LedgerEntry, UsageEvent
 from orchestration import catalogue, engine, sweep
-from orchestration.engine import CONTROL_CHANNEL, Engine
+from orchestration.engine import CONTROL_CHANNEL, PLANS, Engine
 from orchestration.frames import stream_key
 from orchestration.models import Attempt, Run, RunFrames
 from orchestration.providers import openai_chat
@@ -226,6 +227,20 @@ def test_answer_that_could_not_be_charged_is_told_again_as_before(asked: Asked, 
     usage = UsageEvent.objects.get(run_id=orjson.loads(first[0])["run_id"])
     assert (usage.charged_micro_rub, usage.ledger_entry_id) == (0, None)
     assert usage.cost_micro_rub > 0
+
+
+def test_steps_alone_bring_planner_settings_and_look_ups_do_not() -> None:
+    """Some look-ups read a small table whole; forbidden to, PostgreSQL before 18 would compile them."""
+
+    async def settings_of(opened: Engine) -> list[str]:
+        addresses = (opened._opens._conninfo, opened._settles._conninfo, opened._sign_ins._conninfo)
+        return [str(conninfo_to_dict(address)["options"]) for address in addresses]
+
+    opens, settles, sign_ins = with_engine(settings_of)
+
+    assert PLANS in opens
+    assert PLANS in settles
+    assert "enable_seqscan" not in sign_ins
 
 
 def test_answer_whose_settlement_was_answered_twice_is_told_again_as_before(asked: Asked) -> None:
