@@ -13,7 +13,7 @@ DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timest
               ledger_spendable(uuid, timestamptz), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb),
               ledger_hold_one(uuid, uuid, bigint, int, boolean, jsonb, timestamptz),
               ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text, jsonb),
-              ledger_reserve(uuid, bigint, boolean, timestamptz), ledger_limit(uuid, bigint, jsonb, timestamptz),
+              ledger_reserve(uuid, bigint, boolean, timestamptz),
               ledger_not_held(uuid, uuid, bigint, boolean, timestamptz),
               ledger_settle_lots(uuid, bigint, uuid, text, text, text, uuid, bigint[], bigint[], timestamptz),
               ledger_not_settled(uuid, uuid, bigint, text, timestamptz),

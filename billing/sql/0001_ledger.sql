@@ -148,20 +148,6 @@ BEGIN
      WHERE w.customer_id = customer AND ids IS NOT NULL;
 END $$;
 
--- Count a new hold against limits. One that would pass a limit is not kept; answers which, as ledger_count() does.
-CREATE FUNCTION ledger_limit(hold uuid, held bigint, limits jsonb, moment timestamptz) RETURNS int
-LANGUAGE plpgsql AS $$
-DECLARE
-    counted record := ledger_count(limits, held, moment);
-BEGIN
-    IF counted.over IS NULL THEN
-        UPDATE billing_hold h SET counter_ids = counted.counter_ids WHERE h.id = hold;
-    ELSE
-        DELETE FROM billing_hold h WHERE h.id = hold;
-    END IF;
-    RETURN counted.over;
-END $$;
-
 -- Why there is no such new hold: it exists already, or the money is short.
 CREATE FUNCTION ledger_not_held(hold uuid, customer uuid, amount bigint, soft boolean, moment timestamptz)
 RETURNS ledger_held LANGUAGE plpgsql AS $$

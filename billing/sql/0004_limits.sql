@@ -45,6 +45,20 @@ BEGIN
     END IF;
 END $$;
 
+-- Count a new hold against limits. One that would pass a limit is not kept; answers which, as ledger_count() does.
+CREATE FUNCTION ledger_limit(hold uuid, held bigint, limits jsonb, moment timestamptz) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    counted record := ledger_count(limits, held, moment);
+BEGIN
+    IF counted.over IS NULL THEN
+        UPDATE billing_hold h SET counter_ids = counted.counter_ids WHERE h.id = hold;
+    ELSE
+        DELETE FROM billing_hold h WHERE h.id = hold;
+    END IF;
+    RETURN counted.over;
+END $$;
+
 -- The windows that limits are counted in at a moment.
 CREATE FUNCTION ledger_windows(limits jsonb, moment timestamptz)
 RETURNS TABLE (subject text, "window" text, window_start timestamptz, most bigint, place int)
