@@ -10,7 +10,8 @@
 -- Every look-up here has its index, so reading a whole table is never right (`enable_seqscan`), and the one plan
 -- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its
 -- connection, and reading all rows for one cost ten times the time. The functions for one step have these settings from
--- whoever calls them, the function for many or the engine's connections: own ones would be set at every call.
+-- whoever calls them, the function for many or the connections on which the engine opens and settles: own ones would
+-- be set at every call.
 --
 -- The functions that the application calls run as their owner (SECURITY DEFINER): its role cannot write these tables in
 -- any other way. Their parts run as whoever calls them, so that called by themselves they are refused by the tables.
@@ -240,7 +241,7 @@ BEGIN
         INSERT INTO billing_hold AS h (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids,
                                        lot_amounts, counter_ids, expires_at, created_at)
         SELECT s.id, s.customer_id, s.amount, 0, 'open', ARRAY [w.lot_ids[1]], ARRAY [s.amount], '{}',
-               moment + make_interval(secs => s.ttl_seconds), moment
+               moment + s.ttl_seconds * interval '1 second', moment
           FROM step s JOIN billing_wallet w ON w.customer_id = s.customer_id
          WHERE w.customer_id = ANY (locked)
            AND s.least > 0 AND w.lot_remaining[1] - w.lot_reserved[1] >= s.total AND (w.lot_ends[1] > moment) IS NOT FALSE
@@ -515,7 +516,7 @@ SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     moment timestamptz := ledger_clock();
-    until timestamptz := moment + make_interval(secs => ttl_seconds);
+    until timestamptz := moment + ttl_seconds * interval '1 second';
     renewed int;
 BEGIN
     UPDATE billing_hold h SET expires_at = until

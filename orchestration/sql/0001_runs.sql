@@ -119,7 +119,7 @@ BEGIN
                     cost_micro_rub, input_tokens, output_tokens, estimated, fence, created_at)
         SELECT s.id, s.customer_id, s.idempotency_key, s.fingerprint, s.surface, s.mode, s.profile, s.model,
                s.provider, s.route, s.estimate_micro_rub, s.api_key_id,
-               coalesce((s.hold ->> 'amount')::bigint, 0), moment + make_interval(secs => s.lease_seconds),
+               coalesce((s.hold ->> 'amount')::bigint, 0), moment + s.lease_seconds * interval '1 second',
                'running', '', '', 0, 0, 0, false, 1, moment
           FROM jsonb_to_recordset(kept) AS s (
                id uuid, customer_id uuid, idempotency_key text, fingerprint text, surface text, mode text,
