@@ -140,7 +140,7 @@ def touched(since: datetime) -> list[UUID]:
         cursor.execute(
             "SELECT customer_id FROM billing_ledgerentry WHERE id >= %(first)s AND customer_id IS NOT NULL"
             " UNION SELECT customer_id FROM billing_hold WHERE id >= %(first)s"
-            " UNION SELECT customer_id FROM billing_hold WHERE resolved_at IS NULL",
+            " UNION SELECT customer_id FROM billing_openhold",
             {"first": first},
         )
         return [customer for (customer,) in cursor.fetchall()]

@@ -14,7 +14,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from auditlog.models import JobRun
-from billing.models import EntryType, Hold, LedgerEntry, OperatorRequest
+from billing.models import EntryType, LedgerEntry, OpenHold, OperatorRequest
 from billing.templatetags.money import money
 from billing.watch_models import ReconciliationFinding
 from orchestration import catalogue
@@ -69,7 +69,7 @@ def _requests() -> list[Context]:
 
 
 def _holds(now: datetime) -> list[Context]:
-    stuck = Hold.objects.filter(resolved_at=None, created_at__lt=now - HOLD_IS_STUCK_AFTER)
+    stuck = OpenHold.objects.filter(created_at__lt=now - HOLD_IS_STUCK_AFTER)
     return [_alarm(_("Резервы старше 10 минут"), stuck.count(), _list("billing_hold", older_than="5m"))]
 
 

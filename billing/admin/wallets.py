@@ -23,6 +23,7 @@ from billing.models import (
     CreditLot,
     Hold,
     LedgerEntry,
+    OpenHold,
     OperatorRequest,
     Wallet,
 )
@@ -68,7 +69,8 @@ class OlderThan(admin.SimpleListFilter):
         age = self.AGES.get(self.value() or "")
         if age is None:
             return queryset
-        return queryset.filter(status=Hold.Status.OPEN, created_at__lt=clock.now() - age)
+        found = OpenHold.objects.filter(created_at__lt=clock.now() - age)
+        return queryset.filter(pk__in=found.values("pk"))
 
 
 @admin.register(Wallet)

@@ -85,7 +85,21 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'резерв',
                 'verbose_name_plural': 'резервы',
-                'indexes': [models.Index(condition=models.Q(('resolved_at', None)), fields=['expires_at'], name='billing_hold_due')],
+            },
+        ),
+        migrations.CreateModel(
+            name='OpenHold',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False, verbose_name='номер')),
+                ('customer_id', models.UUIDField(verbose_name='клиент')),
+                ('expires_at', models.DateTimeField(verbose_name='действует до')),
+                ('created_at', models.DateTimeField(verbose_name='создано')),
+            ],
+            options={
+                'verbose_name': 'открытый резерв',
+                'verbose_name_plural': 'открытые резервы',
+                'db_table': 'billing_openhold',
+                'managed': False,
             },
         ),
         migrations.CreateModel(

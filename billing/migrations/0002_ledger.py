@@ -5,11 +5,14 @@ from pathlib import Path
 from django.db import migrations
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
-FILES = ("0000_lots.sql", "0001_ledger.sql")
+FILES = ("0000_lots.sql", "0001_ledger.sql", "0005_open_holds.sql")
 
 UNDO = """
+DROP VIEW billing_openhold;
+DROP TABLE billing_holdmark;
 DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timestamptz), ledger_open_wallet(uuid),
-              ledger_expire_holds(int, int), ledger_renew(uuid[], int), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
+              ledger_expire_holds(int, int), ledger_renew(uuid[], int), ledger_first_open(), ledger_move_mark(timestamptz),
+              ledger_made_at(uuid), ledger_first_id(timestamptz), ledger_hash(bytea, uuid, bigint, uuid, text, text, bigint, bigint, text),
               ledger_spendable(uuid, timestamptz), ledger_clock(), ledger_lock(uuid[]), ledger_ordered(jsonb),
               ledger_hold_one(uuid, uuid, bigint, int, boolean, jsonb, timestamptz),
               ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text, jsonb),

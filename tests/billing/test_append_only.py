@@ -12,7 +12,7 @@ from plyrum.ids import uuid7
 from tests.billing import books
 
 VERBS = ("UPDATE {table} SET created_at = now()", "DELETE FROM {table}", "TRUNCATE {table}")
-TIMES = {"billing_limitcounter": "window_start"}
+CHANGES = {"billing_limitcounter": "window_start = now()", "billing_holdmark": "place = 1"}
 TABLES_OF_FUNCTIONS = models.FUNCTION_ONLY_TABLES
 INSERTS = {
     "billing_wallet": "INSERT INTO billing_wallet (customer_id, balance_micro_rub, seq, head_hash,"
@@ -22,6 +22,8 @@ INSERTS = {
     "billing_hold": "INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status,"
     " lot_ids, lot_amounts, expires_at, created_at)"
     " VALUES (gen_random_uuid(), gen_random_uuid(), 0, 0, 'open', '{}', '{}', now(), now())",
+    "billing_holdmark": "INSERT INTO billing_holdmark (first_id) VALUES (gen_random_uuid())"
+    " ON CONFLICT (place) DO UPDATE SET first_id = excluded.first_id",
     "billing_ledgerentry": "INSERT INTO billing_ledgerentry (id, type, debit_account, credit_account,"
     " amount_micro_rub, key, source_type, source_id, lot_ids, lot_amounts, effective_at, created_at)"
     " VALUES (gen_random_uuid(), 'topup', 'promo', 'revenue', 1, gen_random_uuid(), 'x', 'x', '{}', '{}',"
@@ -81,7 +83,7 @@ def test_control_owner_changes_a_table_without_the_guard(owner: BaseDatabaseWrap
 @pytest.mark.parametrize("table", TABLES_OF_FUNCTIONS)
 @pytest.mark.parametrize("statement", VERBS)
 def test_application_role_may_not_change_money_directly(table: str, statement: str) -> None:
-    statement = statement.replace("created_at", TIMES.get(table, "created_at"))
+    statement = statement.replace("created_at = now()", CHANGES.get(table, "created_at = now()"))
 
     with pytest.raises(ProgrammingError, match="permission denied"), connection.cursor() as cursor:
         cursor.execute(statement.format(table=table))

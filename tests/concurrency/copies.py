@@ -13,9 +13,9 @@ from plyrum.ids import uuid7
 from tests.concurrency.connections import client
 
 SQL = Path(models.__file__).resolve().parent / "sql"
-FILES = ("0000_lots.sql", "0001_ledger.sql", "0002_movements.sql", "0004_limits.sql")
-MADE_BY_SQL = "billing_lot"
-TABLES = {*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES} - {MADE_BY_SQL}
+FILES = ("0000_lots.sql", "0001_ledger.sql", "0002_movements.sql", "0004_limits.sql", "0005_open_holds.sql")
+MADE_BY_SQL = {"billing_lot", "billing_holdmark"}
+TABLES = {*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES} - MADE_BY_SQL
 
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
 ROW_LOCK = (r"FOR NO KEY UPDATE(?: SKIP LOCKED)?", "")
@@ -30,6 +30,7 @@ LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDA
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
 STILL_OVER = (r"AND h\.expires_at <= moment  -- it may", "-- it may")
+MARGIN = (r" - interval '10 minutes'", "")
 LET_BE = (r"FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE")
 # The amounts' own type is a second line behind the functions; without it a race shows its full damage.
 AMOUNT_CHECK = """
