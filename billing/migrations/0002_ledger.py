@@ -18,7 +18,7 @@ DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timest
               ledger_settle_one(uuid, uuid, bigint, uuid, text, text, text, jsonb),
               ledger_reserve(uuid, bigint, boolean, timestamptz),
               ledger_not_held(uuid, uuid, bigint, boolean, timestamptz),
-              ledger_settle_lots(uuid, bigint, uuid, text, text, text, uuid, bigint[], bigint[], timestamptz),
+              ledger_settle_lots(uuid, bigint, uuid, text, text, text, uuid, bigint[], bigint[]),
               ledger_not_settled(uuid, uuid, bigint, text, timestamptz),
               ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
               ledger_shares(bigint[], bigint[], bigint[], timestamptz[], bigint, timestamptz),

@@ -9,7 +9,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "0002_movements.sql"
 UNDO = """
 DROP FUNCTION ledger_credit(jsonb), ledger_debit(jsonb), ledger_debit_plain(jsonb), ledger_reverse(jsonb), ledger_book(jsonb),
               ledger_debit_one(uuid, uuid, bigint, text, text, text, text, text, timestamptz, boolean, bigint, text),
-              ledger_post_all(billing_ledgerentry[], uuid[], bigint[], bigint[], bigint[]),
+              ledger_post_all(billing_ledgerentry[], uuid[], bigint[], bigint[], bigint[], timestamptz),
               ledger_post(uuid, uuid, text, text, text, bigint, text, text, text, uuid, bigint[], bigint[],
                           timestamptz, timestamptz, bigint[], bigint[]);
 DROP TYPE ledger_debited;

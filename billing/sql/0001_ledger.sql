@@ -1,7 +1,8 @@
 -- The ledger's functions: the only statements that write wallets, lots, holds and entries.
 --
 -- A function takes an array of steps (jsonb) and answers each step by itself. Wallets are locked in ascending order
--- before anything of them is decided; a wallet's steps are applied as they came. One step's refusal never harms its
+-- before anything of them is decided; a wallet's steps are applied as they came. Locks are taken in one order everywhere:
+-- holds that are to be resolved, wallets, counters of limits. One step's refusal never harms its
 -- neighbours, and one row lock and one commit serve the whole array, which is what makes a busy wallet and a busy
 -- server cheap. Holds, charges and debits about which there is nothing to decide are written for all steps at once
 -- (`*_plain`), half the work of one after the other; a single step and whatever ends in another way has a function of
@@ -86,12 +87,14 @@ DECLARE
     over int;
 BEGIN
     -- Most holds: the first lot covers it. What reserves locks the wallet, too, and judges it as it is then.
-    UPDATE billing_wallet w SET lot_reserved[1] = w.lot_reserved[1] + amount
-     WHERE w.customer_id = customer AND amount > 0 AND w.lot_remaining[1] - w.lot_reserved[1] >= amount
-       AND (w.lot_ends[1] > coalesce(moment, ledger_clock())) IS NOT FALSE  -- most have no end
-    RETURNING ARRAY [w.lot_ids[1]], ARRAY [amount], amount, coalesce(moment, ledger_clock())
-         INTO ids, amounts, held, begins;
-    IF NOT FOUND THEN
+    IF amount > 0 THEN  -- not as a condition of the statement, which would prepare one step more
+        UPDATE billing_wallet w SET lot_reserved[1] = w.lot_reserved[1] + amount
+         WHERE w.customer_id = customer AND w.lot_remaining[1] - w.lot_reserved[1] >= amount
+           AND (w.lot_ends[1] > coalesce(moment, ledger_clock())) IS NOT FALSE  -- most have no end
+        RETURNING ARRAY [w.lot_ids[1]], ARRAY [amount], amount, coalesce(moment, ledger_clock())
+             INTO ids, amounts, held, begins;
+    END IF;
+    IF ids IS NULL THEN
         SELECT r.* INTO ids, amounts, held, begins FROM ledger_reserve(customer, amount, soft, moment) r;
         IF ids IS NULL THEN
             RETURN ledger_not_held(hold, customer, amount, soft, begins);
@@ -264,76 +267,77 @@ CREATE FUNCTION ledger_settle_one(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
-    lots bigint[];
-    moment timestamptz;
     hold record;
-    wallet record;
+    done record;
 BEGIN
     IF settled IS NULL THEN
         PERFORM ledger_use(usage, ledger_clock());
         RETURN ROW ('done', NULL, 0, 0)::ledger_settled;
     END IF;
-    SELECT w.lot_ids INTO lots FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
-    moment := ledger_clock();
     UPDATE billing_hold h
        SET status = CASE WHEN amount > 0 THEN 'captured' ELSE 'released' END,
-           captured_micro_rub = amount, resolved_at = moment
+           captured_micro_rub = amount, resolved_at = ledger_clock()
      WHERE h.id = settled AND h.customer_id = customer AND h.status = 'open'
-       AND h.amount_micro_rub >= amount AND (h.expires_at > moment OR amount = 0)
-    RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids,
-              array_position(lots, h.lot_ids[1]) AS place INTO hold;
+       AND h.amount_micro_rub >= amount AND (h.expires_at > ledger_clock() OR amount = 0)
+    RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids INTO hold;
     IF NOT FOUND THEN
-        RETURN ledger_not_settled(settled, customer, amount, key, moment);
+        RETURN ledger_not_settled(settled, customer, amount, key, ledger_clock());
     END IF;
-    IF amount > 0 AND cardinality(hold.lot_ids) = 1 THEN  -- most holds: what ledger_post() does, without the call
+    IF amount > 0 THEN  -- most holds: captured, and on the first lot alone. What ledger_post() does, without the call.
         UPDATE billing_wallet w
            SET balance_micro_rub = w.balance_micro_rub - amount, seq = w.seq + 1,
                head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, 'wallet', 'revenue', amount,
                                        w.balance_micro_rub - amount, key),
-               lot_remaining[hold.place] = w.lot_remaining[hold.place] - amount,
-               lot_reserved[hold.place] = w.lot_reserved[hold.place] - hold.amount
-         WHERE w.customer_id = customer
-        RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash, w.lot_remaining[hold.place] AS rest INTO wallet;
+               lot_remaining[1] = w.lot_remaining[1] - amount, lot_reserved[1] = w.lot_reserved[1] - hold.amount
+         WHERE w.customer_id = customer AND w.lot_ids[1:1] = hold.lot_ids
+        RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash, w.lot_remaining[1] AS rest,
+                  ledger_clock() AS moment  -- the wallet is locked by now
+             INTO done;
+    END IF;
+    IF amount > 0 AND FOUND THEN
         INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
                     amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids,
                     lot_amounts, effective_at, created_at, hash)
-        VALUES (entry, customer, wallet.seq, 'usage_debit', 'wallet', 'revenue', amount, wallet.balance, key,
-                source_type, source_id, settled, hold.lot_ids, ARRAY [amount], moment, moment, wallet.head_hash);
-        IF wallet.rest = 0 THEN
+        VALUES (entry, customer, done.seq, 'usage_debit', 'wallet', 'revenue', amount, done.balance, key,
+                source_type, source_id, settled, hold.lot_ids, ARRAY [amount], done.moment, done.moment, done.head_hash);
+        IF done.rest = 0 THEN
             PERFORM ledger_leave(ARRAY [customer]);
         END IF;
     ELSE
-        PERFORM ledger_settle_lots(customer, amount, entry, key, source_type, source_id, settled, hold.lot_ids,
-                                   hold.lot_amounts, moment);
+        SELECT ledger_settle_lots(customer, amount, entry, key, source_type, source_id, settled, hold.lot_ids,
+                                  hold.lot_amounts) AS moment INTO done;
     END IF;
     IF cardinality(hold.counter_ids) > 0 THEN
         PERFORM ledger_uncount(ARRAY [settled]);
     END IF;
     IF usage <> '[]' THEN
-        PERFORM ledger_use(usage, moment);
+        PERFORM ledger_use(usage, done.moment);
     END IF;
     RETURN ROW ('done', CASE WHEN amount > 0 THEN entry END, amount, hold.amount - amount)::ledger_settled;
 END $$;
 
--- The parts of ledger_settle_one() for the few, apart as those of ledger_hold_one(). Here: of a hold on several lots, or
--- one that is released.
+-- The parts of ledger_settle_one() for the few, apart as those of ledger_hold_one(). Here: of a hold on other lots than
+-- the first alone, or one that is released. Answers the moment.
 CREATE FUNCTION ledger_settle_lots(
     customer uuid, amount bigint, entry uuid, key text, source_type text, source_id text, settled uuid, ids bigint[],
-    held bigint[], moment timestamptz) RETURNS void
+    held bigint[]) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 DECLARE
     used bigint[] := ledger_used(amount, held);
     remaining bigint[];
     reserved bigint[];
+    moment timestamptz;
 BEGIN
     SELECT ledger_less(w.lot_ids, w.lot_remaining, ids, used), ledger_less(w.lot_ids, w.lot_reserved, ids, held)
-      INTO remaining, reserved FROM billing_wallet w WHERE w.customer_id = customer;
+      INTO remaining, reserved FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
+    moment := ledger_clock();
     IF amount > 0 THEN
         PERFORM ledger_post(customer, entry, 'usage_debit', 'wallet', 'revenue', amount, key, source_type, source_id,
                             settled, ids, used, moment, moment, remaining, reserved);
     ELSE
         UPDATE billing_wallet w SET lot_reserved = reserved WHERE w.customer_id = customer;
     END IF;
+    RETURN moment;
 END $$;
 
 -- What became of a hold that was not open for what was asked.
@@ -413,8 +417,8 @@ BEGIN
            price_version_id bigint, fx_rate_id bigint, ledger_entry_id uuid, api_key_id uuid, estimated boolean);
 END $$;
 
--- Lock all wallets of several steps, in order, and resolve in one statement the holds that are open for what is asked.
--- Answers what each of them held, by the step's place; all others ledger_settle() takes one by one, to
+-- Resolve in one statement the holds of several steps that are open for what is asked, and lock all their wallets, in
+-- order. Answers what each of them held, by the step's place; all others ledger_settle() takes one by one, to
 -- say what became of them.
 CREATE FUNCTION ledger_settle_plain(steps jsonb) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
@@ -436,8 +440,9 @@ BEGIN
     SELECT array_agg(s.customer_id), array_agg(s.hold_id), count(DISTINCT s.hold_id) < count(s.hold_id)
       INTO customers, hold_ids, has_twins
       FROM jsonb_to_recordset(steps) AS s (hold_id uuid, customer_id uuid);
-    PERFORM ledger_lock(customers);
     IF has_twins THEN  -- they leave their counters one after the other
+        PERFORM 1 FROM billing_hold h WHERE h.id = ANY (hold_ids) ORDER BY h.id FOR NO KEY UPDATE;
+        PERFORM ledger_lock(customers);
         PERFORM ledger_lock_counted(hold_ids);
         RETURN NULL;
     END IF;
@@ -447,6 +452,7 @@ BEGIN
                hold_id uuid, customer_id uuid, amount bigint, entry_id uuid, key text, source_type text,
                source_id text)) WITH ORDINALITY
                AS s (hold_id, customer_id, amount, entry_id, key, source_type, source_id, place)
+         ORDER BY hold_id  -- two calls that name the same holds wait in one direction
     ), closed AS (
         UPDATE billing_hold h
            SET status = CASE WHEN s.amount > 0 THEN 'captured' ELSE 'released' END,
@@ -466,14 +472,16 @@ BEGIN
     )
     SELECT array_agg(c.held ORDER BY s.place), array_agg(c.hold_id) FILTER (WHERE c.counter_ids <> '{}'),
            array_agg(ROW (c.entry_id, c.customer_id, NULL, 'usage_debit', 'wallet', 'revenue', c.amount, NULL, c.key,
-                          c.source_type, c.source_id, c.hold_id, c.lot_ids, c.used, moment, moment,
+                          c.source_type, c.source_id, c.hold_id, c.lot_ids, c.used, NULL, NULL,
                           NULL)::billing_ledgerentry ORDER BY s.place) FILTER (WHERE c.amount > 0),
            (SELECT h.owners FROM share h), (SELECT h.lots FROM share h), (SELECT h.used FROM share h),
            (SELECT h.held FROM share h)
       INTO resolved, counted, lines, owners, lots, used, held
       FROM step s LEFT JOIN closed c ON c.place = s.place;
+    PERFORM ledger_lock(customers);
+    moment := ledger_clock();
     IF owners IS NOT NULL THEN
-        PERFORM ledger_post_all(lines, owners, lots, used, held);
+        PERFORM ledger_post_all(lines, owners, lots, used, held, moment);
     END IF;
     IF counted IS NOT NULL THEN
         PERFORM ledger_uncount(counted);

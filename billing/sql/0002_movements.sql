@@ -209,7 +209,7 @@ BEGIN
     SELECT array_agg(s.place ORDER BY s.place), array_agg(ROW (
                s.entry_id, s.customer_id, NULL, s.type, 'wallet', s.credit_account, s.amount, NULL, s.key,
                s.source_type, s.source_id, NULL, ARRAY [w.lot_ids[1]], ARRAY [s.amount],
-               coalesce(s.effective_at, moment), moment, NULL)::billing_ledgerentry ORDER BY s.place),
+               s.effective_at, NULL, NULL)::billing_ledgerentry ORDER BY s.place),
            array_agg(s.customer_id), array_agg(w.lot_ids[1]), array_agg(s.amount)
       INTO places, lines, owners, lots, amounts
       FROM step s JOIN billing_wallet w ON w.customer_id = s.customer_id
@@ -218,7 +218,8 @@ BEGIN
     IF lines IS NULL THEN
         RETURN NULL;
     END IF;
-    balances := ledger_post_all(lines, owners, lots, amounts, array_fill(0::bigint, ARRAY [cardinality(owners)]));
+    balances := ledger_post_all(
+        lines, owners, lots, amounts, array_fill(0::bigint, ARRAY [cardinality(owners)]), moment);
     RETURN (SELECT array_agg(b.balance ORDER BY n.place)
               FROM generate_series(1, cardinality(keys)) AS n (place)
               LEFT JOIN unnest(places, balances) AS b (place, balance) ON b.place = n.place);
@@ -316,11 +317,11 @@ BEGIN
     RETURN wallet.balance;
 END $$;
 
--- The next debits of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances and
--- hashes are given here; answers the balances. Side by side, what leaves which lot of whom and what is no longer reserved
+-- The next debits of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances,
+-- hashes and times are given here; answers the balances. Side by side, what leaves which lot of whom and what is no longer reserved
 -- of it, also where there is no line.
 CREATE FUNCTION ledger_post_all(
-    lines billing_ledgerentry[], owners uuid[], lots bigint[], used bigint[], held bigint[]
+    lines billing_ledgerentry[], owners uuid[], lots bigint[], used bigint[], held bigint[], moment timestamptz
 ) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -351,8 +352,8 @@ BEGIN
                     amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id,
                     lot_ids, lot_amounts, effective_at, created_at, hash)
         SELECT c.id, c.customer_id, c.number, c.type, c.debit_account, c.credit_account, c.amount_micro_rub, c.balance,
-               c.key, c.source_type, c.source_id, c.hold_id, c.lot_ids, c.lot_amounts, c.effective_at, c.created_at,
-               c.next_hash
+               c.key, c.source_type, c.source_id, c.hold_id, c.lot_ids, c.lot_amounts,
+               coalesce(c.effective_at, moment), moment, c.next_hash
           FROM chained c
     )
     SELECT array_agg(c.customer_id ORDER BY c.place), array_agg(c.balance ORDER BY c.place),

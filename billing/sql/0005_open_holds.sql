@@ -63,8 +63,8 @@ BEGIN
     RETURN renewed;
 END $$;
 
--- Give back holds whose time is over, at most `most` of them behind the first `past`; never before their time. Returns
--- how many.
+-- Give back holds whose time is over, at most `most` of them behind the first `past`; never before their time. One that
+-- somebody is renewing or resolving now is let be. Returns how many.
 CREATE FUNCTION ledger_expire_holds(most int, past int DEFAULT 0) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
@@ -76,13 +76,14 @@ DECLARE
     freed int;
 BEGIN
     SELECT array_agg(h.id) INTO due
-      FROM (SELECT h.id FROM billing_openhold h WHERE h.expires_at <= moment ORDER BY h.id LIMIT most OFFSET past) h;
+      FROM (SELECT h.id FROM billing_openhold h WHERE h.expires_at <= moment
+             ORDER BY h.id LIMIT most OFFSET past FOR NO KEY UPDATE SKIP LOCKED) h;
     PERFORM 1 FROM billing_wallet w
       WHERE w.customer_id IN (SELECT h.customer_id FROM billing_hold h WHERE h.id = ANY (due))
       ORDER BY w.customer_id FOR NO KEY UPDATE;
     WITH closed AS (
         UPDATE billing_hold h SET status = 'expired', resolved_at = moment
-         WHERE h.id = ANY (due) AND h.status = 'open' AND h.expires_at <= moment  -- it may have been renewed meanwhile
+         WHERE h.id = ANY (due)
         RETURNING h.id, h.customer_id, h.lot_ids, h.lot_amounts, h.counter_ids
     ), back AS (
         UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, t.ids, t.amounts)

@@ -29,7 +29,12 @@ LOCK_OF_ALL = (r"(ledger_lock)\(customers\)", r"\1('{}')")
 LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDATE", r"\1")
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
-STILL_OVER = (r"AND h\.expires_at <= moment  -- it may", "-- it may")
+LET_BE_BY_SWEEP = (r"OFFSET past FOR NO KEY UPDATE SKIP LOCKED", "OFFSET past")
+ORDER_OF_HOLDS = (r"ORDER BY hold_id  -- two calls", "-- two calls")
+HOLDS_FIRST = (
+    r"(    moment := ledger_clock\(\);\n    WITH step AS \(\n +SELECT \* FROM ROWS)",
+    r"    PERFORM ledger_lock(customers);\n\1",
+)
 MARGIN = (r" - interval '10 minutes'", "")
 LET_BE = (r"FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE")
 # The amounts' own type is a second line behind the functions; without it a race shows its full damage.

@@ -1,9 +1,12 @@
-"""Batches that name the same wallets in opposite orders never wait for each other in a circle.
+"""Calls that name the same wallets or holds in opposite orders never wait for each other in a circle.
 
-The defence is the order of locks: wallets ascending, whatever order the steps came in.
+The defence is the order of locks: holds that are to be resolved, then wallets, both ascending, whatever order
+the steps came in.
 """
 
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,10 +15,22 @@ from psycopg.errors import DeadlockDetected
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.concurrency import copies
-from tests.concurrency.connections import Client, call, client, race
+from tests.concurrency.connections import Client, call, client, race, wait_until_blocked
 
 CALLERS = 8
 ROUNDS = 15
+Step = dict[str, Any]
+# A session that says so waits at each hold that it writes, which it has locked by then, for the gate.
+PAUSE = """
+CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('tests.pauses', true) = 'yes' THEN
+        PERFORM pg_advisory_xact_lock_shared(hashtext(TG_TABLE_SCHEMA));
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER pause BEFORE UPDATE ON billing_hold FOR EACH ROW EXECUTE FUNCTION pause();
+"""
 
 
 def test_opposite_batches_hold_and_settle_without_a_deadlock() -> None:
@@ -84,28 +99,77 @@ def test_order_of_wallets_is_what_prevents_the_deadlock(
     assert sum(isinstance(answer, list) for answer in answers) == (1 if deadlocks else 2)
 
 
+def sweep(found: Client, _: list[Step]) -> Any:
+    return found.execute("SELECT ledger_expire_holds(9) AS freed").fetchall()
+
+
+def release(found: Client, holds: list[Step]) -> Any:
+    return call(
+        found, "ledger_settle", [books.settle_step(hold["customer_id"], hold["id"], 0) for hold in holds]
+    )
+
+
 @pytest.mark.parametrize(
-    ("without", "deadlocks"), [((copies.LOCK_OF_THE_SWEEP,), True), ((), False)], ids=["control", "locked"]
+    ("work", "without", "waits", "deadlocks"),
+    [
+        pytest.param(sweep, (copies.LET_BE_BY_SWEEP,), True, True, id="control-sweep"),
+        pytest.param(sweep, (), False, False, id="sweep"),
+        pytest.param(release, (copies.HOLDS_FIRST,), True, True, id="control-batch"),
+        pytest.param(release, (), True, False, id="batch"),
+    ],
 )
-def test_sweep_takes_wallets_first_and_so_meets_no_settlement_halfway(
+def test_holds_come_before_wallets(
+    work: Callable[[Client, list[Step]], Any],
+    without: tuple[tuple[str, str], ...],
+    waits: bool,
+    deadlocks: bool,
+) -> None:
+    """One release has its hold and not yet its wallet when somebody else comes for both."""
+    with (
+        copies.ledger_copy(*without, then=(PAUSE,)) as schema,
+        client(schema=schema, as_owner=True) as gate,
+        client(schema=schema, as_owner=True) as first,
+        client(schema=schema, as_owner=True) as second,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        customer = uuid7()
+        call(gate, "ledger_credit", [books.credit_step(customer, 1000)])
+        holds = [books.hold_step(customer, 1, ttl_seconds=0) for _ in range(2)]
+        call(gate, "ledger_hold", holds)
+        gate.execute("SELECT pg_advisory_lock(hashtext(%s))", [schema])
+        first.execute("SELECT set_config('tests.pauses', 'yes', false)")
+        releasing = pool.submit(release, first, holds[:1])
+        wait_until_blocked(releasing, gate.info.backend_pid)
+        working = pool.submit(work, second, holds)
+        if waits:
+            wait_until_blocked(working, first.info.backend_pid)
+        else:
+            assert working.result() == [{"freed": 1}]  # the other one
+        gate.execute("SELECT pg_advisory_unlock(hashtext(%s))", [schema])
+        failures = [found.exception() for found in (releasing, working)]
+
+    assert [type(failure) for failure in failures].count(DeadlockDetected) == int(deadlocks)
+    assert failures.count(None) == (1 if deadlocks else 2)
+
+
+@pytest.mark.parametrize(
+    ("without", "deadlocks"), [((copies.ORDER_OF_HOLDS,), True), ((), False)], ids=["control", "ordered"]
+)
+def test_batches_that_name_the_same_holds_take_them_in_one_order(
     without: tuple[tuple[str, str], ...], deadlocks: bool
 ) -> None:
-    """Without the wallets' locks the sweep and a batch of releases take the same holds in opposite orders."""
     seconds = 30 if deadlocks else 0.2
     with copies.ledger_copy(*without, meet="UPDATE ON billing_hold", seconds=seconds) as schema:
-        customers = sorted(uuid7() for _ in range(2))
-        steps = [books.hold_step(customer, 1, ttl_seconds=0) for customer in customers]
+        customer = uuid7()
+        holds = [books.hold_step(customer, 1) for _ in range(2)]
         with client(schema=schema, as_owner=True) as owner:
-            call(owner, "ledger_credit", [books.credit_step(customer, 1000) for customer in customers])
-            for step in steps[::-1]:  # the sweep meets them in the order in which they lie
-                call(owner, "ledger_hold", [step])
+            call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
+            call(owner, "ledger_hold", holds)
 
         def work(found: Client, number: int) -> object:
-            if number:
-                return found.execute("SELECT ledger_expire_holds(9)").fetchall()
-            releases = [books.settle_step(step["customer_id"], step["id"], 0) for step in steps]
-            return call(found, "ledger_settle", releases)
+            return release(found, holds if number else holds[::-1])
 
         answers = race(2, work, schema=schema, as_owner=True)
 
     assert any(isinstance(answer, DeadlockDetected) for answer in answers) == deadlocks
+    assert sum(isinstance(answer, list) for answer in answers) == (1 if deadlocks else 2)

@@ -5,8 +5,11 @@ The defence is the conditional update: only who still sees an open hold moves it
 
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
+
+import pytest
 
 from billing.models import Hold
 from plyrum import clock as real_clock
@@ -14,7 +17,7 @@ from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing.fixtures import LedgerClock
 from tests.concurrency import copies
-from tests.concurrency.connections import Client, call, client, race
+from tests.concurrency.connections import Client, call, client, race, wait_until_blocked
 
 HOLDS = 200
 CALLERS = 8
@@ -123,3 +126,28 @@ def test_work_without_a_hold_waits_for_no_wallet() -> None:
         ).fetchone()
 
     assert answer == {"outcome": "done", "charged": 0}
+
+
+@pytest.mark.parametrize(
+    ("without", "left"), [((copies.LOCK_OF_THE_SWEEP,), 10), ((), 0)], ids=["control", "locked"]
+)
+def test_sweep_gives_back_to_a_wallet_that_moves_meanwhile(
+    without: tuple[tuple[str, str], ...], left: int
+) -> None:
+    with (
+        copies.ledger_copy(*without) as schema,
+        client(schema=schema, as_owner=True) as moving,
+        client(schema=schema, as_owner=True) as sweeping,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        customer = uuid7()
+        call(moving, "ledger_credit", [books.credit_step(customer, 1000)])
+        call(moving, "ledger_hold", [books.hold_step(customer, 10, ttl_seconds=0)])
+        with moving.transaction():
+            call(moving, "ledger_debit", [books.debit_step(customer, 1)])
+            swept = pool.submit(lambda: sweeping.execute("SELECT ledger_expire_holds(9) AS freed").fetchone())
+            wait_until_blocked(swept, moving.info.backend_pid)
+
+        assert swept.result() == {"freed": 1}
+        wallet = moving.execute("SELECT lot_reserved FROM billing_wallet").fetchone()
+        assert wallet == {"lot_reserved": [left]}
