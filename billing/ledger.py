@@ -335,7 +335,10 @@ def collect(customer_id: UUID) -> bool:
 
 
 def lock(customers: list[UUID]) -> None:
-    """Take the wallets' locks, in their order: before more than one step in a transaction."""
+    """Take the wallets' locks, in their order: before more than one step in a transaction.
+
+    Not before a hold is resolved: holds are locked before wallets everywhere.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT ledger_lock(%s::uuid[])", [customers])
 

@@ -123,7 +123,8 @@ def test_models_cannot_change_usage() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        "ledger_post_all(ARRAY (SELECT e FROM billing_ledgerentry e LIMIT 1), %(owners)s, '{}', '{}', '{}', now())",
+        "ledger_post_all(ARRAY (SELECT e FROM billing_ledgerentry e LIMIT 1), %(owners)s, '{}', '{}',"
+        " '{}', now())",
         "ledger_lay((%(owners)s::uuid[])[1], NULL, NULL)",
         "ledger_leave(%(owners)s)",
         "ledger_hold_plain(%(holds)s::jsonb)",
