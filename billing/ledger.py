@@ -446,6 +446,7 @@ def hold_step(
 ) -> dict[str, Any]:
     """A step of `ledger_hold`. `soft` reserves what is there instead of refusing.
 
+    `hold_id` is a UUIDv7: open holds are looked for by the time of their ids.
     `limits`: {subject, window (hour, day, month), limit (micro-RUB)}; it is counted in each, or refused.
     """
     step = {
@@ -521,7 +522,7 @@ def settle(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def expire_holds(*, most: int, past: int = 0) -> int:
-    """Give back holds whose time is over, the earliest first, without the first `past`; returns how many."""
+    """Give back holds whose time is over, the oldest first, without the first `past`; returns how many."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT ledger_expire_holds(%s, %s)", [most, past])
         return int(cursor.fetchone()[0])

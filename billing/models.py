@@ -37,7 +37,7 @@ PROTECTED_TABLES = (
 
 
 class Wallet(models.Model):
-    """One per customer, keyed by the customer. The only lock of a money step, taken first.
+    """One per customer, keyed by the customer: the lock of every money step, behind the hold it resolves.
 
     Its lots that are not spent lie here side by side, in spend order, so that a money step writes one row.
     """

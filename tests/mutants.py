@@ -43,7 +43,7 @@ TARGETS = {
     "billing/sql/0002_movements.sql": "debit chargeback credit acts regressions batches simulation",
     "billing/sql/0003_daily_root.sql": "daily_roots damage",
     "billing/sql/0004_limits.sql": "limit_counters damage",
-    "billing/sql/0005_open_holds.sql": "settle tasks renew",
+    "billing/sql/0005_open_holds.sql": "settle tasks renew limit_counters verification",
     "billing/sql/verify.sql": "damage verification daily_roots",
 }
 # Races have a folder of their own: what no single caller can see.
@@ -54,7 +54,7 @@ RACES = {
     "billing/sql/0001_ledger.sql": "reserving resolving keys lock_order movements young_tables open_holds",
     "billing/sql/0002_movements.sql": "movements lock_order keys",
     "billing/sql/0004_limits.sql": "limits",
-    "billing/sql/0005_open_holds.sql": "open_holds renewing lock_order",
+    "billing/sql/0005_open_holds.sql": "open_holds renewing resolving lock_order",
 }
 
 

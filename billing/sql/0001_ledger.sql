@@ -57,7 +57,7 @@ BEGIN
 END $$;
 
 -- Lock wallets in ascending order, and answer which there were: one that is opened meanwhile is not locked. Whoever
--- needs more than one ledger call in a transaction calls this first.
+-- needs more than one ledger call in a transaction calls this first, and resolves no hold behind it.
 CREATE FUNCTION ledger_lock(customers uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
@@ -102,8 +102,9 @@ BEGIN
     END IF;
     INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids, lot_amounts,
                               counter_ids, expires_at, created_at)
-    VALUES (hold, customer, held, 0, 'open', ids, amounts, '{}', begins + ttl_seconds * interval '1 second', begins)
-    ON CONFLICT DO NOTHING;
+    SELECT hold, customer, held, 0, 'open', ids, amounts, '{}', begins + ttl_seconds * interval '1 second', begins
+     -- Behind the wallet's lock that is sure, and ON CONFLICT would wait for who is resolving it.
+     WHERE NOT EXISTS (SELECT FROM billing_hold h WHERE h.id = hold);
     IF FOUND AND limits IS NULL THEN  -- most holds
         RETURN ROW ('held', held, NULL, NULL)::ledger_held;
     END IF;
@@ -283,7 +284,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN ledger_not_settled(settled, customer, amount, key, ledger_clock());
     END IF;
-    IF amount > 0 THEN  -- most holds: captured, and on the first lot alone. What ledger_post() does, without the call.
+    IF amount > 0 THEN  -- most holds: captured, on the first lot alone. What ledger_post() does, without the call
         UPDATE billing_wallet w
            SET balance_micro_rub = w.balance_micro_rub - amount, seq = w.seq + 1,
                head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, 'wallet', 'revenue', amount,

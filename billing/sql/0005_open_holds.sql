@@ -27,7 +27,7 @@ CREATE FUNCTION ledger_made_at(id uuid) RETURNS timestamptz LANGUAGE sql IMMUTAB
 $$;
 
 CREATE FUNCTION ledger_first_id(moment timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
-    SELECT (lpad(to_hex(greatest(extract(epoch FROM moment) * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid
+    SELECT (lpad(to_hex(greatest(floor(extract(epoch FROM moment) * 1000), 0)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
 -- Move the mark to the first hold that is open, yet not nearer than ten minutes to the last one or to now: a hold that is

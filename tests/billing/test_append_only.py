@@ -127,6 +127,7 @@ def test_models_cannot_change_usage() -> None:
         " '{}', now())",
         "ledger_lay((%(owners)s::uuid[])[1], NULL, NULL)",
         "ledger_leave(%(owners)s)",
+        "ledger_move_mark(now())",
         "ledger_hold_plain(%(holds)s::jsonb)",
         "ledger_uncount(ARRAY (SELECT h.id FROM billing_hold h LIMIT 1))",
         'ledger_count(\'[{"subject": "x", "window": "day", "limit": 9}]\', 1, now())',

@@ -30,6 +30,11 @@ LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDA
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
 LET_BE_BY_SWEEP = (r"OFFSET past FOR NO KEY UPDATE SKIP LOCKED", "OFFSET past")
+KNOWN_AT_SIGHT = (
+    r"     WHERE NOT EXISTS \(SELECT FROM billing_hold h WHERE h\.id = hold\);",
+    "ON CONFLICT DO NOTHING;",
+)
+LOCK_OF_TWINS = (r"PERFORM 1 FROM billing_hold h WHERE h\.id = ANY \(hold_ids\) [^;]+;", "")
 ORDER_OF_HOLDS = (r"ORDER BY hold_id  -- two calls", "-- two calls")
 HOLDS_FIRST = (
     r"(    moment := ledger_clock\(\);\n    WITH step AS \(\n +SELECT \* FROM ROWS)",

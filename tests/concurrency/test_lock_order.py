@@ -20,7 +20,7 @@ from tests.concurrency.connections import Client, call, client, race, wait_until
 CALLERS = 8
 ROUNDS = 15
 Step = dict[str, Any]
-# A session that says so waits at each hold that it writes, which it has locked by then, for the gate.
+# A session that says so waits behind each hold that it has written, before it goes on, for the gate.
 PAUSE = """
 CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -29,7 +29,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER pause BEFORE UPDATE ON billing_hold FOR EACH ROW EXECUTE FUNCTION pause();
+CREATE TRIGGER pause AFTER UPDATE ON billing_hold FOR EACH ROW EXECUTE FUNCTION pause();
 """
 
 
@@ -103,6 +103,14 @@ def sweep(found: Client, _: list[Step]) -> Any:
     return found.execute("SELECT ledger_expire_holds(9) AS freed").fetchall()
 
 
+def repeat(found: Client, holds: list[Step]) -> Any:
+    return [{"outcome": row["outcome"]} for row in call(found, "ledger_hold", holds[:1])]
+
+
+def release_twins(found: Client, holds: list[Step]) -> Any:
+    return release(found, holds[:1] * 2)
+
+
 def release(found: Client, holds: list[Step]) -> Any:
     return call(
         found, "ledger_settle", [books.settle_step(hold["customer_id"], hold["id"], 0) for hold in holds]
@@ -110,18 +118,22 @@ def release(found: Client, holds: list[Step]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("work", "without", "waits", "deadlocks"),
+    ("work", "without", "at_once", "deadlocks"),
     [
-        pytest.param(sweep, (copies.LET_BE_BY_SWEEP,), True, True, id="control-sweep"),
-        pytest.param(sweep, (), False, False, id="sweep"),
-        pytest.param(release, (copies.HOLDS_FIRST,), True, True, id="control-batch"),
-        pytest.param(release, (), True, False, id="batch"),
+        pytest.param(sweep, (copies.LET_BE_BY_SWEEP,), None, True, id="control-sweep"),
+        pytest.param(sweep, (), {"freed": 1}, False, id="sweep"),  # the other one
+        pytest.param(repeat, (copies.KNOWN_AT_SIGHT,), None, True, id="control-repeat"),
+        pytest.param(repeat, (), {"outcome": "replayed"}, False, id="repeat"),
+        pytest.param(release, (copies.HOLDS_FIRST,), None, True, id="control-batch"),
+        pytest.param(release, (), None, False, id="batch"),
+        pytest.param(release_twins, (copies.LOCK_OF_TWINS,), None, True, id="control-twins"),
+        pytest.param(release_twins, (), None, False, id="twins"),
     ],
 )
 def test_holds_come_before_wallets(
     work: Callable[[Client, list[Step]], Any],
     without: tuple[tuple[str, str], ...],
-    waits: bool,
+    at_once: dict[str, Any] | None,
     deadlocks: bool,
 ) -> None:
     """One release has its hold and not yet its wallet when somebody else comes for both."""
@@ -141,10 +153,10 @@ def test_holds_come_before_wallets(
         releasing = pool.submit(release, first, holds[:1])
         wait_until_blocked(releasing, gate.info.backend_pid)
         working = pool.submit(work, second, holds)
-        if waits:
+        if at_once is None:
             wait_until_blocked(working, first.info.backend_pid)
         else:
-            assert working.result() == [{"freed": 1}]  # the other one
+            assert working.result() == [at_once]
         gate.execute("SELECT pg_advisory_unlock(hashtext(%s))", [schema])
         failures = [found.exception() for found in (releasing, working)]
 

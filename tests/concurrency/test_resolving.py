@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from billing.models import Hold
+from billing.models import Hold, LotKind
 from plyrum import clock as real_clock
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -151,3 +151,33 @@ def test_sweep_gives_back_to_a_wallet_that_moves_meanwhile(
         assert swept.result() == {"freed": 1}
         wallet = moving.execute("SELECT lot_reserved FROM billing_wallet").fetchone()
         assert wallet == {"lot_reserved": [left]}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_charge_that_waits_for_its_wallet_is_later_than_what_it_waited_for(count: int) -> None:
+    """And it is taken from the lots as they lie by then: a new one comes before the one that is held."""
+    with (
+        copies.ledger_copy() as schema,
+        client(schema=schema, as_owner=True) as moving,
+        client(schema=schema, as_owner=True) as settling,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        customer = uuid7()
+        call(moving, "ledger_credit", [books.credit_step(customer, 1000)])
+        holds = [books.hold_step(customer, 10) for _ in range(count)]
+        call(moving, "ledger_hold", holds)
+        steps = [books.settle_step(customer, hold["id"], 7, usage=[]) for hold in holds]
+        with moving.transaction():
+            moving.execute("SELECT ledger_lock(%s::uuid[])", [[customer]])
+            settled = pool.submit(call, settling, "ledger_settle", steps)
+            wait_until_blocked(settled, moving.info.backend_pid)
+            call(moving, "ledger_credit", [books.credit_step(customer, 5, kind=LotKind.MONTHLY)])
+
+        assert [row["outcome"] for row in settled.result()] == ["done"] * count
+        entries = moving.execute("SELECT type, created_at FROM billing_ledgerentry ORDER BY seq").fetchall()
+        lots = moving.execute("SELECT lot_remaining, lot_reserved FROM billing_wallet").fetchone()
+
+    assert [entry["type"] for entry in entries[-count:]] == ["usage_debit"] * count
+    times = [entry["created_at"] for entry in entries]
+    assert times == sorted(times)
+    assert lots == {"lot_remaining": [5, 1000 - 7 * count], "lot_reserved": [0, 0]}
