@@ -1,12 +1,12 @@
 -- The ledger's functions: the only statements that write wallets, lots, holds and entries.
 --
 -- A function takes an array of steps (jsonb) and answers each step by itself. Wallets are locked in ascending order
--- before anything of them is decided; a wallet's steps are applied as they came. Locks are taken in one order everywhere:
--- holds that are to be resolved, wallets, counters of limits. One step's refusal never harms its
+-- before anything of them is decided; a wallet's steps are applied as they came. One step's refusal never harms its
 -- neighbours, and one row lock and one commit serve the whole array, which is what makes a busy wallet and a busy
--- server cheap. Holds, charges and debits about which there is nothing to decide are written for all steps at once
--- (`*_plain`), half the work of one after the other; a single step and whatever ends in another way has a function of
--- its own (`*_one`), of single statements, which for one step are cheaper than the large one.
+-- server cheap. Locks are taken in one order everywhere: holds that are to be resolved, wallets, counters of limits
+-- (docs/decisions/0043-holds-before-wallets.md). Holds, charges and debits about which there is nothing to decide are
+-- written for all steps at once (`*_plain`), half the work of one after the other; a single step and whatever ends in
+-- another way has a function of its own (`*_one`), of single statements, which for one step are cheaper than the large one.
 --
 -- Every look-up here has its index, so reading a whole table is never right (`enable_seqscan`), and the one plan
 -- that is made fits every call (`plan_cache_mode`): a plan made while a table was empty is kept by its

@@ -318,8 +318,8 @@ BEGIN
 END $$;
 
 -- The next debits of wallets that the caller has locked, a wallet's lines as they come: their numbers, balances,
--- hashes and times are given here; answers the balances. Side by side, what leaves which lot of whom and what is no longer reserved
--- of it, also where there is no line.
+-- hashes and times are given here; answers the balances. Side by side, what leaves which lot of whom and what is no
+-- longer reserved of it, also where there is no line.
 CREATE FUNCTION ledger_post_all(
     lines billing_ledgerentry[], owners uuid[], lots bigint[], used bigint[], held bigint[], moment timestamptz
 ) RETURNS bigint[]
