@@ -70,101 +70,86 @@ END $$;
 CREATE TYPE ledger_held AS (outcome text, held bigint, spendable bigint, limit_place int);
 CREATE TYPE ledger_settled AS (outcome text, entry_id uuid, charged bigint, released bigint);
 
--- Reserve money for one hold. `hold` makes a repeat harmless; `soft` takes what is there instead of refusing; `limits`
--- are those of ledger_count(); `moment` is that of a batch, and else the one when the wallet is locked. Outcomes: held,
--- replayed, mismatch, insufficient_balance, reserved_in_flight (the money is there, but open holds reserve it),
--- limit_exceeded (`limit_place`: the first such limit, counted from 0).
+-- Reserve money for one hold, which is new: that its id is nobody's yet the caller knows (the run's own row is new, or
+-- ledger_hold() has looked); else its row is refused. `soft` takes what is there instead of refusing; `limits` are those
+-- of ledger_count(); `moment` is that of a batch, and else the one when the wallet is locked. Outcomes: held,
+-- insufficient_balance, reserved_in_flight (the money is there, but open holds reserve it), limit_exceeded (`limit_place`:
+-- the first such limit, counted from 0).
 CREATE FUNCTION ledger_hold_one(
     hold uuid, customer uuid, amount bigint, ttl_seconds int, soft boolean DEFAULT false, limits jsonb DEFAULT NULL,
     moment timestamptz DEFAULT NULL) RETURNS ledger_held
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
-    ids bigint[];  -- of the lots that the hold takes, and how much from each
-    amounts bigint[];
-    held bigint;
+    lot bigint;
     begins timestamptz;
-    over int;
 BEGIN
     -- Most holds: the first lot covers it. What reserves locks the wallet, too, and judges it as it is then.
-    IF amount > 0 THEN  -- not as a condition of the statement, which would prepare one step more
-        UPDATE billing_wallet w SET lot_reserved[1] = w.lot_reserved[1] + amount
-         WHERE w.customer_id = customer AND w.lot_remaining[1] - w.lot_reserved[1] >= amount
-           AND (w.lot_ends[1] > coalesce(moment, ledger_clock())) IS NOT FALSE  -- most have no end
-        RETURNING ARRAY [w.lot_ids[1]], ARRAY [amount], amount, coalesce(moment, ledger_clock())
-             INTO ids, amounts, held, begins;
-    END IF;
-    IF ids IS NULL THEN
-        SELECT r.* INTO ids, amounts, held, begins FROM ledger_reserve(customer, amount, soft, moment) r;
-        IF ids IS NULL THEN
-            RETURN ledger_not_held(hold, customer, amount, soft, begins);
-        END IF;
+    UPDATE billing_wallet w SET lot_reserved[1] = w.lot_reserved[1] + amount
+     WHERE w.customer_id = customer
+       -- Above zero: as a condition by itself it would be one more step to prepare.
+       AND w.lot_remaining[1] - w.lot_reserved[1] >= CASE WHEN amount > 0 THEN amount END
+       AND (w.lot_ends[1] > coalesce(moment, ledger_clock())) IS NOT FALSE  -- most have no end
+    RETURNING w.lot_ids[1], coalesce(moment, ledger_clock()) INTO lot, begins;
+    IF NOT FOUND THEN
+        RETURN ledger_hold_lots(hold, customer, amount, ttl_seconds, soft, limits, moment);
     END IF;
     INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids, lot_amounts,
                               counter_ids, expires_at, created_at)
-    SELECT hold, customer, held, 0, 'open', ids, amounts, '{}', begins + ttl_seconds * interval '1 second', begins
-     -- Behind the wallet's lock that is sure, and ON CONFLICT would wait for who is resolving it.
-     WHERE NOT EXISTS (SELECT FROM billing_hold h WHERE h.id = hold);
-    IF FOUND AND limits IS NULL THEN  -- most holds
-        RETURN ROW ('held', held, NULL, NULL)::ledger_held;
+    VALUES (hold, customer, amount, 0, 'open', ARRAY [lot], ARRAY [amount], '{}',
+            begins + ttl_seconds * interval '1 second', begins);
+    IF limits IS NULL THEN
+        RETURN ROW ('held', amount, NULL, NULL)::ledger_held;
     END IF;
-    IF FOUND THEN
-        over := ledger_limit(hold, held, limits, begins);
-        IF over IS NULL THEN
-            RETURN ROW ('held', held, NULL, NULL)::ledger_held;
-        END IF;
-    END IF;
-    -- There is no such new hold: what was reserved for it goes back.
-    UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, amounts)
-     WHERE w.customer_id = customer;
-    IF over IS NOT NULL THEN
-        RETURN ROW ('limit_exceeded', 0, NULL, over)::ledger_held;
-    END IF;
-    RETURN ledger_not_held(hold, customer, amount, soft, begins);
+    RETURN ledger_limit(hold, limits, begins);
 END $$;
 
 -- What few holds need stands apart from ledger_hold_one(): what a function declares is prepared at every call. Here: to
--- reserve from several lots, or less than asked. Without `ids` the money is short.
-CREATE FUNCTION ledger_reserve(
-    customer uuid, amount bigint, soft boolean, moment timestamptz,
-    OUT ids bigint[], OUT amounts bigint[], OUT held bigint, OUT begins timestamptz)
+-- reserve from several lots, or less than asked, or nothing because the money is short.
+CREATE FUNCTION ledger_hold_lots(
+    hold uuid, customer uuid, amount bigint, ttl_seconds int, soft boolean, limits jsonb, moment timestamptz)
+RETURNS ledger_held
 LANGUAGE plpgsql AS $$
 DECLARE
     wallet record;
+    begins timestamptz;
+    held bigint := amount;
+    ids bigint[] := '{}';  -- of the lots that the hold takes, and how much from each
+    amounts bigint[] := '{}';
 BEGIN
     SELECT w.lot_ids, w.lot_remaining, w.lot_reserved, w.lot_ends INTO wallet
       FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
     begins := coalesce(moment, ledger_clock());
-    held := amount;
     IF soft THEN  -- by the row as it was locked: a wallet that is opened meanwhile is not
         held := least(amount, (SELECT coalesce(sum(l.remaining - l.reserved), 0)
                                  FROM unnest(wallet.lot_remaining, wallet.lot_reserved, wallet.lot_ends)
                                       AS l (remaining, reserved, ends) WHERE (l.ends > begins) IS NOT FALSE));
     END IF;
-    IF held = 0 THEN
-        ids := '{}';
-        amounts := '{}';
-        RETURN;
+    IF held IS DISTINCT FROM 0 THEN
+        SELECT s.lot_ids, s.lot_amounts INTO ids, amounts
+          FROM ledger_shares(wallet.lot_ids, wallet.lot_remaining, wallet.lot_reserved, wallet.lot_ends, held, begins) s;
+        IF ids IS NULL THEN
+            RETURN ledger_short(customer, amount, begins);
+        END IF;
+        UPDATE billing_wallet w
+           SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, ARRAY (SELECT -n FROM unnest(amounts) n))
+         WHERE w.customer_id = customer;
     END IF;
-    SELECT s.lot_ids, s.lot_amounts INTO ids, amounts
-      FROM ledger_shares(wallet.lot_ids, wallet.lot_remaining, wallet.lot_reserved, wallet.lot_ends, held, begins) s;
-    UPDATE billing_wallet w
-       SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, ids, ARRAY (SELECT -n FROM unnest(amounts) n))
-     WHERE w.customer_id = customer AND ids IS NOT NULL;
+    INSERT INTO billing_hold (id, customer_id, amount_micro_rub, captured_micro_rub, status, lot_ids, lot_amounts,
+                              counter_ids, expires_at, created_at)
+    VALUES (hold, customer, held, 0, 'open', ids, amounts, '{}', begins + ttl_seconds * interval '1 second', begins);
+    IF limits IS NULL THEN
+        RETURN ROW ('held', held, NULL, NULL)::ledger_held;
+    END IF;
+    RETURN ledger_limit(hold, limits, begins);
 END $$;
 
--- Why there is no such new hold: it exists already, or the money is short.
-CREATE FUNCTION ledger_not_held(hold uuid, customer uuid, amount bigint, soft boolean, moment timestamptz)
-RETURNS ledger_held LANGUAGE plpgsql AS $$
+-- The money is short: because open holds reserve it, or because it is not there.
+CREATE FUNCTION ledger_short(customer uuid, amount bigint, moment timestamptz) RETURNS ledger_held
+LANGUAGE plpgsql AS $$
 DECLARE
-    known record;
     remaining bigint;
 BEGIN
-    SELECT h.amount_micro_rub AS held, h.customer_id = customer AND (h.amount_micro_rub = amount OR soft) AS is_same
-      INTO known FROM billing_hold h WHERE h.id = hold;
-    IF FOUND THEN
-        RETURN ROW (CASE WHEN known.is_same THEN 'replayed' ELSE 'mismatch' END, known.held, NULL, NULL)::ledger_held;
-    END IF;
     SELECT coalesce(sum(l.remaining), 0) INTO remaining
       FROM billing_wallet w, unnest(w.lot_remaining::bigint[], w.lot_ends) AS l (remaining, ends)
      WHERE w.customer_id = customer AND (l.ends > moment) IS NOT FALSE;
@@ -172,7 +157,17 @@ BEGIN
                 ledger_spendable(customer, moment), NULL)::ledger_held;
 END $$;
 
--- Reserve money. Step: {id, customer_id, amount, ttl_seconds, soft, limits}, as of ledger_hold_one().
+-- The answer to a hold that exists already; NULL when it does not.
+CREATE FUNCTION ledger_known_hold(hold uuid, customer uuid, amount bigint, soft boolean) RETURNS ledger_held
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (SELECT ROW (CASE WHEN h.customer_id = customer AND (h.amount_micro_rub = amount OR soft)
+                             THEN 'replayed' ELSE 'mismatch' END, h.amount_micro_rub, NULL, NULL)::ledger_held
+              FROM billing_hold h WHERE h.id = hold);
+END $$;
+
+-- Reserve money. `id` makes a repeat harmless. Step: {id, customer_id, amount, ttl_seconds, soft, limits}. Outcomes: those
+-- of ledger_hold_one(), replayed and mismatch.
 CREATE FUNCTION ledger_hold(steps jsonb)
 RETURNS TABLE (hold_id uuid, outcome text, held bigint, spendable bigint, limit_place int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
@@ -182,7 +177,7 @@ DECLARE
     plain boolean[];
     -- One for all steps: counters of a window that begins meanwhile would be locked out of their order.
     moment timestamptz;
-    step jsonb;
+    step record;
 BEGIN
     IF jsonb_array_length(steps) > 1 THEN
         SELECT p.done, p.moment INTO plain, moment FROM ledger_hold_plain(steps) p;
@@ -191,20 +186,26 @@ BEGIN
                            FROM jsonb_to_recordset(steps) AS s (id uuid, amount bigint);
             RETURN;
         END IF;
+    ELSE
+        PERFORM ledger_lock(ARRAY [(steps #>> '{0,customer_id}')::uuid]);
     END IF;
-    FOR place IN 0 .. jsonb_array_length(steps) - 1 LOOP
-        step := steps -> place;
-        hold_id := step ->> 'id';
-        IF plain[place + 1] THEN
+    FOR step IN
+        SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+               id uuid, customer_id uuid, amount bigint, ttl_seconds int, soft boolean, limits jsonb), unnest(plain))
+               AS s (id, customer_id, amount, ttl_seconds, soft, limits, is_done)
+    LOOP
+        hold_id := step.id;
+        IF step.is_done THEN
             outcome := 'held';
-            held := step ->> 'amount';
+            held := step.amount;
             spendable := NULL;
             limit_place := NULL;
         ELSE
             SELECT o.outcome, o.held, o.spendable, o.limit_place INTO outcome, held, spendable, limit_place
-              FROM ledger_hold_one(
-                   hold_id, (step ->> 'customer_id')::uuid, (step ->> 'amount')::bigint,
-                   (step ->> 'ttl_seconds')::int, (step ->> 'soft')::boolean, step -> 'limits', moment) o;
+              FROM coalesce(  -- the wallet is locked: nobody makes the hold meanwhile
+                   ledger_known_hold(hold_id, step.customer_id, step.amount, step.soft),
+                   ledger_hold_one(hold_id, step.customer_id, step.amount, step.ttl_seconds, step.soft, step.limits,
+                                   moment)) o;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -271,31 +272,24 @@ DECLARE
     hold record;
     done record;
 BEGIN
-    IF settled IS NULL THEN
-        PERFORM ledger_use(usage, ledger_clock());
-        RETURN ROW ('done', NULL, 0, 0)::ledger_settled;
-    END IF;
     UPDATE billing_hold h
-       SET status = CASE WHEN amount > 0 THEN 'captured' ELSE 'released' END,
-           captured_micro_rub = amount, resolved_at = ledger_clock()
+       SET status = 'captured', captured_micro_rub = amount, resolved_at = ledger_clock()
      WHERE h.id = settled AND h.customer_id = customer AND h.status = 'open'
-       AND h.amount_micro_rub >= amount AND (h.expires_at > ledger_clock() OR amount = 0)
+       -- Of an open hold nothing is captured: `amount > 0`, which by itself would be one more step to prepare.
+       AND h.captured_micro_rub < amount
+       AND h.amount_micro_rub >= amount AND h.expires_at > ledger_clock()
     RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids INTO hold;
-    IF NOT FOUND THEN
-        RETURN ledger_not_settled(settled, customer, amount, key, ledger_clock());
-    END IF;
-    IF amount > 0 THEN  -- most holds: captured, on the first lot alone. What ledger_post() does, without the call
-        UPDATE billing_wallet w
-           SET balance_micro_rub = w.balance_micro_rub - amount, seq = w.seq + 1,
-               head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, 'wallet', 'revenue', amount,
-                                       w.balance_micro_rub - amount, key),
-               lot_remaining[1] = w.lot_remaining[1] - amount, lot_reserved[1] = w.lot_reserved[1] - hold.amount
-         WHERE w.customer_id = customer AND w.lot_ids[1:1] = hold.lot_ids
-        RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash, w.lot_remaining[1] AS rest,
-                  ledger_clock() AS moment  -- the wallet is locked by now
-             INTO done;
-    END IF;
-    IF amount > 0 AND FOUND THEN
+    -- Most holds: on the first lot alone. What ledger_post() does, without the call. Without `hold` it finds nothing.
+    UPDATE billing_wallet w
+       SET balance_micro_rub = w.balance_micro_rub - amount, seq = w.seq + 1,
+           head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, 'wallet', 'revenue', amount,
+                                   w.balance_micro_rub - amount, key),
+           lot_remaining[1] = w.lot_remaining[1] - amount, lot_reserved[1] = w.lot_reserved[1] - hold.amount
+     WHERE w.customer_id = customer AND w.lot_ids[1:1] = hold.lot_ids
+    RETURNING w.balance_micro_rub AS balance, w.seq, w.head_hash, w.lot_remaining[1] AS rest,
+              ledger_clock() AS moment  -- the wallet is locked by now
+         INTO done;
+    IF FOUND THEN
         INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
                     amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids,
                     lot_amounts, effective_at, created_at, hash)
@@ -304,6 +298,8 @@ BEGIN
         IF done.rest = 0 THEN
             PERFORM ledger_leave(ARRAY [customer]);
         END IF;
+    ELSIF hold.amount IS NULL THEN
+        RETURN ledger_settle_free(settled, customer, amount, key, usage);
     ELSE
         SELECT ledger_settle_lots(customer, amount, entry, key, source_type, source_id, settled, hold.lot_ids,
                                   hold.lot_amounts) AS moment INTO done;
@@ -314,11 +310,11 @@ BEGIN
     IF usage <> '[]' THEN
         PERFORM ledger_use(usage, done.moment);
     END IF;
-    RETURN ROW ('done', CASE WHEN amount > 0 THEN entry END, amount, hold.amount - amount)::ledger_settled;
+    RETURN ROW ('done', entry, amount, hold.amount - amount)::ledger_settled;
 END $$;
 
--- The parts of ledger_settle_one() for the few, apart as those of ledger_hold_one(). Here: of a hold on other lots than
--- the first alone, or one that is released. Answers the moment.
+-- The parts of ledger_settle_one() for the few, apart as that of ledger_hold_one(). Here: of a hold on other lots than the
+-- first alone. Answers the moment.
 CREATE FUNCTION ledger_settle_lots(
     customer uuid, amount bigint, entry uuid, key text, source_type text, source_id text, settled uuid, ids bigint[],
     held bigint[]) RETURNS timestamptz
@@ -332,13 +328,37 @@ BEGIN
     SELECT ledger_less(w.lot_ids, w.lot_remaining, ids, used), ledger_less(w.lot_ids, w.lot_reserved, ids, held)
       INTO remaining, reserved FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
     moment := ledger_clock();
-    IF amount > 0 THEN
-        PERFORM ledger_post(customer, entry, 'usage_debit', 'wallet', 'revenue', amount, key, source_type, source_id,
-                            settled, ids, used, moment, moment, remaining, reserved);
-    ELSE
-        UPDATE billing_wallet w SET lot_reserved = reserved WHERE w.customer_id = customer;
-    END IF;
+    PERFORM ledger_post(customer, entry, 'usage_debit', 'wallet', 'revenue', amount, key, source_type, source_id,
+                        settled, ids, used, moment, moment, remaining, reserved);
     RETURN moment;
+END $$;
+
+-- Nothing is charged: there is no hold, it is released, or it is not open for what was asked.
+CREATE FUNCTION ledger_settle_free(settled uuid, customer uuid, amount bigint, key text, usage jsonb)
+RETURNS ledger_settled
+LANGUAGE plpgsql AS $$
+DECLARE
+    hold record;
+    moment timestamptz;
+BEGIN
+    IF settled IS NULL THEN
+        PERFORM ledger_use(usage, ledger_clock());
+        RETURN ROW ('done', NULL, 0, 0)::ledger_settled;
+    END IF;
+    UPDATE billing_hold h SET status = 'released', captured_micro_rub = amount, resolved_at = ledger_clock()
+     WHERE h.id = settled AND h.customer_id = customer AND h.status = 'open' AND amount <= 0  -- less its type refuses
+    RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids INTO hold;
+    IF NOT FOUND THEN
+        RETURN ledger_not_settled(settled, customer, amount, key, ledger_clock());
+    END IF;
+    UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, hold.lot_ids, hold.lot_amounts)
+     WHERE w.customer_id = customer
+    RETURNING ledger_clock() INTO moment;
+    IF cardinality(hold.counter_ids) > 0 THEN
+        PERFORM ledger_uncount(ARRAY [settled]);
+    END IF;
+    PERFORM ledger_use(usage, moment);
+    RETURN ROW ('done', NULL, 0, hold.amount)::ledger_settled;
 END $$;
 
 -- What became of a hold that was not open for what was asked.

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import IntegrityError, connection, transaction
 
 from billing import ledger
 from billing.models import Hold, LotKind
@@ -215,3 +216,26 @@ def test_steps_of_one_wallet_are_taken_in_their_order() -> None:
 
     assert [answers[step["id"]] for step in steps] == ["held", "held", "reserved_in_flight", "held", "held"]
     books.assert_right(customer, other)
+
+
+@pytest.mark.parametrize("lots", [(100,), (50, 50)])
+def test_typed_hold_is_new_or_nothing_moves(lots: tuple[int, ...]) -> None:
+    """As the engine holds: that it is new the run has told. Who asks twice all the same is refused."""
+    customer = books.funded(*lots)
+    hold_id = uuid7()
+    outcomes = []
+
+    def hold() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT outcome FROM ledger_hold_one(%s, %s, 60, 900)", [hold_id, customer])
+            outcomes.append(cursor.fetchone()[0])
+
+    books.credit(customer, 100)
+    hold()
+    with pytest.raises(IntegrityError, match="billing_hold_pkey"):
+        hold()
+
+    assert outcomes == ["held"]
+    assert sum(books.reserved(customer)) == 60
+    assert books.hold(customer, 60, hold_id=hold_id)["outcome"] == "replayed"
+    books.assert_right(customer)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from billing import ledger
 from billing.models import Hold, LedgerEntry, LotKind, UsageEvent
@@ -274,4 +275,17 @@ def test_capture_takes_paid_money_and_leaves_an_expiring_bonus_alone() -> None:
 
     assert books.remaining(customer) == [50, 0]
     assert not Hold.objects.filter(customer_id=customer, status="open").exists()
+    books.assert_right(customer)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_less_than_nothing_is_refused_and_nothing_moves(count: int) -> None:
+    customer = books.funded(100)
+    steps = [books.settle_step(customer, books.held(customer, 10), -1) for _ in range(count)]
+
+    with pytest.raises(IntegrityError, match="micro_rub"), transaction.atomic():
+        ledger.settle(steps)
+
+    assert [books.status(step["hold_id"]) for step in steps] == [Hold.Status.OPEN] * count
+    assert books.reserved(customer) == [10 * count]
     books.assert_right(customer)

@@ -20,9 +20,9 @@ TABLES = {*models.FUNCTION_ONLY_TABLES, *models.PROTECTED_TABLES} - MADE_BY_SQL
 # What may be taken away: a pattern in the ledger's SQL and what stands there instead.
 ROW_LOCK = (r"FOR NO KEY UPDATE(?: SKIP LOCKED)?", "")
 FREE_WHEN_LOCKED = (
-    r"w\.lot_remaining\[1\] - w\.lot_reserved\[1\] >= amount",
+    r"w\.lot_remaining\[1\] - w\.lot_reserved\[1\] >= CASE",
     "(SELECT n.lot_remaining[1] - n.lot_reserved[1] FROM billing_wallet n"
-    " WHERE n.customer_id = customer) >= amount",
+    " WHERE n.customer_id = customer) >= CASE",
 )
 LOCKED_ONLY = (r"ANY \(locked\)", "ANY (customers)")
 LOCK_OF_ALL = (r"(ledger_lock)\(customers\)", r"\1('{}')")
@@ -30,10 +30,7 @@ LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDA
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
 LET_BE_BY_SWEEP = (r"OFFSET past FOR NO KEY UPDATE SKIP LOCKED", "OFFSET past")
-KNOWN_AT_SIGHT = (
-    r"     WHERE NOT EXISTS \(SELECT FROM billing_hold h WHERE h\.id = hold\);",
-    "ON CONFLICT DO NOTHING;",
-)
+KNOWN_AT_SIGHT = (r"(FROM billing_hold h WHERE h\.id = hold)\);", r"\1 AND false);")
 LOCK_OF_TWINS = (r"PERFORM 1 FROM billing_hold h WHERE h\.id = ANY \(hold_ids\) [^;]+;", "")
 ORDER_OF_HOLDS = (r"ORDER BY hold_id  -- two calls", "-- two calls")
 HOLDS_FIRST = (

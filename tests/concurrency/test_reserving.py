@@ -5,6 +5,7 @@ That of any other: the wallet is locked before its lots are read.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -18,21 +19,37 @@ from tests.concurrency.connections import Client, call, client, crowd, race, wai
 CALLERS = 64
 
 
-def reserve(customer: UUID, schema: str = "public", *, as_owner: bool = False) -> Counter[str]:
+def reserve_one(found: Client, customer: UUID) -> str:
+    """As the engine does when a run comes alone."""
+    row = found.execute(
+        "SELECT outcome FROM ledger_hold_one(%s, %s, 100, 900)", [uuid7(), customer]
+    ).fetchone()
+    assert row is not None
+    return str(row["outcome"])
+
+
+def reserve_step(found: Client, customer: UUID) -> str:
+    (answer,) = call(found, "ledger_hold", [books.hold_step(customer, 100)])
+    return str(answer["outcome"])
+
+
+def reserve(
+    customer: UUID,
+    how: Callable[[Client, UUID], str] = reserve_one,
+    *,
+    schema: str = "public",
+    as_owner: bool = False,
+) -> Counter[str]:
     """64 callers reserve 100 each at once; how each was answered."""
-
-    def work(found: Client, _: int) -> str:
-        (answer,) = call(found, "ledger_hold", [books.hold_step(customer, 100)])
-        return str(answer["outcome"])
-
-    answers = race(CALLERS, work, schema=schema, as_owner=as_owner)
+    answers = race(CALLERS, lambda found, _: how(found, customer), schema=schema, as_owner=as_owner)
     return Counter(answer if isinstance(answer, str) else type(answer).__name__ for answer in answers)
 
 
-def test_64_callers_get_only_what_is_there() -> None:
+@pytest.mark.parametrize("how", [reserve_one, reserve_step])
+def test_64_callers_get_only_what_is_there(how: Callable[[Client, UUID], str]) -> None:
     customer = books.funded(1000)
 
-    answers = reserve(customer)
+    answers = reserve(customer, how)
 
     assert answers == {"held": 10, "reserved_in_flight": 54}
     assert books.reserved(customer) == [1000]
@@ -54,7 +71,7 @@ def reserved_in_copy(schema: str, lots: list[int]) -> tuple[UUID, Counter[str], 
     customer = uuid7()
     with client(schema=schema, as_owner=True) as owner:
         call(owner, "ledger_credit", [books.credit_step(customer, amount) for amount in lots])
-        answers = reserve(customer, schema, as_owner=True)
+        answers = reserve(customer, schema=schema, as_owner=True)
         row = owner.execute("SELECT sum(reserved_micro_rub)::bigint AS sum FROM billing_creditlot").fetchone()
     assert row is not None
     return customer, answers, row["sum"]
