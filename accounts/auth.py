@@ -44,7 +44,7 @@ class ApiKey(_Bearer):
         if not token.startswith(key_secrets.PREFIX):
             return None
         found = credentials.load_by_key(key_secrets.read(token), now=clock.now())
-        if found.api_key is not None:
+        if found.api_key is not None and found.api_key.networks:
             found.api_key.require_address(request.client_ip)  # type: ignore[attr-defined]
         request.credential = found  # type: ignore[attr-defined]
         return found

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Max, Min, QuerySet, Sum
+from django.db.models import Max, Min, Q, QuerySet, Sum
 from django.utils import timezone
 
 from accounts.models import User
@@ -261,8 +261,9 @@ def _risk(
 def _moves(since: datetime) -> dict[UUID, Facts]:
     """Top-ups, refunds and disputes since then, by customer."""
     entries = LedgerEntry.objects.filter(
+        Q(type__in=[EntryType.TOPUP, EntryType.REFUND])
+        | Q(type__in=[EntryType.CHARGEBACK, SystemEntryType.DEBT], key__startswith=DISPUTE_KEY),
         created_at__gte=since,
-        type__in=[EntryType.TOPUP, EntryType.REFUND, EntryType.CHARGEBACK, SystemEntryType.DEBT],
     )
     found: dict[UUID, Facts] = defaultdict(Facts)
     for entry in entries.iterator(ROWS_READ):
@@ -271,7 +272,7 @@ def _moves(since: datetime) -> dict[UUID, Facts]:
         if entry.type == EntryType.TOPUP:
             paid = facts.topped_up_micro_rub + entry.amount_micro_rub
             found[customer_id] = replace(facts, topped_up_micro_rub=paid)
-        elif entry.type == EntryType.REFUND or entry.key.startswith(DISPUTE_KEY):
+        else:
             found[customer_id] = replace(
                 facts,
                 refunded_micro_rub=facts.refunded_micro_rub + entry.amount_micro_rub,

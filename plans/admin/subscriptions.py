@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
@@ -198,10 +199,7 @@ class SubscriptionAdmin(CustomerByEmail, OperatorActs, ReadOnlyAdmin):
         return self.perform(request, act, done=done, refusals=refusals, object_id=object_id)
 
     def _customer(self, object_id: str) -> UUID:
-        found = Subscription.objects.filter(pk=self.id_from_path(object_id)).first()
-        if found is None:
-            raise Http404
-        return found.customer_id
+        return get_object_or_404(Subscription, pk=self.id_from_path(object_id)).customer_id
 
 
 class PurchaseRows(ReadOnlyRows):

@@ -8,22 +8,31 @@ from uuid import uuid4
 
 import pytest
 from django.core import mail
+from django.core.cache import caches
 from django.core.mail import EmailMessage
 from django.db import connection, transaction
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from pytest_django import Settings
 from structlog.testing import capture_logs
 
 from accounts import api_keys, credentials, key_secrets
 from accounts.api_keys import Wish
-from accounts.errors import AddressNotAllowed, KeyExpired, KeyInvalid, KeyRevoked, TooManyKeys
+from accounts.errors import (
+    AddressNotAllowed,
+    KeyExpired,
+    KeyInvalid,
+    KeyNotFound,
+    KeyRevoked,
+    TooManyKeys,
+)
 from accounts.models import ApiKey, Notice, User
 from accounts.tasks import send_notice
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
 from billing import keys
 from plyrum import clock
+from plyrum.errors import InvalidRequest
 from tests import factories
 from tests.threads import at_once
 
@@ -333,6 +342,7 @@ def test_repeat_makes_no_second_key_and_tells_no_secret(owner: Owner, user: User
         ({"ip_allow": ["example.test"]}, "ip_allow"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
         ({"expires_at": "2099-01-01"}, "expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
         ({"month_limit_micro_rub": -1}, "month_limit_micro_rub"),
         ({"name": ""}, "name"),
         ({"name": "a\nb"}, "name"),
@@ -550,3 +560,31 @@ def test_key_that_was_not_made_is_not_told(user: User) -> None:
         issue_and_fail()
 
     assert letters_of(user) == []
+
+
+def test_operator_says_why_a_key_ends(user: User) -> None:
+    row, headers = factories.api_key(user)
+    operator = Actor.operator(factories.operator().pk)
+
+    with pytest.raises(InvalidRequest):
+        api_keys.revoke(key_id=row.pk, now=clock.now(), actor=operator, reason="  ")
+
+    assert caller(text_of(headers)).user_id == user.pk
+
+
+def test_unknown_key_is_not_revoked(user: User) -> None:
+    with pytest.raises(KeyNotFound):
+        api_keys.revoke(key_id=uuid4(), now=clock.now(), actor=Actor.customer(user.pk))
+
+
+def test_key_ends_also_when_engines_cannot_be_told(user: User) -> None:
+    row, headers = factories.api_key(user)
+    dead = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+
+    with override_settings(CACHES=dead), capture_logs() as lines:
+        revoke(row)
+    caches.close_all()
+
+    assert [line["event"] for line in lines] == ["key_end_not_told"]
+    with pytest.raises(KeyRevoked):
+        caller(text_of(headers))

@@ -93,6 +93,19 @@ def test_day_is_computed_exactly_and_a_repeat_changes_nothing(
     books.assert_right(customer)
 
 
+def test_answer_whose_price_is_not_there_counts_as_revenue(clock: LedgerClock) -> None:
+    customer = books.funded(RUB)
+    clock.stand_at(NOON)
+    with transaction.atomic():
+        row = books.usage_row(700) | {"price_version_id": 10**15}
+        books.settle(customer, books.held(customer, 700), 700, usage=[row])
+
+        costs._refresh_day(DAY)
+
+        assert days_of(customer) == [(DAY, 1, 700, 0)]
+        transaction.set_rollback(True)  # the books are to be right: check V27 tells of such a row
+
+
 def test_late_run_computes_every_day_it_missed() -> None:
     """The days are found from what is there: after a pause none is left out."""
     newest = CostDay.objects.order_by("-day").values_list("day", flat=True).first()

@@ -103,6 +103,7 @@ def test_key_is_shown_once(client: Client, fresh: User) -> None:
         ({"name": "a\nb"}, "в одну строку"),
         ({"month_limit": "много"}, "Введите сумму в рублях"),
         ({"ip_allow": "localhost"}, "localhost: это не адрес"),
+        ({"ip_allow": "\n".join(f"203.0.113.{n}" for n in range(101))}, "Адресов не больше"),
         ({"expires_on": "2020-01-01"}, "Выберите день"),
         ({"expires_on": "9999-12-31"}, "Выберите день"),
         ({"models": ["nobody/nothing"]}, "nobody/nothing"),
@@ -116,6 +117,20 @@ def test_wrong_field_is_named_and_nothing_is_lost(
     assert answer.status_code == 422
     assert said in answer.content.decode()
     assert not ApiKey.objects.filter(user=fresh).exists()
+
+
+def test_form_opens_empty_and_sent_again_with_other_fields_makes_no_second_key(
+    client: Client, fresh: User
+) -> None:
+    assert 'name="month_limit"' in page(client, "/app/keys/new")
+    form = wish()
+    client.post("/app/keys/new", form)
+
+    again = client.post("/app/keys/new", {**form, "name": "Другой"}, follow=True)
+
+    assert again.redirect_chain == [("/app/keys", 302)]
+    assert "Этот ключ уже создан" in again.content.decode()
+    assert [row.name for row in ApiKey.objects.filter(user=fresh)] == ["Сервер"]
 
 
 def test_too_many_keys_are_told(client: Client, fresh: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from billing import ledger
 from billing.errors import InsufficientBalance
-from billing.models import Account, LedgerEntry, SystemEntryType
+from billing.models import Account, LedgerEntry, LotKind, SystemEntryType
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -85,3 +85,26 @@ def test_who_has_no_wallet_is_told_of_nothing() -> None:
         _adjust(uuid7(), -5)
 
     assert refused.value.extra == {"needed_micro_rub": 5, "balance_micro_rub": 0}
+
+
+def test_only_what_is_asked_for_is_carried_over() -> None:
+    """From the first lot on; lots that are not needed stay as they are."""
+    customer = books.funded(30, 50)
+    first, second = (lot.pk for lot in books.lots(customer))
+    with transaction.atomic():
+        moved = ledger.carry_over(
+            customer_id=customer,
+            lot_ids=[first, second],
+            at_most=20,
+            lot_kind=LotKind.ROLLOVER,
+            key=f"rollover:{customer}",
+            period_id=uuid7(),
+            expires_at=books.in_seconds(60),
+            effective_at=books.in_seconds(0),
+        )
+
+        assert moved == 20
+        assert sorted((lot.kind, lot.remaining_micro_rub) for lot in books.lots(customer)) == [
+            ("purchased", 10), ("purchased", 50), ("rollover", 20),
+        ]  # fmt: skip
+        transaction.set_rollback(True)  # the books are to be right: there is no such period

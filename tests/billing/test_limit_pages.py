@@ -387,6 +387,24 @@ def test_lowest_of_own_and_tiers_limit_is_told_of() -> None:
 
 
 @pytest.mark.usefixtures("_common_budget")
+def test_lifted_common_budget_is_not_told_of() -> None:
+    owner = factories.operator("owner")
+    customer = uuid7()
+    books.credit(customer, RUB)
+    SpendLimit.objects.filter(subject="gift:all").update(limit_micro_rub=RUB)
+    hold_id = books.held(customer, RUB, limits=[books.limit("gift:all", 10**15, "month")])
+    books.settle(customer, hold_id, RUB)
+    limits.lift(
+        subject="gift:all", window=Window.MONTH, reason=WHY, now=real_clock.now(),
+        actor=Actor.operator(owner.id),
+    )  # fmt: skip
+
+    limit_alerts.write(now=real_clock.now())
+
+    assert not Notice.objects.filter(user_id=owner.id).exists()
+
+
+@pytest.mark.usefixtures("_common_budget")
 def test_owners_are_told_of_the_common_budget() -> None:
     owner = factories.operator("owner")
     SpendLimit.objects.filter(subject="gift:all").update(limit_micro_rub=RUB)

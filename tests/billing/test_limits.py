@@ -417,6 +417,10 @@ def test_refusal_of_a_common_budget_keeps_its_numbers_to_itself(customer: User) 
         "resets_at": "2032-05-01T21:00:00.000000Z",
     }
     assert refused.retry_after_seconds == 12 * 3600
+    of_key = policies.limit_reached(
+        policies.AppliedLimit(f"key:{uuid7()}", Window.MONTH, 5, 2, is_lifted=False), None, now=NOON
+    )
+    assert "this API key's limit of the month" in str(of_key)
     own_limit = policies.AppliedLimit(f"user:{customer.id}", Window.DAY, 5, 2, is_lifted=False)
     assert policies.limit_reached(own_limit, None, now=NOON).extra["used_micro_rub"] == 2
 

@@ -1,5 +1,6 @@
 """Back office of plans: every list and page is shown to those who may, acts ask a reason and happen once."""
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from django.utils.timezone import localdate
 
 from accounts.models import User
 from auditlog.models import AuditEvent
-from plans import queries
+from plans import campaigns, queries
 from plans.models import Campaign, OrganisationMember, Pack, Plan, PlanVersion, Subscription
 from plyrum import clock
 from plyrum.ids import uuid7
@@ -118,6 +119,47 @@ def test_pack_campaign_and_member_are_kept_by_operators(client: Client, operator
     assert not pack.is_offered
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"amount": "many"}, "Введите сумму"),
+        ({"amount": ""}, "Обязательное поле"),
+        ({"bonus": "half"}, "Введите сумму"),
+        ({"bonus": ""}, "Обязательное поле"),
+    ],
+)
+def test_pack_with_a_sum_that_is_none_is_told_only_that(
+    client: Client, operator: User, wrong: dict[str, str], told: str
+) -> None:
+    rub = str(uuid7().int % 80_000 + 10_000)
+
+    page = send(client, "pack/offer", **{"amount": rub, "bonus": "90000", "days": ""} | wrong)
+
+    assert page.count(told) == 1
+    assert "Бонус больше нуля и не больше" not in page
+    assert not Pack.objects.filter(amount_micro_rub=int(rub) * RUB).exists()
+
+
+def test_page_of_a_campaign_leads_to_who_got_what(client: Client, operator: User) -> None:
+    user, code = factories.customer(), uuid7().hex[-10:]
+    form = {"name": "Зима", "code": code, "amount": "37.50", "days": "30", "uses_limit": "5"}
+    assert "Кампания начата" in send(client, "campaign/open", **form, first_day=localdate().isoformat())
+    given = campaigns.redeem(
+        customer_id=user.id, code=code, now=clock.now(), actor=world.somebody(user.id)
+    ).redemption
+
+    page = client.get(f"{ROOT}/campaign/{given.campaign_id}/change/").content.decode()
+
+    rows = page[page.index('id="redemptions-data"') :]
+    assert "37,50" in rows
+    for address, words in (
+        (f"/admin/accounts/user/{user.id}/change/", str(user.id)),
+        (f"/admin/billing/ledgerentry/{given.entry_id}/change/", "Открыть"),
+    ):
+        assert re.search(rf'<a href="{address}"[^>]*>{words}</a>', rows)
+        assert client.get(address).status_code == 200
+
+
 def test_subscription_is_activated_extended_and_canceled_for_a_customer(
     client: Client, operator: User, version: PlanVersion
 ) -> None:
@@ -175,7 +217,7 @@ def test_support_may_not_act_and_a_short_reason_is_refused(
     assert client.post(address, form).status_code == 403
     client.force_login(factories.operator("finance"))
     assert client.post(address, form | {"reason": "так"}).status_code == 200
-    assert client.post(f"{ROOT}/subscription/{UUID(int=7)}/{act}/", form).status_code in (403, 404)
+    assert client.post(f"{ROOT}/subscription/{UUID(int=7)}/{act}/", form).status_code == 403
 
     assert world.kinds(user.id) == ["topup", "plan_purchase", "plan_grant"]
     assert actions(f"subscription:{subscription.id}") == []

@@ -131,6 +131,20 @@ def test_period_that_is_over_is_not_shown_as_running(client: Client, user: User)
     assert "Тариф не подключён" in text(client)
 
 
+def test_no_letter_warns_too_early_or_of_what_is_over() -> None:
+    user = world.customer(300)
+    subscription = world.activate(user, world.plan(300, 0), clock.now() - timedelta(days=40))
+    end, day = subscription.period_end, timedelta(days=1)
+
+    lifecycle.warn(subscription_id=subscription.id, now=end - 7 * day - timedelta(microseconds=1))
+    lifecycle.warn(subscription_id=subscription.id, now=end)
+    assert world.letters(user) == []
+    world.advance(subscription, end)
+    lifecycle.warn(subscription_id=subscription.id, now=end - day)  # by a round that began before the end
+
+    assert world.letters(user) == ["plan_ended"]
+
+
 @pytest.mark.parametrize("locale", ["ru", "en"])
 def test_letters_say_what_happens_and_what_it_costs(locale: str) -> None:
     user = world.customer(300)

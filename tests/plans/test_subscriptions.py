@@ -353,6 +353,19 @@ def test_upgrade_pays_and_gives_the_difference_for_the_rest(calendar: Calendar) 
     books.assert_right(user.id)
 
 
+def test_upgrade_in_the_last_second_may_cost_nothing_and_still_gives_its_part(calendar: Calendar) -> None:
+    user, small, large = customer(), plan(300, 200), plan(301, 700)
+    subscription = activate(user, small, BEGIN)
+
+    act(subscriptions.change, user, calendar.at(month(1) - timedelta(seconds=1)), plan_code=large.plan_id)
+
+    purchase = subscription.periods.get().purchases.get(number=1)
+    assert (purchase.price_micro_rub, purchase.grant_micro_rub) == (0, 207)  # of 500 RUB in 28 days
+    assert world.kinds(user.id) == ["topup", "plan_purchase", "plan_grant", "plan_grant"]
+    assert books.lots(user.id)[-1].amount_micro_rub == 207
+    books.assert_right(user.id)
+
+
 def test_smaller_or_longer_plan_begins_with_the_next_period(calendar: Calendar) -> None:
     user, version, cheap, year = customer(5000), plan(300), plan(100, 50), plan(3000, 100, months=12)
     subscription = activate(user, version, BEGIN, AUTOMATIC)

@@ -117,6 +117,22 @@ def test_the_same_key_is_the_same_invoice_and_another_wish_is_refused() -> None:
         invoice(owner, 6_000, key=key)
 
 
+def test_a_counter_that_fell_behind_gives_no_number_twice_and_uses_up_no_key() -> None:
+    owner, key, now = firm().owner_id, str(uuid7()), FRIDAY.replace(year=FRIDAY.year + 9, day=1)
+    first = invoice(owner, now=now)
+    counter = DocumentCounter.objects.filter(kind="invoice", year=first.year)
+    counter.update(last=first.number - 1)  # as if restored from an older copy
+
+    for each in ("", key):
+        with pytest.raises(IntegrityError, match="payments_invoice_one_per_number"):
+            invoice(owner, key=each, now=now)
+    counter.update(last=first.number)
+
+    assert list(Invoice.objects.filter(customer_id=owner)) == [first]
+    assert Notice.objects.filter(user_id=owner, letter="invoice_issued").count() == 1
+    assert invoice(owner, key=key, now=now).number == first.number + 1
+
+
 def test_an_invoice_without_vat_says_so() -> None:
     """The table is append-only: the row is added in a transaction that is taken back."""
     organisation = firm()
