@@ -288,6 +288,12 @@ def test_mapped_address_of_a_socket_is_its_ipv4(user: User, address: str) -> Non
     assert (refused.status_code, refused.json()["code"]) == (403, "ip_not_allowed")
 
 
+def test_key_that_names_no_address_works_from_anywhere(user: User) -> None:
+    _, headers = factories.api_key(user)
+
+    assert Client(REMOTE_ADDR="192.0.2.1").get("/api/balance", headers=headers).status_code == 200
+
+
 def test_key_is_told_once_and_listed_without(owner: Owner, user: User) -> None:
     body = {
         "name": " Сервер ",
