@@ -8,7 +8,7 @@ from django.db import migrations, models
 SQL = Path(__file__).resolve().parent.parent / "sql" / "0004_limits.sql"
 
 UNDO = """
-DROP FUNCTION ledger_count(jsonb, bigint, timestamptz), ledger_limit(uuid, jsonb, timestamptz),
+DROP FUNCTION ledger_count(jsonb, bigint, timestamptz), ledger_limit(uuid, bigint, jsonb, timestamptz),
               ledger_windows(jsonb, timestamptz), ledger_lock_counters(jsonb, timestamptz),
               ledger_lock_counted(uuid[]),
               ledger_uncount(uuid[]);

@@ -101,7 +101,7 @@ BEGIN
     IF limits IS NULL THEN
         RETURN ROW ('held', amount, NULL, NULL)::ledger_held;
     END IF;
-    RETURN ledger_limit(hold, limits, begins);
+    RETURN ledger_limit(hold, amount, limits, begins);
 END $$;
 
 -- What few holds need stands apart from ledger_hold_one(): what a function declares is prepared at every call. Here: to
@@ -141,7 +141,7 @@ BEGIN
     IF limits IS NULL THEN
         RETURN ROW ('held', held, NULL, NULL)::ledger_held;
     END IF;
-    RETURN ledger_limit(hold, limits, begins);
+    RETURN ledger_limit(hold, held, limits, begins);
 END $$;
 
 -- The money is short: because open holds reserve it, or because it is not there.
@@ -202,7 +202,7 @@ BEGIN
             limit_place := NULL;
         ELSE
             SELECT o.outcome, o.held, o.spendable, o.limit_place INTO outcome, held, spendable, limit_place
-              FROM coalesce(  -- the wallet is locked: nobody makes the hold meanwhile
+              FROM coalesce(  -- behind the wallet's lock; of one that was opened meanwhile a twin fails by its key
                    ledger_known_hold(hold_id, step.customer_id, step.amount, step.soft),
                    ledger_hold_one(hold_id, step.customer_id, step.amount, step.ttl_seconds, step.soft, step.limits,
                                    moment)) o;
@@ -339,7 +339,6 @@ RETURNS ledger_settled
 LANGUAGE plpgsql AS $$
 DECLARE
     hold record;
-    moment timestamptz;
 BEGIN
     IF settled IS NULL THEN
         PERFORM ledger_use(usage, ledger_clock());
@@ -352,12 +351,11 @@ BEGIN
         RETURN ledger_not_settled(settled, customer, amount, key, ledger_clock());
     END IF;
     UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, hold.lot_ids, hold.lot_amounts)
-     WHERE w.customer_id = customer
-    RETURNING ledger_clock() INTO moment;
+     WHERE w.customer_id = customer;  -- who held nothing may have none
     IF cardinality(hold.counter_ids) > 0 THEN
         PERFORM ledger_uncount(ARRAY [settled]);
     END IF;
-    PERFORM ledger_use(usage, moment);
+    PERFORM ledger_use(usage, ledger_clock());
     RETURN ROW ('done', NULL, 0, hold.amount)::ledger_settled;
 END $$;
 

@@ -47,19 +47,17 @@ END $$;
 
 -- Count a new hold against limits: the answer of ledger_hold_one(). One that would pass a limit is not kept, and what was
 -- reserved for it goes back.
-CREATE FUNCTION ledger_limit(hold uuid, limits jsonb, moment timestamptz) RETURNS ledger_held
+CREATE FUNCTION ledger_limit(hold uuid, held bigint, limits jsonb, moment timestamptz) RETURNS ledger_held
 LANGUAGE plpgsql AS $$
 DECLARE
-    made billing_hold;
-    counted record;
+    counted record := ledger_count(limits, held, moment);
+    made record;
 BEGIN
-    SELECT * INTO made FROM billing_hold h WHERE h.id = hold;
-    counted := ledger_count(limits, made.amount_micro_rub, moment);
     IF counted.over IS NULL THEN
         UPDATE billing_hold h SET counter_ids = counted.counter_ids WHERE h.id = hold;
-        RETURN ROW ('held', made.amount_micro_rub, NULL, NULL)::ledger_held;
+        RETURN ROW ('held', held, NULL, NULL)::ledger_held;
     END IF;
-    DELETE FROM billing_hold h WHERE h.id = hold;
+    DELETE FROM billing_hold h WHERE h.id = hold RETURNING h.customer_id, h.lot_ids, h.lot_amounts INTO made;
     UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, made.lot_ids, made.lot_amounts)
      WHERE w.customer_id = made.customer_id;
     RETURN ROW ('limit_exceeded', 0, NULL, counted.over)::ledger_held;

@@ -117,14 +117,15 @@ def test_repeat_is_not_counted_again(subject: str) -> None:
 
 
 @pytest.mark.parametrize("amount", [0, 30], ids=["released", "captured"])
-def test_batch_of_settlements_leaves_the_counters(subject: str, amount: int) -> None:
-    customers = [books.funded(100) for _ in range(3)]
+@pytest.mark.parametrize("count", [1, 3])
+def test_settlements_leave_the_counters(subject: str, amount: int, count: int) -> None:
+    customers = [books.funded(100) for _ in range(count)]
     holds = [(c, books.held(c, 30, limits=[books.limit(subject, 90)])) for c in customers]
 
     answers = ledger.settle([books.settle_step(customer, hold, amount) for customer, hold in holds])
 
-    assert [answer["outcome"] for answer in answers] == ["done"] * 3
-    assert counted(subject) == [("day", 3 * amount, 0)]
+    assert [answer["outcome"] for answer in answers] == ["done"] * count
+    assert counted(subject) == [("day", count * amount, 0)]
 
 
 def test_limits_hold_within_one_batch_too(subject: str) -> None:

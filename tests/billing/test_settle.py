@@ -63,7 +63,22 @@ def test_release_gives_everything_back_without_an_entry() -> None:
 
     assert (answer["outcome"], answer["entry_id"], answer["released"]) == ("done", None, 60)
     assert books.status(hold_id) == "released"
+    assert books.reserved(customer) == [0]
     assert len(books.entries(customer)) == 1
+    books.assert_right(customer)
+
+
+@pytest.mark.parametrize("amount", [0, 60])
+def test_work_that_is_given_away_is_written_down(amount: int) -> None:
+    """Whatever was held for it: also nothing, by somebody who has no wallet."""
+    customer = books.funded(100) if amount else uuid7()
+    usage = books.usage_row(500, charged=0)
+
+    answer = books.settle(customer, books.held(customer, amount), 0, usage=[usage])
+
+    assert (answer["outcome"], answer["released"]) == ("done", amount)
+    row = UsageEvent.objects.get(pk=usage["id"])
+    assert (row.cost_micro_rub, row.charged_micro_rub, row.ledger_entry_id) == (500, 0, None)
     books.assert_right(customer)
 
 
@@ -127,12 +142,13 @@ def test_work_that_outgrows_its_hold_takes_a_second_one() -> None:
     books.assert_right(customer)
 
 
-def test_unknown_hold_and_hold_of_somebody_else_are_the_same() -> None:
+@pytest.mark.parametrize("amount", [0, 10])
+def test_unknown_hold_and_hold_of_somebody_else_are_the_same(amount: int) -> None:
     customer, stranger = books.funded(100), books.funded(100)
     hold_id = books.held(customer, 60)
 
-    assert books.settle(customer, uuid7(), 10)["outcome"] == "unknown_hold"
-    assert books.settle(stranger, hold_id, 10)["outcome"] == "unknown_hold"
+    assert books.settle(customer, uuid7(), amount)["outcome"] == "unknown_hold"
+    assert books.settle(stranger, hold_id, amount)["outcome"] == "unknown_hold"
     assert books.status(hold_id) == "open"
     books.assert_right(customer, stranger)
 
