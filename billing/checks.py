@@ -79,11 +79,9 @@ def prices_can_be_computed(databases: Sequence[str] | None = None, **_: Any) -> 
 @register(TAG, deploy=True)
 def gifts_have_a_budget(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Who gives money away says how much of it may be spent: gifts draw those who collect accounts."""
-    if (
-        not databases
-        or SpendLimit.objects.filter(subject="gift:all").exists()
-        or not CreditLot.objects.filter(kind=LotKind.BONUS, is_spent=False).exists()
-    ):
+    if not databases or SpendLimit.objects.filter(subject="gift:all").exists():
+        return []
+    if not CreditLot.objects.filter(kind=LotKind.BONUS, is_spent=False).exists():
         return []
     return [
         Warning(

@@ -121,9 +121,7 @@ def load_rates(path: Path) -> int:
 def _one_load_at_a_time() -> None:
     """Two deployments that load at once would both add the next number of a price."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SET LOCAL lock_timeout = 0"
-        )  # a load takes seconds: whoever waits waits for all before it
+        cursor.execute("SET LOCAL lock_timeout = 0")  # a load takes seconds, and several may be before it
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('orchestration.catalogue.load'))")
 
 

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 from django.core.checks import CheckMessage, registry
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django import Settings
 
 from billing import checks
-from billing.models import FxRate, PriceVersion
+from billing.models import FxRate, LotKind, PriceVersion
 from plyrum import clock
 from plyrum.ids import uuid7
 from tests.billing import books
@@ -106,6 +106,17 @@ def test_old_rate_is_an_error(currency: str, days: int, found: list[str]) -> Non
     )
 
     assert ids(checks.prices_can_be_computed(databases=DATABASES), currency) == found
+
+
+def test_gifts_need_a_budget_only_when_there_are_some() -> None:
+    books.credit(uuid7(), 1, kind=LotKind.BONUS)
+    with transaction.atomic(), connection.cursor() as cursor:
+        told = [message.id for message in checks.gifts_have_a_budget(databases=DATABASES)]
+        cursor.execute("SET LOCAL ROLE NONE")
+        cursor.execute("UPDATE billing_lot SET is_spent = true WHERE kind = 'bonus'")
+
+        assert (told, checks.gifts_have_a_budget(databases=DATABASES)) == (["billing.W001"], [])
+        transaction.set_rollback(True)
 
 
 def test_connection_is_still_the_applications() -> None:
