@@ -30,6 +30,7 @@ LOCK_OF_THE_SWEEP = (r"(ANY \(due\)\)\s+ORDER BY w\.customer_id) FOR NO KEY UPDA
 OWN_PLANS = (r"SET enable_seqscan = off SET plan_cache_mode = force_generic_plan", "")
 OPEN_ONLY = (r"AND h\.status = 'open'", "")
 LET_BE_BY_SWEEP = (r"OFFSET past FOR NO KEY UPDATE SKIP LOCKED", "OFFSET past")
+LOCK_BEFORE_A_LOOK = (r"PERFORM ledger_lock\(ARRAY \[\(steps[^;]+;", "")
 KNOWN_AT_SIGHT = (r"(FROM billing_hold h WHERE h\.id = hold)\);", r"\1 AND false);")
 LOCK_OF_TWINS = (r"PERFORM 1 FROM billing_hold h WHERE h\.id = ANY \(hold_ids\) [^;]+;", "")
 ORDER_OF_HOLDS = (r"ORDER BY hold_id  -- two calls", "-- two calls")
