@@ -24,6 +24,8 @@ DROP FUNCTION ledger_hold(jsonb), ledger_settle(jsonb), ledger_use(jsonb, timest
               ledger_hold_plain(jsonb), ledger_settle_plain(jsonb), ledger_used(bigint, bigint[]),
               ledger_shares(bigint[], bigint[], bigint[], timestamptz[], bigint, timestamptz),
               ledger_lay(uuid, bigint, bigint), ledger_leave(uuid[]),
+              ledger_free(bigint[], bigint[], timestamptz[], timestamptz),
+              ledger_free_each(bigint[], bigint[], timestamptz[], timestamptz),
               ledger_less(bigint[], bigint[], bigint[], bigint[]), ledger_less_each(bigint[], bigint[], bigint[], bigint[]);
 DROP TYPE ledger_held, ledger_settled;
 DROP VIEW billing_creditlot;

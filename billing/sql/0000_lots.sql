@@ -56,6 +56,21 @@ LANGUAGE sql STABLE AS $$
      WHERE l.before < amount HAVING sum(l.free) >= amount
 $$;
 
+-- The part of ledger_free() for any lots.
+CREATE FUNCTION ledger_free_each(remaining bigint[], reserved bigint[], ends timestamptz[], moment timestamptz)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN (SELECT coalesce(sum(l.remaining - l.reserved), 0)
+              FROM unnest(remaining, reserved, ends) AS l (remaining, reserved, ends) WHERE (l.ends > moment) IS NOT FALSE);
+END $$;
+
+-- What of a wallet's lots may be spent: mostly there is one, without an end.
+CREATE FUNCTION ledger_free(remaining bigint[], reserved bigint[], ends timestamptz[], moment timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$  -- one expression: it is inlined
+    SELECT CASE WHEN cardinality(remaining) = 1 AND ends[1] IS NULL THEN remaining[1] - reserved[1]
+                ELSE ledger_free_each(remaining, reserved, ends, moment) END
+$$;
+
 -- The part of ledger_less() for any lots.
 CREATE FUNCTION ledger_less_each(lots bigint[], amounts bigint[], ids bigint[], taken bigint[]) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE AS $$

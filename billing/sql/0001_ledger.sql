@@ -121,9 +121,7 @@ BEGIN
       FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
     begins := coalesce(moment, ledger_clock());
     IF soft THEN  -- by the row as it was locked: a wallet that is opened meanwhile is not
-        held := least(amount, (SELECT coalesce(sum(l.remaining - l.reserved), 0)
-                                 FROM unnest(wallet.lot_remaining, wallet.lot_reserved, wallet.lot_ends)
-                                      AS l (remaining, reserved, ends) WHERE (l.ends > begins) IS NOT FALSE));
+        held := least(amount, ledger_free(wallet.lot_remaining, wallet.lot_reserved, wallet.lot_ends, begins));
     END IF;
     IF held IS DISTINCT FROM 0 THEN
         SELECT s.lot_ids, s.lot_amounts INTO ids, amounts
@@ -522,10 +520,8 @@ END $$;
 CREATE FUNCTION ledger_spendable(customer uuid, moment timestamptz DEFAULT ledger_clock()) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN (SELECT coalesce(sum(l.remaining - l.reserved), 0)
-              FROM billing_wallet w, unnest(w.lot_remaining::bigint[], w.lot_reserved::bigint[], w.lot_ends)
-                   AS l (remaining, reserved, ends)
-             WHERE w.customer_id = customer AND (l.ends > moment) IS NOT FALSE);
+    RETURN coalesce((SELECT ledger_free(w.lot_remaining, w.lot_reserved, w.lot_ends, moment)
+                       FROM billing_wallet w WHERE w.customer_id = customer), 0);
 END $$;
 
 CREATE FUNCTION ledger_open_wallet(customer uuid) RETURNS void

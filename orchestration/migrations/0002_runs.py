@@ -12,8 +12,7 @@ DROP FUNCTION run_open(jsonb), run_settle(jsonb), run_archive(jsonb),
               run_settle_one(uuid, uuid, int, text, text, text, text, text, bigint, bigint, boolean, jsonb, uuid, bigint, uuid, text,
                              text, text, jsonb, text, text),
               run_reserved(uuid, bigint, text, bigint, bigint, timestamptz), run_known(uuid, uuid, text, text),
-              run_attempted(jsonb), run_paid(uuid, uuid, uuid, text, uuid, jsonb, text, text, timestamptz),
-              run_ended(uuid, uuid, int);
+              run_attempted(jsonb), run_unpaid(uuid, uuid, text, uuid, jsonb), run_ended(uuid, uuid, int);
 DROP TYPE run_opened, run_settled;
 """
 

@@ -1,8 +1,8 @@
 -- Runs are opened and settled together with their money: one by functions with typed arguments, which PostgreSQL reads
 -- for half the price of a document, or many in one call.
 --
--- What nearly always happens is written first, and the few steps that end in another way are mended afterwards, one by
--- one, in the same transaction. Rows are locked in one order everywhere: runs, then what the ledger locks.
+-- What nearly always happens is written first, for all steps of a call at once, and the few that end in another way are
+-- mended afterwards, one by one, in the same transaction. Rows are locked in one order everywhere: runs, then what the ledger locks.
 -- Every look-up here has its index; where the functions get `enable_seqscan` from, the ledger's file says.
 -- Edited in place until the first release; from then on a new version is a new file.
 
@@ -182,37 +182,23 @@ BEGIN
            started_at timestamptz);
 END $$;
 
--- What becomes of a run and its story by what became of its money; answers what the customer may spend now: all of a
--- call's money has moved. A story that was told at once comes in two parts with the balance between them: it is kept
--- together with the charge, so that no answer is charged and lost.
-CREATE FUNCTION run_paid(
-    run uuid, customer uuid, hold uuid, paid text, entry uuid, usage jsonb, story_before text, story_after text,
-    moment timestamptz
-) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    spendable bigint;
+-- What becomes of a run whose money did not move as it was told.
+CREATE FUNCTION run_unpaid(run uuid, customer uuid, paid text, entry uuid, usage jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
 BEGIN
-    IF hold IS NOT NULL THEN
-        spendable := ledger_spendable(customer);
-    END IF;
-    IF paid = 'done' THEN
-        IF story_before IS NOT NULL THEN
-            INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
-            VALUES (run, customer, story_before || coalesce(spendable::text, 'null') || story_after, moment);
-        END IF;
-    ELSIF paid = 'replayed' THEN
+    IF paid = 'replayed' THEN
         UPDATE orchestration_run r SET ledger_entry_id = entry WHERE r.id = run;
-    ELSE
-        UPDATE orchestration_run r
-           SET state = 'failed', error_code = 'settle_' || paid, cost_micro_rub = 0, ledger_entry_id = NULL
-         WHERE r.id = run;
-        UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run;
-        IF paid = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
-            PERFORM ledger_settle_one(NULL, customer, 0, NULL, NULL, NULL, NULL, (
-                    SELECT jsonb_agg(u.line || '{"charged_micro_rub": 0, "ledger_entry_id": null}') FROM jsonb_array_elements(usage) AS u (line)));
-        END IF;
+        RETURN;
     END IF;
-    RETURN spendable;
+    UPDATE orchestration_run r
+       SET state = 'failed', error_code = 'settle_' || paid, cost_micro_rub = 0, ledger_entry_id = NULL
+     WHERE r.id = run;
+    UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run;
+    IF paid = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
+        PERFORM ledger_settle_one(NULL, customer, 0, NULL, NULL, NULL, NULL, (
+                SELECT jsonb_agg(u.line || '{"charged_micro_rub": 0, "ledger_entry_id": null}')
+                  FROM jsonb_array_elements(usage) AS u (line)));
+    END IF;
 END $$;
 
 -- The answer to a step whose run was not the caller's to end any more.
@@ -235,8 +221,9 @@ BEGIN
     END IF;
 END $$;
 
--- End a run and move its money: capture, release, usage rows, attempts, the run's last state. The last arguments are of
--- ledger_settle_one() and run_paid().
+-- End a run and move its money: capture, release, usage rows, attempts, the run's last state; answers what the customer
+-- may spend then. A story that was told at once comes in two parts with that balance between them: it is kept together
+-- with the charge, so that no answer is charged and lost. The arguments from `hold` to `usage` are ledger_settle_one()'s.
 -- Outcomes: those of ledger_settle_one(), and fenced (somebody else has ended or taken over the run). A step that
 -- was applied before (its answer was lost) is answered from the run: "replayed".
 CREATE FUNCTION run_settle_one(
@@ -249,6 +236,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     moment timestamptz := ledger_clock();  -- before the wallet's lock, as above
     paid ledger_settled;
+    spendable bigint;
 BEGIN
     UPDATE orchestration_run r
        SET state = state, error_code = error_code, finish_reason = finish_reason, model = model, provider = provider,
@@ -266,9 +254,16 @@ BEGIN
         PERFORM run_attempted(attempts);
     END IF;
     paid := ledger_settle_one(hold, customer, amount, entry, key, source_type, source_id, usage);
-    RETURN ROW (run, paid.outcome, paid.entry_id, paid.charged, paid.released,
-                run_paid(run, customer, hold, paid.outcome, paid.entry_id, usage, story_before, story_after, moment)
-               )::run_settled;
+    IF hold IS NOT NULL THEN
+        spendable := ledger_spendable(customer);
+    END IF;
+    IF paid.outcome <> 'done' THEN
+        PERFORM run_unpaid(run, customer, paid.outcome, paid.entry_id, usage);
+    ELSIF story_before IS NOT NULL THEN
+        INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
+        VALUES (run, customer, story_before || coalesce(spendable::text, 'null') || story_after, moment);
+    END IF;
+    RETURN ROW (run, paid.outcome, paid.entry_id, paid.charged, paid.released, spendable)::run_settled;
 END $$;
 
 -- End runs as run_settle_one() does, many in a call. Step: {run_id, customer_id, fence, state, finish_reason, error_code,
@@ -281,49 +276,64 @@ AS $$
 DECLARE
     kept jsonb := steps;  -- those that were ours to end
     moment timestamptz := ledger_clock();  -- before the wallets' locks, as above
-    ended int[] := '{}';  -- their places
-    paid record;
-    step jsonb;
-    money jsonb;
+    run_ids uuid[] := ARRAY (SELECT s.run_id FROM jsonb_to_recordset(steps) AS s (run_id uuid));
+    ended bigint[];  -- their places
+    paid ledger_settled[];
+    has_unpaid boolean;
 BEGIN
-    FOR place IN 1 .. jsonb_array_length(steps) LOOP
-        step := steps -> place - 1;
-        money := step -> 'money';
+    WITH step AS (
+        SELECT DISTINCT ON (s.run_id, s.customer_id, s.fence) s.*
+          FROM ROWS FROM (jsonb_to_recordset(steps) AS (
+               run_id uuid, customer_id uuid, fence int, state text, finish_reason text, error_code text, model text,
+               provider text, input_tokens bigint, output_tokens bigint, estimated boolean, money jsonb))
+               WITH ORDINALITY AS s (run_id, customer_id, fence, state, finish_reason, error_code, model, provider,
+                                     input_tokens, output_tokens, estimated, money, place)
+         ORDER BY s.run_id, s.customer_id, s.fence, s.place
+    ), mine AS (
         UPDATE orchestration_run r
-           SET state = step ->> 'state', error_code = step ->> 'error_code', finish_reason = step ->> 'finish_reason',
-               model = step ->> 'model', provider = step ->> 'provider',
-               input_tokens = (step ->> 'input_tokens')::bigint, output_tokens = (step ->> 'output_tokens')::bigint,
-               estimated = (step ->> 'estimated')::boolean, finished_at = moment,
-               cost_micro_rub = (money ->> 'amount')::bigint,
-               ledger_entry_id = CASE WHEN (money ->> 'amount')::bigint > 0 THEN (money ->> 'entry_id')::uuid END
-         WHERE r.id = (step ->> 'run_id')::uuid
-           AND r.customer_id IS NOT DISTINCT FROM (step ->> 'customer_id')::uuid  -- as above
-           AND r.state = 'running' AND r.fence = (step ->> 'fence')::int;
-        IF FOUND THEN
-            ended := ended || place;
-        END IF;
-    END LOOP;
+           SET state = s.state, error_code = s.error_code, finish_reason = s.finish_reason, model = s.model,
+               provider = s.provider, input_tokens = s.input_tokens, output_tokens = s.output_tokens,
+               estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint,
+               ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0 THEN (s.money ->> 'entry_id')::uuid END
+          FROM step s
+         -- `= ANY` bounds the rows that are read by the steps, however the planner turns the join.
+         WHERE r.id = ANY (run_ids) AND r.id = s.run_id
+           AND r.customer_id IS NOT DISTINCT FROM s.customer_id  -- as above
+           AND r.state = 'running' AND r.fence = s.fence
+        RETURNING s.place
+    )
+    SELECT coalesce(array_agg(m.place), '{}') INTO ended FROM mine m;
     IF cardinality(ended) < jsonb_array_length(steps) THEN
         kept := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
                    FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)
                   WHERE s.place = ANY (ended));
     END IF;
     PERFORM run_attempted(jsonb_path_query_array(kept, '$[*].attempts[*]'));
-    FOR paid IN
-        SELECT p.*
-          FROM ledger_settle(jsonb_path_query_array(kept, '$[*].money')) WITH ORDINALITY
-               AS p (hold_id, entry_id, outcome, charged, released, place)
-    LOOP
-        step := kept -> paid.place::int - 1;
-        run_id := step ->> 'run_id';
-        outcome := paid.outcome;
-        entry_id := paid.entry_id;
-        charged := paid.charged;
-        released := paid.released;
-        spendable := run_paid(run_id, (step ->> 'customer_id')::uuid, paid.hold_id, outcome, entry_id,
-                              step #> '{money,usage}', step ->> 'story_before', step ->> 'story_after', moment);
-        RETURN NEXT;
-    END LOOP;
+    SELECT array_agg(ROW (p.outcome, p.entry_id, p.charged, p.released)::ledger_settled ORDER BY p.place),
+           bool_or(p.outcome <> 'done')
+      INTO paid, has_unpaid
+      FROM ledger_settle(jsonb_path_query_array(kept, '$[*].money')) WITH ORDINALITY
+           AS p (hold_id, entry_id, outcome, charged, released, place);
+    IF has_unpaid THEN
+        PERFORM run_unpaid(s.run_id, s.customer_id, s.outcome, s.entry_id, s.money -> 'usage')
+           FROM ROWS FROM (jsonb_to_recordset(kept) AS (run_id uuid, customer_id uuid, money jsonb), unnest(paid))
+                AS s (run_id, customer_id, money, outcome, entry_id, charged, released)
+          WHERE s.outcome <> 'done';
+    END IF;
+    RETURN QUERY
+    WITH step AS MATERIALIZED (
+        SELECT s.*, CASE WHEN s.money ->> 'hold_id' IS NOT NULL THEN coalesce(  -- ledger_spendable(), inlined
+                         (SELECT ledger_free(w.lot_remaining, w.lot_reserved, w.lot_ends, ledger_clock())
+                            FROM billing_wallet w WHERE w.customer_id = s.customer_id), 0) END AS spendable
+          FROM ROWS FROM (jsonb_to_recordset(kept) AS (
+               run_id uuid, customer_id uuid, story_before text, story_after text, money jsonb), unnest(paid))
+               AS s (run_id, customer_id, story_before, story_after, money, outcome, entry_id, charged, released)
+    ), told AS (
+        INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
+        SELECT s.run_id, s.customer_id, s.story_before || coalesce(s.spendable::text, 'null') || s.story_after, moment
+          FROM step s WHERE s.outcome = 'done' AND s.story_before IS NOT NULL
+    )
+    SELECT s.run_id, s.outcome, s.entry_id, s.charged, s.released, s.spendable FROM step s;
     IF cardinality(ended) < jsonb_array_length(steps) THEN
         RETURN QUERY SELECT s.run_id, e.outcome, e.entry_id, e.charged, e.released, NULL::bigint
                        FROM ROWS FROM (jsonb_to_recordset(steps) AS (run_id uuid, customer_id uuid, fence int))
