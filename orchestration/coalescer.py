@@ -9,6 +9,7 @@ A failure of the call is retried (steps carry their own keys); a poisoned step f
 
 import asyncio
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,13 @@ TURNS = 2  # of the loop: one in which they are told, one in which their request
 RETRY_PAUSE_SECONDS = 0.05
 CLOSE_POLL_SECONDS = 0.01
 
+TEXT_OID = 25
+_SHAPE = Struct(
+    "!5i"
+)  # dimensions, whether there are NULLs, type; of the one dimension how many, from which number
+_LENGTH = Struct("!i")
+_NULL = _LENGTH.pack(-1)
+
 Step = dict[str, Any]
 Waiting = tuple[Step, asyncio.Future[Row]]
 # How the values of a step alone are sent: in binary form where that is shorter to make and to read.
@@ -37,6 +45,7 @@ _AS_PARAMETER: dict[type, tuple[Callable[[Any], bytes | None], pq.Format]] = {
     str: (str.encode, pq.Format.BINARY),
     int: (lambda value: b"%d" % value, pq.Format.TEXT),
     bool: (lambda value: b"t" if value else b"f", pq.Format.TEXT),
+    bytes: (lambda value: value, pq.Format.BINARY),
     dict: (orjson.dumps, pq.Format.TEXT),
     list: (orjson.dumps, pq.Format.TEXT),
 }
@@ -54,11 +63,14 @@ class Coalescer:
         step_key: str,
         row_key: str,
         fields: Sequence[str] = (),
+        text: str = "",
         max_batch: int = MAX_BATCH,
         patience_seconds: float = 2,
         linger_seconds: float = 0,
     ) -> None:
         """`fields`: what of a step alone `<function>_one` takes, in this order ("hold.amount": of a part).
+        `text`: a field of UTF-8 that goes beside the steps in an array of its own: in their JSON a story is
+        escaped and read again.
         `max_batch`: steps of a call. Whoever waits for one waits for all of them: a few milliseconds of the
         server's work are enough.
         `patience_seconds`: how long a call is repeated while the database is away.
@@ -68,7 +80,8 @@ class Coalescer:
         self._row_key = row_key
         self._fields = [field.split(".") for field in fields]
         places = ", ".join(f"${place}" for place in range(1, len(fields) + 1))
-        self._many = f"SELECT * FROM {function}($1)"  # noqa: S608 - our own names
+        self._text = text
+        self._many = f"SELECT * FROM {function}($1{', $2' if text else ''})"  # noqa: S608 - our own names
         self._one = f"SELECT * FROM {function}_one({places})"  # noqa: S608 - our own names
         self._max_batch = max_batch
         self._patience_seconds = patience_seconds
@@ -161,6 +174,13 @@ class Coalescer:
                     values.append(as_bytes(value))
                     formats.append(form)
                 self._database.ask(self._one, values, formats, told)
+            elif self._text:
+                texts = _text_array([step.get(self._text) for step in steps])
+                values, formats = (
+                    [orjson.dumps(steps, default=_is_beside), texts],
+                    [pq.Format.TEXT, pq.Format.BINARY],
+                )
+                self._database.ask(self._many, values, formats, told)
             else:
                 self._database.ask(self._many, [orjson.dumps(steps)], None, told)
         except Exception as error:  # noqa: BLE001 - whatever it is, each step is answered and the work goes on
@@ -234,6 +254,20 @@ def _value(step: Step, name: str, inner: str | None = None) -> Any:
     """A field of a step, or of a part of it that may be missing."""
     value = step.get(name)
     return value if inner is None or value is None else value.get(inner)
+
+
+def _is_beside(value: Any) -> None:
+    """The text of a step leaves nothing in its JSON."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{type(value).__name__} is no value of a step.")
+
+
+def _text_array(texts: list[bytes | None]) -> bytes:
+    """A `text[]` in PostgreSQL's binary form: its shape, then each text behind its length, -1 for NULL."""
+    parts = [_SHAPE.pack(1, 1, TEXT_OID, len(texts), 1)]
+    for text in texts:
+        parts += (_NULL,) if text is None else (_LENGTH.pack(len(text)), text)
+    return b"".join(parts)
 
 
 def _fail(batch: list[Waiting], error: Exception) -> None:

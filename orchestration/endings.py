@@ -9,8 +9,8 @@ from orchestration.database_connection import Row
 from orchestration.execution import Bill, Outcome, RunTask
 
 SETTLED = ("done", "replayed")  # outcomes of run_settle by which the money is where it belongs
-BALANCE = '"balance_micro_rub":'
-NO_BALANCE = f"{BALANCE}null"  # not to be found inside a text, whose quotation marks are escaped
+BALANCE = b'"balance_micro_rub":'
+NO_BALANCE = BALANCE + b"null"  # the database sets the balance in here, by run_told()
 
 
 def frames(outcome: Outcome, counted: Bill, row: Row) -> list[tuple[str, dict[str, Any]]]:
@@ -49,7 +49,7 @@ def frames(outcome: Outcome, counted: Bill, row: Row) -> list[tuple[str, dict[st
 def expected(run: RunTask, outcome: Outcome, counted: Bill, step: dict[str, Any]) -> list[bytes]:
     """The last frames if the charge goes through; puts the story into `step`, to be archived with it.
 
-    All but the balance is known before: the story goes in two parts, and the database sets it between them.
+    All but the balance is known before.
     """
     charged = counted.charged_micro_rub
     row = {
@@ -60,8 +60,7 @@ def expected(run: RunTask, outcome: Outcome, counted: Bill, step: dict[str, Any]
         "entry_id": step["money"]["entry_id"] if charged else None,
     }
     told = run.story.drafted(frames(outcome, counted, row))
-    before, after = b"".join(run.story.pending + told).decode().rsplit(NO_BALANCE, 1)
-    step |= {"story_before": before + BALANCE, "story_after": after}
+    step["story"] = b"".join(run.story.pending + told)
     return told
 
 
@@ -69,4 +68,4 @@ def with_balance(told: list[bytes], spendable: int | None) -> list[bytes]:
     """The expected frames, as they were archived. None: an account that is never charged."""
     if spendable is None:
         return told
-    return [frame.replace(NO_BALANCE.encode(), f"{BALANCE}{spendable}".encode()) for frame in told]
+    return [frame.replace(NO_BALANCE, b"%b%d" % (BALANCE, spendable)) for frame in told]

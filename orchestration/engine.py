@@ -104,6 +104,7 @@ class Engine:
             step_key="run_id",
             row_key="run_id",
             fields=SETTLE_FIELDS,
+            text="story",
             max_batch=RUNS_A_CALL,
             patience_seconds=SETTLE_PATIENCE_SECONDS,
         )
@@ -112,6 +113,7 @@ class Engine:
             "run_archive",
             step_key="run_id",
             row_key="run_id",
+            text="story",
             patience_seconds=SETTLE_PATIENCE_SECONDS,
             linger_seconds=ARCHIVE_LINGER_SECONDS,
         )
@@ -275,7 +277,7 @@ class Engine:
                 {
                     "run_id": run.id,
                     "customer_id": run.request.customer_id,
-                    "frames": b"".join(story.shown).decode(),
+                    "story": b"".join(story.shown),
                 }
             )
         del self.runs[story.run_id]

@@ -5,6 +5,7 @@ connection while a provider works; the only database call is the settlement at t
 """
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -37,8 +38,7 @@ RETRY_PAUSE_SECONDS = 0.25
 SETTLE_FIELDS = (
     "run_id", "customer_id", "fence", "state", "finish_reason", "error_code", "model", "provider",
     "input_tokens", "output_tokens", "estimated", "attempts", "money.hold_id", "money.amount",
-    "money.entry_id", "money.key", "money.source_type", "money.source_id", "money.usage", "story_before",
-    "story_after",
+    "money.entry_id", "money.key", "money.source_type", "money.source_id", "money.usage", "story",
 )  # fmt: skip
 USEFUL_TOKENS = 20  # a broken answer shorter than this is not paid for (orchestration guide 11.2)
 
@@ -60,6 +60,7 @@ class RunTask:
     is_ending: bool = False
     is_archived: bool = False  # with its charge
     started: float = field(default_factory=time.monotonic)
+    ends: float = math.inf  # by the loop's clock; whoever is asked then is left
     attempts: list[dict[str, Any]] = field(default_factory=list)
 
     def wants_stop(self) -> bool:
@@ -89,10 +90,10 @@ async def carry_out(run: RunTask, session: ClientSession) -> Outcome:
     """Call the candidates until one answers. Never raises: every end is an Outcome."""
     if run.wants_stop():
         return _ended_early(run, RunState.STOPPED, None)
+    run.ends = asyncio.get_running_loop().time() + settings.PLYRUM_RUN_SECONDS
     outcome = Outcome(RunState.FAILED, error=base.UNMAPPED)
     try:
-        async with asyncio.timeout(settings.PLYRUM_RUN_SECONDS):
-            outcome = await _try_candidates(run, session)
+        outcome = await _try_candidates(run, session)
     except TimeoutError:
         outcome = _ended_early(run, RunState.FAILED, base.TIMEOUT_TOTAL)
     except asyncio.CancelledError:
@@ -181,21 +182,27 @@ async def _try_keys(
 async def _attempt(
     run: RunTask, candidate: Candidate, key: Key, answer: Answer, session: ClientSession
 ) -> ProviderError | None:
-    """One provider call; the record of it is kept whatever happens, also when the task is cancelled."""
+    """One provider call; the record of it is kept whatever happens, also when the task is cancelled.
+
+    Raises TimeoutError when the run's time is over.
+    """
     record = _new_record(run, candidate, key, answer)
     run.attempts.append(record)
     began = time.monotonic()
     adapter = registry.ADAPTERS[candidate.offer.wire]
     call = _call(run, candidate, key)
     try:
-        async with asyncio.timeout(_first_token_seconds(call, candidate)) as first_token:
+        async with asyncio.timeout_at(_first_output_until(run, candidate)) as limit:
             async for group in adapter.stream(session, call, answer):
                 if record["first_token_ms"] is None:
                     record["first_token_ms"] = _ms_since(began)
-                    first_token.reschedule(None)
+                    if call.stream:
+                        limit.reschedule(run.ends)
                 if group:
                     _show(run.story, group)
     except TimeoutError:
+        if limit.when() == run.ends:
+            raise
         error = ProviderError(base.TIMEOUT_FIRST)
     except ProviderError as failure:
         error = failure
@@ -210,13 +217,14 @@ async def _attempt(
     return error
 
 
-def _first_token_seconds(call: Call, candidate: Candidate) -> int | None:
-    """A whole answer has the time of the run."""
-    if not call.stream:
-        return None
+def _first_output_until(run: RunTask, candidate: Candidate) -> float:
+    """By the loop's clock. A whole answer has the time of the run."""
+    if not run.request.stream:
+        return run.ends
+    seconds: float = settings.PLYRUM_FIRST_TOKEN_SECONDS
     if "reasoning" in candidate.offer.capabilities:
-        return int(settings.PLYRUM_FIRST_TOKEN_REASONING_SECONDS)
-    return int(settings.PLYRUM_FIRST_TOKEN_SECONDS)
+        seconds = settings.PLYRUM_FIRST_TOKEN_REASONING_SECONDS
+    return min(asyncio.get_running_loop().time() + seconds, run.ends)
 
 
 def _show(story: Story, group: list[Delta]) -> None:
@@ -245,10 +253,10 @@ def _call(run: RunTask, candidate: Candidate, key: Key) -> Call:
     )
 
 
-def _idle_seconds(run: RunTask, candidate: Candidate) -> int:
+def _idle_seconds(run: RunTask, candidate: Candidate) -> int | None:
     """How long a silent socket is waited for: a whole answer arrives at once, a reasoning model thinks."""
     if not run.request.stream:
-        return int(settings.PLYRUM_RUN_SECONDS)
+        return None
     if "reasoning" in candidate.offer.capabilities:
         return int(settings.PLYRUM_FIRST_TOKEN_REASONING_SECONDS)
     return IDLE_SECONDS

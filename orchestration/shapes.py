@@ -117,7 +117,7 @@ class Call:
     temperature: float | None
     reasoning_effort: str | None
     stream: bool
-    idle_seconds: int
+    idle_seconds: int | None  # None: a silent socket is waited for as long as the run has time
 
 
 @dataclass

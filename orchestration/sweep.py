@@ -228,9 +228,9 @@ def _terminal(run: Run, answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keep(run: Run, frames: list[bytes]) -> None:
-    step = {"run_id": run.id, "customer_id": run.customer_id, "frames": b"".join(frames).decode()}
+    steps = orjson.dumps([{"run_id": run.id, "customer_id": run.customer_id}]).decode()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM run_archive(%s)", [orjson.dumps([step]).decode()])
+        cursor.execute("SELECT * FROM run_archive(%s, %s)", [steps, [b"".join(frames).decode()]])
 
 
 def _forgotten() -> list[Run]:

@@ -25,6 +25,6 @@ def open_session() -> ClientSession:
 
 
 @lru_cache(maxsize=8)
-def time_limits(idle_seconds: int) -> ClientTimeout:
+def time_limits(idle_seconds: int | None) -> ClientTimeout:
     """Connecting and silence are limited here, the whole call by the executor."""
     return ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=idle_seconds)

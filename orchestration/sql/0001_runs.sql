@@ -221,16 +221,23 @@ BEGIN
     END IF;
 END $$;
 
+-- A story with the balance after its charge, which was not known when it was told. The mark is never found inside a text,
+-- whose quotation marks are escaped.
+CREATE FUNCTION run_told(story text, spendable bigint) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$  -- one expression: it is inlined
+    SELECT replace(story, '"balance_micro_rub":null', '"balance_micro_rub":' || coalesce(spendable::text, 'null'))
+$$;
+
 -- End a run and move its money: capture, release, usage rows, attempts, the run's last state; answers what the customer
--- may spend then. A story that was told at once comes in two parts with that balance between them: it is kept together
--- with the charge, so that no answer is charged and lost. The arguments from `hold` to `usage` are ledger_settle_one()'s.
+-- may spend then. A story that was told at once is kept together with the charge, so that no answer is charged and lost;
+-- that balance is set into it. The arguments from `hold` to `usage` are ledger_settle_one()'s.
 -- Outcomes: those of ledger_settle_one(), and fenced (somebody else has ended or taken over the run). A step that
 -- was applied before (its answer was lost) is answered from the run: "replayed".
 CREATE FUNCTION run_settle_one(
     run uuid, customer uuid, fence int, state text, finish_reason text, error_code text, model text, provider text,
     input_tokens bigint, output_tokens bigint, estimated boolean, attempts jsonb,
-    hold uuid, amount bigint, entry uuid, key text, source_type text, source_id text, usage jsonb,
-    story_before text, story_after text) RETURNS run_settled
+    hold uuid, amount bigint, entry uuid, key text, source_type text, source_id text, usage jsonb, story text)
+RETURNS run_settled
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
@@ -259,17 +266,18 @@ BEGIN
     END IF;
     IF paid.outcome <> 'done' THEN
         PERFORM run_unpaid(run, customer, paid.outcome, paid.entry_id, usage);
-    ELSIF story_before IS NOT NULL THEN
+    ELSIF story IS NOT NULL THEN
         INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
-        VALUES (run, customer, story_before || coalesce(spendable::text, 'null') || story_after, moment);
+        VALUES (run, customer, run_told(story, spendable), moment);
     END IF;
     RETURN ROW (run, paid.outcome, paid.entry_id, paid.charged, paid.released, spendable)::run_settled;
 END $$;
 
 -- End runs as run_settle_one() does, many in a call. Step: {run_id, customer_id, fence, state, finish_reason, error_code,
 -- model, provider, input_tokens, output_tokens, estimated, attempts: [rows, each with its run and customer], money: a
--- step of ledger_settle, story_before, story_after}. All but the first step of a run are "replayed".
-CREATE FUNCTION run_settle(steps jsonb)
+-- step of ledger_settle}. Beside the steps stand their stories, if there are any. All but the first step of a run are
+-- "replayed".
+CREATE FUNCTION run_settle(steps jsonb, stories text[] DEFAULT '{}')
 RETURNS TABLE (run_id uuid, outcome text, entry_id uuid, charged bigint, released bigint, spendable bigint)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
@@ -307,6 +315,7 @@ BEGIN
         kept := (SELECT coalesce(jsonb_agg(s.step ORDER BY s.place), '[]')
                    FROM jsonb_array_elements(kept) WITH ORDINALITY AS s (step, place)
                   WHERE s.place = ANY (ended));
+        stories := ARRAY (SELECT stories[e.place] FROM unnest(ended) AS e (place) ORDER BY e.place);
     END IF;
     PERFORM run_attempted(jsonb_path_query_array(kept, '$[*].attempts[*]'));
     SELECT array_agg(ROW (p.outcome, p.entry_id, p.charged, p.released)::ledger_settled ORDER BY p.place),
@@ -325,13 +334,13 @@ BEGIN
         SELECT s.*, CASE WHEN s.money ->> 'hold_id' IS NOT NULL THEN coalesce(  -- ledger_spendable(), inlined
                          (SELECT ledger_free(w.lot_remaining, w.lot_reserved, w.lot_ends, ledger_clock())
                             FROM billing_wallet w WHERE w.customer_id = s.customer_id), 0) END AS spendable
-          FROM ROWS FROM (jsonb_to_recordset(kept) AS (
-               run_id uuid, customer_id uuid, story_before text, story_after text, money jsonb), unnest(paid))
-               AS s (run_id, customer_id, story_before, story_after, money, outcome, entry_id, charged, released)
+          FROM ROWS FROM (jsonb_to_recordset(kept) AS (run_id uuid, customer_id uuid, money jsonb), unnest(paid),
+                          unnest(stories))
+               AS s (run_id, customer_id, money, outcome, entry_id, charged, released, story)
     ), told AS (
         INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
-        SELECT s.run_id, s.customer_id, s.story_before || coalesce(s.spendable::text, 'null') || s.story_after, moment
-          FROM step s WHERE s.outcome = 'done' AND s.story_before IS NOT NULL
+        SELECT s.run_id, s.customer_id, run_told(s.story, s.spendable), moment
+          FROM step s WHERE s.outcome = 'done' AND s.story IS NOT NULL
     )
     SELECT s.run_id, s.outcome, s.entry_id, s.charged, s.released, s.spendable FROM step s;
     IF cardinality(ended) < jsonb_array_length(steps) THEN
@@ -343,12 +352,13 @@ BEGIN
     END IF;
 END $$;
 
--- Keep the stories of finished runs. Step: {run_id, customer_id, frames}.
-CREATE FUNCTION run_archive(steps jsonb) RETURNS TABLE (run_id uuid)
+-- Keep the stories of finished runs. Step: {run_id, customer_id}; beside the steps stand the frames of each.
+CREATE FUNCTION run_archive(steps jsonb, stories text[]) RETURNS TABLE (run_id uuid)
 LANGUAGE sql AS $$
     INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
-    SELECT DISTINCT ON (s.run_id) s.run_id, s.customer_id, s.frames, ledger_clock()
-      FROM jsonb_to_recordset(steps) AS s (run_id uuid, customer_id uuid, frames text)
+    SELECT DISTINCT ON (s.run_id) s.run_id, s.customer_id, s.story, ledger_clock()
+      FROM ROWS FROM (jsonb_to_recordset(steps) AS (run_id uuid, customer_id uuid), unnest(stories))
+           AS s (run_id, customer_id, story)
     ON CONFLICT DO NOTHING RETURNING run_id
 $$;
 

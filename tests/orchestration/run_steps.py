@@ -22,10 +22,12 @@ def call(function: str, *steps: Row) -> list[Row]:
     name = "given_id" if function == "run_open" else "run_id"
     arguments: list[Any] = [list(steps)]
     called = function
+    if any("story" in step for step in steps):
+        arguments = [[_without_story(step) for step in steps], Texts(step.get("story") for step in steps)]
     if len(steps) == 1 and is_alone_by_itself:
         called = f"{function}_one"
         arguments = [_value(steps[0], *field.split(".")) for field in FIELDS[function]]
-    values = [orjson.dumps(a).decode() if isinstance(a, dict | list) else a for a in arguments]
+    values = [_sent(argument) for argument in arguments]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM {called}({', '.join(['%s'] * len(values))})", values)  # noqa: S608
         columns = [column.name for column in cursor.description or ()]
@@ -33,6 +35,20 @@ def call(function: str, *steps: Row) -> list[Row]:
     answers = {row[name]: row for row in rows}
     assert len(answers) == len(rows) == len(steps)
     return [answers[step["id" if function == "run_open" else "run_id"]] for step in steps]
+
+
+class Texts(list[str | None]):
+    """An array of its own beside the steps."""
+
+
+def _without_story(step: Row) -> Row:
+    return {name: value for name, value in step.items() if name != "story"}
+
+
+def _sent(argument: Any) -> Any:
+    if isinstance(argument, Texts):
+        return list(argument)
+    return orjson.dumps(argument).decode() if isinstance(argument, dict | list) else argument
 
 
 def _value(step: Row, name: str, inner: str = "") -> Any:

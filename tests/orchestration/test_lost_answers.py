@@ -80,7 +80,7 @@ def test_answer_that_was_not_charged_as_told_is_not_kept_nor_is_its_neighbour_lo
     )
     call("run_open", first, above, free | {"hold": None})
     steps = [
-        settle_step(person.id, run_id, amount=amount) | {"story_before": f"{amount}:", "story_after": ";"}
+        settle_step(person.id, run_id, amount=amount) | {"story": f'{amount} "balance_micro_rub":null'}
         for person, run_id, amount in zip((customer, customer, nobody), runs, (700, HOLD + 1, 0), strict=True)
     ]
     steps[2]["money"] |= {"hold_id": None}
@@ -89,7 +89,10 @@ def test_answer_that_was_not_charged_as_told_is_not_kept_nor_is_its_neighbour_lo
 
     assert [answer["outcome"] for answer in answers] == ["done", "over_hold", "done"]
     kept = dict(RunFrames.objects.filter(run_id__in=runs).values_list("run_id", "frames"))
-    assert kept == {runs[0]: f"700:{RUB - HOLD - 700};", runs[2]: "0:null;"}
+    assert kept == {
+        runs[0]: f'700 "balance_micro_rub":{RUB - HOLD - 700}',
+        runs[2]: '0 "balance_micro_rub":null',
+    }
     call("run_settle", *steps)
     assert RunFrames.objects.filter(run_id__in=runs).count() == 2
 

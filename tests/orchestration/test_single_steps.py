@@ -18,7 +18,7 @@ from tests.orchestration.run_steps import HOLD, Row, attempts, call, open_step, 
 
 pytestmark = pytest.mark.usefixtures("both_forms")
 USED = Usage(input_tokens=10, output_tokens=20)
-STORY = {"story_before": "before:", "story_after": ";"}
+STORY = {"story": '{"balance_micro_rub":null}'}
 
 
 def begin(*steps: Row) -> list[tuple[Any, ...]]:
@@ -121,7 +121,7 @@ def test_run_that_ends_pays_once_and_keeps_its_story() -> None:
     )
     assert usage.created_at == charge.created_at
     assert Attempt.objects.get(run_id=run.id).status == "done"
-    assert RunFrames.objects.get(run_id=run.id).frames == f"before:{RUB - cost};"
+    assert RunFrames.objects.get(run_id=run.id).frames == f'{{"balance_micro_rub":{RUB - cost}}}'
     books.assert_right(customer.id)
 
 
@@ -167,7 +167,7 @@ def test_run_of_an_account_that_is_never_charged_leaves_usage_and_story() -> Non
 
     usage = UsageEvent.objects.get(run_id=step["id"])
     assert (usage.ledger_entry_id, usage.cost_micro_rub, usage.charged_micro_rub) == (None, worth(), 0)
-    assert RunFrames.objects.get(run_id=step["id"]).frames == "before:null;"
+    assert RunFrames.objects.get(run_id=step["id"]).frames == '{"balance_micro_rub":null}'
 
 
 def worth() -> int:
