@@ -53,6 +53,11 @@ BEGIN
         FROM jsonb_array_elements(steps) WITH ORDINALITY s
         WHERE s.value ->> 'act' IS DISTINCT FROM 'silent' ORDER BY s.ordinality DESC;
 END $$;
+CREATE FUNCTION coalescer_probe(steps jsonb, texts text[])
+RETURNS TABLE (given_key text, told text, in_step text) LANGUAGE sql AS $$
+    SELECT s.step ->> 'key', s.told, s.step ->> 'story'
+      FROM ROWS FROM (jsonb_array_elements(steps), unnest(texts)) AS s (step, told)
+$$;
 CREATE FUNCTION coalescer_probe_one(key text, act text, number int, inner_id uuid, is_set boolean, list jsonb)
 RETURNS TABLE (given_key text, place int) LANGUAGE plpgsql AS $$
 BEGIN
@@ -64,7 +69,7 @@ BEGIN
 END $$
 """
 REMOVAL = """
-DROP FUNCTION coalescer_probe(jsonb);
+DROP FUNCTION coalescer_probe(jsonb), coalescer_probe(jsonb, text[]);
 DROP FUNCTION coalescer_probe_one(text, text, int, uuid, boolean, jsonb);
 DROP FUNCTION coalescer_terminate(int);
 DROP TABLE coalescer_kept;
@@ -188,6 +193,20 @@ async def test_steps_together_go_by_the_function_for_many_and_alone_when_one_is_
     assert isinstance(apart[1], dict)
     assert apart[1]["place"] == 0
     assert (await served.submit(step()))["place"] == 0
+
+
+async def test_text_of_a_step_goes_beside_it_as_it_is(coalescer: Make, database: Database) -> None:
+    served = coalescer(text="story")
+    told = [None, b"", 'я\u2028😀"\\{},NULL\n'.encode(), b"x" * 2**20, b"NULL"]
+    steps = [step(story=text) for text in told[1:]]
+
+    rows = await asyncio.gather(*[served.submit(each) for each in (step(), *steps)])
+
+    assert [row["told"] for row in rows] == [text.decode() if text is not None else None for text in told]
+    assert {row["in_step"] for row in rows} == {None}
+    with pytest.raises(TypeError):
+        await served.submit(step(number=object()))
+    assert (await served.submit(steps[0]))["told"] == ""
 
 
 async def test_steps_that_arrive_during_a_call_share_the_next_one(
