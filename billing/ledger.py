@@ -470,14 +470,15 @@ def settle_step(
 ) -> dict[str, Any]:
     """A step of `ledger_settle`: capture `amount` of the hold and release the rest; 0 only releases."""
     paid_by = entry_id if hold_id is not None and amount > 0 else None
+    source_id = str(hold_id) if hold_id is not None else None
     return {
         "hold_id": hold_id,
         "customer_id": customer_id,
         "amount": amount,
         "entry_id": entry_id,
-        "key": f"capture:{hold_id}",
+        "key": f"capture:{source_id}",
         "source_type": source_type,
-        "source_id": str(hold_id) if hold_id is not None else None,
+        "source_id": source_id,
         "usage": [{**row, "customer_id": customer_id, "ledger_entry_id": paid_by} for row in usage],
     }
 

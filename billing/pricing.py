@@ -93,10 +93,10 @@ def worst_case(*, input_bound: int, max_output_tokens: int, price: Price) -> int
 
     A bound above a tier's threshold says only that the tier may be reached, so the dearer of both counts.
     """
-    exact = max(
-        input_bound * max(tier.input, tier.cache_write) + max_output_tokens * tier.output
-        for tier in (price, _tier_of(input_bound, price))
-    )
+    exact = _dearest(price, input_bound, max_output_tokens)
+    tier = _tier_of(input_bound, price)
+    if tier is not price:
+        exact = max(exact, _dearest(tier, input_bound, max_output_tokens))
     return _at_least_minimum(_in_rub(exact, TOKENS_PER_PRICE, price), price)
 
 
@@ -109,6 +109,10 @@ def _tier_of(input_tokens: int, price: Price) -> Price | Tier:
     """The prices for an input of this length. Source: provider guide 12.2."""
     tier = price.tier
     return tier if tier is not None and input_tokens > tier.above_tokens else price
+
+
+def _dearest(tier: Price | Tier, input_tokens: int, output_tokens: int) -> int:
+    return input_tokens * max(tier.input, tier.cache_write) + output_tokens * tier.output
 
 
 def _at_least_minimum(micro_rub: int, price: Price) -> int:

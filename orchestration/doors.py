@@ -166,7 +166,7 @@ async def _result(served_by: Engine, opened: Opened) -> dict[str, Any]:
         raise FramesGone("The frames of this run are no longer kept.")
     settled = by_type["settled"]
     return {
-        "run_id": str(opened.run_id),
+        "run_id": opened.run_id,
         "state": RunState.STOPPED
         if by_type["run.finished"]["finish_reason"] == "cancelled"
         else RunState.DONE,

@@ -43,6 +43,15 @@ SETTLE_FIELDS = (
 USEFUL_TOKENS = 20  # a broken answer shorter than this is not paid for (orchestration guide 11.2)
 
 
+@dataclass(frozen=True)
+class Try:
+    """One call of a provider: `row` is how it is kept, written until the run ends."""
+
+    row: dict[str, Any]
+    candidate: Candidate
+    answer: Answer
+
+
 @dataclass
 class RunTask:
     """A run in the hands of this process."""
@@ -61,7 +70,7 @@ class RunTask:
     is_archived: bool = False  # with its charge
     started: float = field(default_factory=time.monotonic)
     ends: float = math.inf  # by the loop's clock; whoever is asked then is left
-    attempts: list[dict[str, Any]] = field(default_factory=list)
+    attempts: list[Try] = field(default_factory=list)
 
     def wants_stop(self) -> bool:
         return self.stop_requested
@@ -186,16 +195,16 @@ async def _attempt(
 
     Raises TimeoutError when the run's time is over.
     """
-    record = _new_record(run, candidate, key, answer)
-    run.attempts.append(record)
+    row = _new_row(run, candidate, key)
+    run.attempts.append(Try(row, candidate, answer))
     began = time.monotonic()
     adapter = registry.ADAPTERS[candidate.offer.wire]
     call = _call(run, candidate, key)
     try:
         async with asyncio.timeout_at(_first_output_until(run, candidate)) as limit:
             async for group in adapter.stream(session, call, answer):
-                if record["first_token_ms"] is None:
-                    record["first_token_ms"] = _ms_since(began)
+                if row["first_token_ms"] is None:
+                    row["first_token_ms"] = _ms_since(began)
                     if call.stream:
                         limit.reschedule(run.ends)
                 if group:
@@ -207,13 +216,13 @@ async def _attempt(
     except ProviderError as failure:
         error = failure
     else:
-        record["status"] = "done"
+        row["status"] = "done"
         return None
     finally:
-        record["duration_ms"] = _ms_since(began)
-    record["status"] = "failed"
-    record["error_class"] = error.kind.name
-    record["http_status"] = error.http_status
+        row["duration_ms"] = _ms_since(began)
+    row["status"] = "failed"
+    row["error_class"] = error.kind.name
+    row["http_status"] = error.http_status
     return error
 
 
@@ -262,7 +271,7 @@ def _idle_seconds(run: RunTask, candidate: Candidate) -> int | None:
     return IDLE_SECONDS
 
 
-def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) -> dict[str, Any]:
+def _new_row(run: RunTask, candidate: Candidate, key: Key) -> dict[str, Any]:
     return {
         "id": uuid7(),
         "run_id": run.id,
@@ -281,8 +290,6 @@ def _new_record(run: RunTask, candidate: Candidate, key: Key, answer: Answer) ->
         "first_token_ms": None,
         "duration_ms": 0,
         "started_at": datetime.now(UTC),
-        "answer": answer,
-        "candidate": candidate,
     }
 
 
@@ -308,13 +315,12 @@ def _ended_early(run: RunTask, state: RunState, error: ErrorClass | None) -> Out
     """Stopped or out of time: what the last attempt delivered, and the input, are settled."""
     if not run.attempts:
         return Outcome(state, "cancelled", error, run.plan.candidates[0])
-    record = run.attempts[-1]
-    if record["status"] != "running":  # between two attempts: the failed one is not paid for
-        return Outcome(state, "cancelled", error, record["candidate"])
-    record["status"] = "stopped"
-    answer: Answer = record["answer"]
-    due = state == RunState.STOPPED or is_useful(answer)
-    return Outcome(state, "cancelled", error, record["candidate"], answer, charge_is_due=due)
+    last = run.attempts[-1]
+    if last.row["status"] != "running":  # between two attempts: the failed one is not paid for
+        return Outcome(state, "cancelled", error, last.candidate)
+    last.row["status"] = "stopped"
+    due = state == RunState.STOPPED or is_useful(last.answer)
+    return Outcome(state, "cancelled", error, last.candidate, last.answer, charge_is_due=due)
 
 
 def is_useful(answer: Answer) -> bool:
@@ -378,16 +384,13 @@ def _is_believable(told: Usage, answer: Answer, input_bound: int, max_output: in
 def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]:
     """The step of `run_settle` for this outcome: money, usage rows, attempts and the run's last state."""
     candidate = outcome.candidate or run.plan.candidates[0]
-    attempts = []
-    for record in run.attempts:
-        row = {name: value for name, value in record.items() if name not in ("answer", "candidate")}
-        if record["answer"] is outcome.answer:
-            row |= {
-                "input_tokens": counted.usage.input_tokens,
-                "output_tokens": counted.usage.output_tokens,
-                "cost_micro_rub": counted.charged_micro_rub,
-            }
-        attempts.append(row)
+    attempts = [made.row for made in run.attempts]
+    if run.attempts and run.attempts[-1].answer is outcome.answer:  # the others cost nothing
+        attempts[-1] |= {
+            "input_tokens": counted.usage.input_tokens,
+            "output_tokens": counted.usage.output_tokens,
+            "cost_micro_rub": counted.charged_micro_rub,
+        }
     usage = (
         [
             ledger.usage_row(

@@ -58,24 +58,26 @@ class Story:
 
     def append(self, type_: str, facts: dict[str, Any]) -> None:
         """Add one frame; it becomes visible once it is written."""
-        self.pending.append(self._frame(self._next_seq, type_, facts))
+        self.pending.append(self._frame(self._next_seq, rfc3339_now(), type_, facts))
         self.last_append = time.monotonic()
         if self.is_live:
             self._log.has_work(self)
 
     def drafted(self, frames: list[tuple[str, dict[str, Any]]]) -> list[bytes]:
-        """These frames as they read when nothing is appended before them."""
+        """These frames, of one moment, as they read when nothing is appended before them."""
+        moment = rfc3339_now()
         return [
-            self._frame(seq, type_, facts) for seq, (type_, facts) in enumerate(frames, start=self._next_seq)
+            self._frame(seq, moment, type_, facts)
+            for seq, (type_, facts) in enumerate(frames, start=self._next_seq)
         ]
 
     @property
     def _next_seq(self) -> int:
         return len(self.shown) + len(self.pending) + 1
 
-    def _frame(self, seq: int, type_: str, facts: dict[str, Any]) -> bytes:
+    def _frame(self, seq: int, moment: bytes, type_: str, facts: dict[str, Any]) -> bytes:
         return b'%b%d,"ts":"%b","type":"%b"%b%b\n' % (
-            self._prefix, seq, rfc3339_now(), type_.encode(), b"," if facts else b"", orjson.dumps(facts)[1:],
+            self._prefix, seq, moment, type_.encode(), b"," if facts else b"", orjson.dumps(facts)[1:],
         )  # fmt: skip
 
     def end(self, frames: list[bytes]) -> None:

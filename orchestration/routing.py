@@ -43,8 +43,12 @@ def plan(request: RunRequest, snapshot: Snapshot) -> Plan:
         reason = _exclusion(offer, request, bound)
         if reason is not None:
             excluded[offer.id] = reason
+            continue
+        candidate = _judged(offer, request, bound)
+        if request.max_cost_micro_rub is not None and candidate.worst_micro_rub > request.max_cost_micro_rub:
+            excluded[offer.id] = "budget"
         else:
-            candidates.append(_judged(offer, request, bound))
+            candidates.append(candidate)
     if not candidates:
         raise NoRoute("No model can take this request.", reasons=excluded)
     if not named:
@@ -94,7 +98,7 @@ def _require_allowed(named: Iterable[Offer], allowed: frozenset[str]) -> None:
 
 
 def _exclusion(offer: Offer, request: RunRequest, bound: int) -> str | None:
-    """The first hard reason against an offer, or None."""
+    """The first hard reason against an offer but its price, or None."""
     if request.allowed_models and offer.id not in request.allowed_models:
         return "not_allowed_by_key"
     if not offer.is_enabled:
@@ -109,11 +113,6 @@ def _exclusion(offer: Offer, request: RunRequest, bound: int) -> str | None:
         return "max_out"
     if bound + _max_output(offer, request) > offer.context_tokens:
         return "context"
-    worst = pricing.worst_case(
-        input_bound=bound, max_output_tokens=_max_output(offer, request), price=offer.price
-    )
-    if request.max_cost_micro_rub is not None and worst > request.max_cost_micro_rub:
-        return "budget"
     return None
 
 
