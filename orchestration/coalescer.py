@@ -29,10 +29,9 @@ TURNS = 2  # of the loop: one in which they are told, one in which their request
 RETRY_PAUSE_SECONDS = 0.05
 CLOSE_POLL_SECONDS = 0.01
 
-TEXT_OID = 25
-_SHAPE = Struct(
-    "!5i"
-)  # dimensions, whether there are NULLs, type; of the one dimension how many, from which number
+# An array in binary form: dimensions, NULLs or none, type; how many of the one dimension, from which number.
+_SHAPE = Struct("!5i")
+_TEXT_OID = 25
 _LENGTH = Struct("!i")
 _NULL = _LENGTH.pack(-1)
 
@@ -176,11 +175,8 @@ class Coalescer:
                 self._database.ask(self._one, values, formats, told)
             elif self._text:
                 texts = _text_array([step.get(self._text) for step in steps])
-                values, formats = (
-                    [orjson.dumps(steps, default=_is_beside), texts],
-                    [pq.Format.TEXT, pq.Format.BINARY],
-                )
-                self._database.ask(self._many, values, formats, told)
+                bare = orjson.dumps([{**step, self._text: None} for step in steps])
+                self._database.ask(self._many, [bare, texts], [pq.Format.TEXT, pq.Format.BINARY], told)
             else:
                 self._database.ask(self._many, [orjson.dumps(steps)], None, told)
         except Exception as error:  # noqa: BLE001 - whatever it is, each step is answered and the work goes on
@@ -256,15 +252,9 @@ def _value(step: Step, name: str, inner: str | None = None) -> Any:
     return value if inner is None or value is None else value.get(inner)
 
 
-def _is_beside(value: Any) -> None:
-    """The text of a step leaves nothing in its JSON."""
-    if not isinstance(value, bytes):
-        raise TypeError(f"{type(value).__name__} is no value of a step.")
-
-
 def _text_array(texts: list[bytes | None]) -> bytes:
     """A `text[]` in PostgreSQL's binary form: its shape, then each text behind its length, -1 for NULL."""
-    parts = [_SHAPE.pack(1, 1, TEXT_OID, len(texts), 1)]
+    parts = [_SHAPE.pack(1, 1, _TEXT_OID, len(texts), 1)]
     for text in texts:
         parts += (_NULL,) if text is None else (_LENGTH.pack(len(text)), text)
     return b"".join(parts)

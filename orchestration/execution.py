@@ -68,8 +68,7 @@ class RunTask:
     has_begun: bool = False
     is_ending: bool = False
     is_archived: bool = False  # with its charge
-    started: float = field(default_factory=time.monotonic)
-    ends: float = math.inf  # by the loop's clock; whoever is asked then is left
+    ends: float = math.inf  # by the loop's clock; who is asked then is left, and nobody is asked any more
     attempts: list[Try] = field(default_factory=list)
 
     def wants_stop(self) -> bool:
@@ -180,7 +179,8 @@ async def _try_keys(
                 return _broken(candidate, answer, failure), failure
             if not (again and failure.same_key_again) or len(run.attempts) >= MAX_ATTEMPTS:
                 break
-            await asyncio.sleep(RETRY_PAUSE_SECONDS)
+            async with asyncio.timeout_at(run.ends):
+                await asyncio.sleep(RETRY_PAUSE_SECONDS)
         if failure.key_cooldown_seconds:
             key.rest(error.retry_after_seconds or failure.key_cooldown_seconds)  # type: ignore[union-attr]
         if not failure.other_key:
@@ -191,7 +191,7 @@ async def _try_keys(
 async def _attempt(
     run: RunTask, candidate: Candidate, key: Key, answer: Answer, session: ClientSession
 ) -> ProviderError | None:
-    """One provider call; the record of it is kept whatever happens, also when the task is cancelled.
+    """One provider call; its row is kept whatever happens, also when the task is cancelled.
 
     Raises TimeoutError when the run's time is over.
     """
@@ -210,7 +210,7 @@ async def _attempt(
                 if group:
                     _show(run.story, group)
     except TimeoutError:
-        if limit.when() == run.ends:
+        if limit.expired() and limit.when() == run.ends:
             raise
         error = ProviderError(base.TIMEOUT_FIRST)
     except ProviderError as failure:

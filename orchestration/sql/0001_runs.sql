@@ -2,7 +2,8 @@
 -- for half the price of a document, or many in one call.
 --
 -- What nearly always happens is written first, for all steps of a call at once, and the few that end in another way are
--- mended afterwards, one by one, in the same transaction. Rows are locked in one order everywhere: runs, then what the ledger locks.
+-- mended afterwards, one by one, in the same transaction. Rows are locked in one order everywhere: runs, then what the
+-- ledger locks.
 -- Every look-up here has its index; where the functions get `enable_seqscan` from, the ledger's file says.
 -- Edited in place until the first release; from then on a new version is a new file.
 

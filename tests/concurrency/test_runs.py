@@ -5,6 +5,7 @@ The defences are the unique key and the order in which a call takes its keys.
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,12 +17,12 @@ from psycopg.errors import DeadlockDetected
 
 from billing.models import Hold
 from orchestration import models
-from orchestration.models import Run
+from orchestration.models import Run, RunFrames
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.concurrency import copies
-from tests.concurrency.connections import Client, client, race
-from tests.orchestration.run_steps import HOLD, Row, open_step
+from tests.concurrency.connections import Client, client, race, wait_until_blocked
+from tests.orchestration.run_steps import HOLD, Row, open_step, settle_step
 
 SQL = Path(models.__file__).resolve().parent / "sql" / "0001_runs.sql"
 ORDER_OF_KEYS = "ORDER BY s.customer_id, s.idempotency_key"
@@ -107,6 +108,42 @@ def test_same_keys_in_opposite_orders_do_not_wait_in_a_circle(is_ordered: bool) 
                 assert play(copy, as_owner=True)
     books.assert_right(*customers)
     end(*customers)
+
+
+@pytest.mark.parametrize("count", [2, 20])
+@pytest.mark.parametrize(
+    ("meanwhile", "outcome"),
+    [("lease_until = lease_until + interval '1 min'", "done"), ("fence = fence + 1", "fenced")],
+    ids=["renewed", "taken over"],
+)
+def test_runs_end_as_they_stand_when_nobody_else_writes_them(
+    meanwhile: str, outcome: str, count: int
+) -> None:
+    customer = books.funded(100 * HOLD)
+    steps = [open_step(customer, uuid7(), str(uuid4())) for _ in range(count)]
+    run_ids = [step["id"] for step in steps]
+    ends = orjson.dumps([settle_step(customer, run_id) for run_id in run_ids]).decode()
+    stories = [f"story of {run_id}" for run_id in run_ids]
+    with client() as renewing, client() as settling, ThreadPoolExecutor(1) as pool:
+        open_runs(settling, steps)
+        renewing.execute("BEGIN")
+        renewing.execute(
+            sql.SQL(f"UPDATE orchestration_run SET {meanwhile} WHERE id = %s"),  # noqa: S608
+            [run_ids[0]],
+        )
+        ending = pool.submit(
+            lambda: settling.execute("SELECT * FROM run_settle(%s, %s)", [ends, stories]).fetchall()
+        )
+        wait_until_blocked(ending, renewing.info.backend_pid)
+        renewing.execute("COMMIT")
+        rows = {row["run_id"]: row["outcome"] for row in ending.result()}
+
+    assert [rows[run_id] for run_id in run_ids] == [outcome] + ["done"] * (count - 1)
+    kept = dict(RunFrames.objects.filter(run_id__in=run_ids).values_list("run_id", "frames"))
+    told = dict(zip(run_ids, stories, strict=True))
+    assert kept == {run_id: told[run_id] for run_id in run_ids if rows[run_id] == "done"}
+    books.assert_right(customer)
+    end(customer)
 
 
 def end(*customers: UUID) -> None:

@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from accounts.models import ApiKey, User
 from billing.models import Hold, LedgerEntry, UsageEvent
-from orchestration import catalogue, engine, sweep
+from orchestration import catalogue, engine, execution, sweep
 from orchestration.engine import CONTROL_CHANNEL, PLANS, Engine
 from orchestration.frames import stream_key
 from orchestration.models import Attempt, Run, RunFrames
@@ -363,6 +363,55 @@ def test_run_has_a_total_limit(asked: Asked, settings: Settings) -> None:
     assert (run.state, frames[-1]["code"]) == ("failed", "timeout_total")
     assert text_of(frames)
     assert run.cost_micro_rub < run.hold_micro_rub
+
+
+@pytest.mark.parametrize(
+    ("stream", "first", "whole", "code", "attempts"),
+    [
+        (True, 20, 1, "timeout_total", [("stopped", "")]),
+        (False, 0.2, 1.5, "timeout_total", [("stopped", "")]),  # its silence is no fault
+        (True, 0.2, 20, "timeout_first", [("failed", "timeout_first")] * 2),
+    ],
+)
+def test_provider_that_never_answers_is_left(
+    asked: Asked,
+    settings: Settings,
+    stream: bool,
+    first: float,
+    whole: float,
+    code: str,
+    attempts: list[tuple[str, str]],
+) -> None:
+    settings.PLYRUM_FIRST_TOKEN_SECONDS, settings.PLYRUM_RUN_SECONDS = first, whole
+
+    async def work(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked("fault/hang", stream=stream))).run_id
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(work)
+
+    kept = Attempt.objects.filter(run_id=run_id).order_by("number")
+    assert frames[-1]["code"] == code
+    assert list(kept.values_list("status", "error_class")) == attempts
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_nobody_is_asked_again_when_the_time_of_the_run_is_over(
+    asked: Asked, settings: Settings, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    settings.PLYRUM_RUN_SECONDS = 1
+    monkeypatch.setattr(execution, "RETRY_PAUSE_SECONDS", 20)
+
+    async def work(opened: Engine) -> tuple[UUID, Frames]:
+        run_id = (await opened.start(asked("fault/500", stream=stream))).run_id
+        return run_id, await told(opened, run_id)
+
+    run_id, frames = with_engine(work)
+
+    assert frames[-1]["code"] == "timeout_total"
+    assert list(Attempt.objects.filter(run_id=run_id).values_list("status", "error_class")) == [
+        ("failed", "retry_same")
+    ]
 
 
 @pytest.mark.parametrize(("model", "calls"), [("fault/500", 4), ("fault/503", 1), ("fault/400", 1)])

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from billing.models import Hold, LedgerEntry
-from orchestration.models import Attempt, Run
+from orchestration.models import Attempt, Run, RunFrames
 from plyrum.ids import uuid7
 from tests import factories
 from tests.billing import books
@@ -122,6 +122,54 @@ def test_settlements_of_a_batch_answer_each_by_itself() -> None:
     assert failed.ledger_entry_id is None
     assert LedgerEntry.objects.filter(customer_id=one.id, type="usage_debit").count() == 2
     books.assert_right(one.id, other.id)
+
+
+def test_each_story_stays_with_its_run_when_steps_fall_out() -> None:
+    customer = credited(factories.customer(), RUB)
+    over, *rest = opened(customer.id, *[1000] * 6)
+    call("run_settle", settle_step(customer.id, over))
+    order = [*rest[3:], over, *rest[:3]]  # neither by id nor all of them ours any more
+    stories = {run_id: f"story of {run_id}" for run_id in order if run_id != order[1]}
+    steps = [
+        settle_step(customer.id, run_id, amount=place) | ({"story": stories[run_id]} if place != 2 else {})
+        for place, run_id in enumerate(order, start=1)
+    ]
+
+    rows = call("run_settle", *steps)
+
+    kept = dict(RunFrames.objects.filter(run_id__in=order).values_list("run_id", "frames"))
+    assert kept == {run_id: story for run_id, story in stories.items() if run_id != over}
+    charged = [row["charged"] for row in rows]
+    assert charged == [700 if run_id == over else place for place, run_id in enumerate(order, start=1)]
+
+
+def test_run_of_another_customer_is_not_ended() -> None:
+    one, other = (credited(factories.customer(), RUB) for _ in range(2))
+    first, second = opened(one.id, HOLD, HOLD)
+
+    rows = call("run_settle", settle_step(other.id, first), settle_step(one.id, second))
+
+    assert [row["outcome"] for row in rows] == ["fenced", "done"]
+    assert Run.objects.get(id=first).state == "running"
+    call("run_settle", settle_step(one.id, first))
+
+
+def test_who_has_no_wallet_has_nothing_left() -> None:
+    """A soft hold of nothing needs none."""
+    rich, nobody = credited(factories.customer(), RUB).id, uuid7()
+    steps = [open_step(person, uuid7(), str(uuid4()), soft=True) for person in (rich, nobody)]
+    call("run_open", *steps)
+
+    rows = call(
+        "run_settle",
+        *(
+            settle_step(step["customer_id"], step["id"], amount=0) | {"story": '"balance_micro_rub":null'}
+            for step in steps
+        ),
+    )
+
+    assert [(row["outcome"], row["spendable"]) for row in rows] == [("done", RUB), ("done", 0)]
+    assert RunFrames.objects.get(run_id=steps[1]["id"]).frames == '"balance_micro_rub":0'
 
 
 def test_only_runs_that_end_now_get_attempts() -> None:
