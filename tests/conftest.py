@@ -5,8 +5,11 @@ money rows could not be flushed anyway. The books of everything the suite did ar
 """
 
 import os
+import sys
+import threading
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +32,34 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("tests")
 
+TESTS = Path(__file__).resolve().parent
+COVERED = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["source"]
+# What counts as coverage: tests of those apps and of their races, but heavy ones. To trace costs half as much
+# time again.
+TRACED = {*COVERED, "concurrency"}
+
 HOUR_SECONDS = 3600
 CALM_SECONDS = 30  # more than any test takes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("heavy") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Trace only what counts. By hand: when pytest-cov pauses, in a worker a second tracer of it goes on."""
+    if item.path.relative_to(TESTS).parts[0] in TRACED and item.get_closest_marker("heavy") is None:
+        return (yield)
+    here, threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(here)
+        threading.settrace(threads)
 
 
 def pytest_runtest_setup() -> None:

@@ -59,13 +59,14 @@ def with_hmac_of_the_public_key(algorithm: str) -> str:
     return f"{text}.{part(digest)}"
 
 
+def new_key(algorithm: str) -> Ed25519PrivateKey | rsa.RSAPrivateKey:
+    if algorithm == "EdDSA":
+        return Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 def by_another_key(algorithm: str = "EdDSA") -> str:
-    key = (
-        Ed25519PrivateKey.generate()
-        if algorithm == "EdDSA"
-        else rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    )
-    return jwt.encode(claims(), key, algorithm=algorithm)
+    return jwt.encode(claims(), new_key(algorithm), algorithm=algorithm)
 
 
 def tampered() -> str:
@@ -162,32 +163,23 @@ def test_other_headers_are_nobody(client: Client, header: str) -> None:
     assert answer["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_rsa_key_signs_with_rs256_and_refuses_eddsa(settings: Settings) -> None:
-    by_ed25519 = tokens.issue(user_id=uuid7(), session_id=uuid7(), token_version=1, now=clock.now())
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    settings.JWT_PRIVATE_KEY = _pem(key)
-    settings.JWT_PUBLIC_KEY = (
-        key.public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        .decode()
-    )
+@pytest.mark.parametrize("algorithm", ["EdDSA", "RS256"])
+def test_key_of_either_kind_signs_with_its_own_algorithm_only(settings: Settings, algorithm: str) -> None:
+    key = new_key(algorithm)
+    settings.JWT_PRIVATE_KEY, settings.JWT_PUBLIC_KEY = _pem(key), _public_pem(key)
 
     token = tokens.issue(user_id=uuid7(), session_id=uuid7(), token_version=1, now=clock.now())
 
-    assert jwt.get_unverified_header(token)["alg"] == "RS256"
+    assert jwt.get_unverified_header(token)["alg"] == algorithm
     assert tokens.verify(token, now=clock.now())
-    with pytest.raises(TokenInvalid):
-        tokens.verify(by_ed25519, now=clock.now())
+    for other in ("EdDSA", "RS256"):
+        with pytest.raises(TokenInvalid):
+            tokens.verify(by_another_key(other), now=clock.now())
 
 
 def test_other_kinds_of_keys_are_refused(settings: Settings) -> None:
-    key = serialization.load_pem_private_key(EC_KEY.encode(), password=None)
-    settings.JWT_PRIVATE_KEY = EC_KEY
-    settings.JWT_PUBLIC_KEY = (
-        key.public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        .decode()
-    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    settings.JWT_PRIVATE_KEY, settings.JWT_PUBLIC_KEY = _pem(key), _public_pem(key)
 
     with pytest.raises(ImproperlyConfigured):
         tokens.issue(user_id=uuid7(), session_id=uuid7(), token_version=1, now=clock.now())
@@ -223,4 +215,8 @@ def _pem(key: Any) -> str:
     return raw.decode()
 
 
-EC_KEY = _pem(ec.generate_private_key(ec.SECP256R1()))
+def _public_pem(key: Any) -> str:
+    raw: bytes = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return raw.decode()

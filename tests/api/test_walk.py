@@ -37,6 +37,8 @@ from tests.billing import books
 from tests.payments.invoices.firm import close, firm, in_months, invoice
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.heavy
+
 RUB = 1_000_000
 MEMBERS = ("type", "title", "status", "detail", "instance", "code", "retryable", "request_id")
 MOCK = "/api/payments/webhook/mock"

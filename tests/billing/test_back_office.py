@@ -1,5 +1,6 @@
 """Back office of money: everything is found and linked, nothing can be changed."""
 
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from uuid import UUID
@@ -12,8 +13,8 @@ from django.utils.timezone import localtime
 
 from accounts.models import User
 from auditlog.actors import Actor
-from billing import alerts, daily_roots, prices
-from billing.models import DailyRoot, FxRate, LotKind, UsageEvent, VatRate
+from billing import alerts, daily_roots, ledger, prices
+from billing.models import Account, DailyRoot, FxRate, LotKind, SystemEntryType, UsageEvent, VatRate
 from plyrum import clock as real_clock
 from plyrum.ids import uuid7
 from tests import factories
@@ -204,6 +205,28 @@ def test_entries_are_filtered_by_type_and_day(client: Client, story: Story) -> N
 
     assert found(created_at__gte=str(an_hour_ago)) == ["bonus"]
     assert found(created_at__lt=str(an_hour_ago)) == []
+
+
+@pytest.mark.usefixtures("operator")
+def test_movement_between_system_accounts_is_nobodys(client: Client) -> None:
+    entry, payout = uuid7(), uuid7().hex
+    with transaction.atomic():
+        ledger.book(
+            entry_id=entry,
+            type=SystemEntryType.PAYOUT,
+            debit_account=Account.BANK,
+            credit_account=Account.PROVIDER_CLEARING,
+            amount_micro_rub=7 * RUB,
+            key=f"payout:{payout}",
+            source_type="payout",
+            source_id=payout,
+            effective_at=real_clock.now(),
+        )
+
+    shown = page(client, f"/admin/billing/ledgerentry/{entry}/change/")
+
+    assert "7,00 ₽" in shown
+    assert re.search("/admin/accounts/user/[^/]+/change/", shown) is None
 
 
 @pytest.mark.usefixtures("operator")

@@ -16,6 +16,8 @@ from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing.fixtures import LedgerClock
 
+pytestmark = pytest.mark.heavy
+
 NOON = datetime(2031, 1, 1, 12, tzinfo=UTC)
 Row = dict[str, Any]
 WALLETS = 3

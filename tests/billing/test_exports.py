@@ -15,17 +15,18 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from billing import exports, ledger, queries
+from billing import exports, ledger, policies, queries
 from billing.models import LotKind
 from billing.schemas import LEDGER_COLUMNS, USAGE_COLUMNS
-from plyrum import downloads, paging
+from plyrum import clock, downloads, paging
 from plyrum.downloads import Collection, Form
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, throttles
 from tests.billing import books
 
 # The test client is not asynchronous; the product is, see tests/orchestration/test_api.py.
@@ -283,6 +284,21 @@ def test_site_says_that_a_spreadsheet_is_too_small(
     shown = client.get(f"{page}/export?format=xlsx", follow=True)
 
     assert "В таблицу Excel помещается 2 строк" in shown.content.decode()
+
+
+@pytest.mark.parametrize("page", ["/app/wallet", "/app/usage"])
+def test_site_says_that_there_were_too_many_requests(
+    client: Client, customer: User, page: str, settings: Settings
+) -> None:
+    settings.PLYRUM_ENFORCE_REQUEST_RATES = True
+    assert client.get(f"{page}/export?format=csv").status_code == 200
+    for rate in policies.of(customer.id, now=clock.now()).rates:
+        throttles.drain(rate, str(customer.id))
+
+    refused = client.get(f"{page}/export?format=csv", follow=True)
+
+    assert refused.redirect_chain[-1][0].startswith(page)
+    assert "Слишком много запросов" in refused.content.decode()
 
 
 @pytest.mark.parametrize("page", ["/app/wallet/export", "/app/usage/export"])

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from billing import ledger, verification
+from auditlog.actors import Actor
+from billing import ledger, limits, policies, verification
+from billing.limit_models import Window
 from billing.models import LimitCounter
+from plyrum import clock as real_clock
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.billing.fixtures import LedgerClock
@@ -165,6 +168,20 @@ def test_windows_begin_in_moscow_and_a_hold_stays_in_its_own(clock: LedgerClock,
 
     assert (answer["outcome"], answer["limit_place"]) == ("limit_exceeded", 0)
     assert counted(subject) == [(w, spent, 0) for w in ("day", "hour", "month") for spent in (50, 10)]
+
+
+def test_counter_is_found_by_its_parameters() -> None:
+    customer = books.funded(100)
+    limits.set_own(
+        customer_id=customer, limits={Window.DAY: 60}, now=real_clock.now(), actor=Actor.customer(customer)
+    )
+    policy = policies.of(customer, now=real_clock.now())
+    books.settle(customer, books.held(customer, 20, limits=policy.steps()), 5)
+    books.held(customer, 7, limits=policy.steps())
+
+    with connection.cursor() as cursor:
+        cursor.execute(policies.COUNTER_SQL, policies.counter_parameters(policy.limits[0], real_clock.now()))
+        assert cursor.fetchall() == [(5, 7)]
 
 
 def test_lowered_limit_refuses_the_next_and_leaves_what_runs(subject: str) -> None:

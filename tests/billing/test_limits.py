@@ -17,7 +17,7 @@ from accounts.errors import KeyNotFound, UserNotFound
 from accounts.models import User
 from auditlog.actors import Actor
 from auditlog.models import AuditEvent
-from billing import keys, limits, policies, windows
+from billing import keys, limits, policies, request_rates, windows
 from billing.errors import (
     AlreadyBlocked,
     LimitNotFound,
@@ -26,7 +26,7 @@ from billing.errors import (
     RequestLimitExceeded,
     SpendingBlocked,
 )
-from billing.limit_models import LimitLift, SpendingBlock, SpendLimit, Window
+from billing.limit_models import LimitLift, RequestRate, SpendingBlock, SpendLimit, Window
 from billing.models import LimitCounter, LotKind
 from billing.policies import NO_LIMIT, Policy
 from billing.shapes import MOST_MICRO_RUB
@@ -554,3 +554,23 @@ def test_limit_of_a_key_reads_the_usage_of_its_owner_only(customer: User) -> Non
         plan = cursor.fetchone()[0][0]["Plan"]
     assert sum(rows_read(plan)) == 10
     assert SpendLimit.objects.get(subject=f"key:{row.pk}").spent_before_micro_rub == 10
+
+
+def test_operator_changes_the_rate_of_a_tier(operator: Actor) -> None:
+    before = RequestRate.objects.get(pk="plan")
+
+    def change(minute: int, hour: int, reason: str = "Растём вместе", tier: str = "plan") -> None:
+        request_rates.change(tier=tier, per_minute=minute, per_hour=hour, reason=reason, actor=operator)
+
+    try:
+        change(700, 14_000)
+        assert RequestRate.objects.get(pk="plan").per_minute == 700
+    finally:
+        change(before.per_minute, before.per_hour)
+    for wrong in ((0, 1), (10, 9), (1, 10**9)):
+        with pytest.raises(InvalidRequest):
+            change(*wrong)
+    with pytest.raises(InvalidRequest):
+        change(1, 2, reason=" ")
+    with pytest.raises(LimitNotFound):
+        change(1, 2, tier="gold")

@@ -22,6 +22,8 @@ from tests.billing import books
 from tests.billing.fixtures import LedgerClock
 from tests.billing.model import Model
 
+pytestmark = pytest.mark.heavy
+
 BEGIN = datetime(2031, 1, 1, tzinfo=UTC)
 OPERATIONS = 120
 TTLS = (1, 60, 900)

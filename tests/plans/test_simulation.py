@@ -24,6 +24,8 @@ from tests.billing.books import RUB
 from tests.billing.fixtures import LedgerClock
 from tests.plans import world
 
+pytestmark = pytest.mark.heavy
+
 BEGIN = datetime(2036, 1, 31, 20, 0, tzinfo=UTC)
 OPERATIONS = 60
 REFUSALS = (
