@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response
 
 from tests import factories
+from tests.barriers import barriers
 from tests.browser.stage import Stage
 
 # What ends when the page goes on: the price of a draft, the events of an answer that is over, icon, fonts.
@@ -15,7 +15,7 @@ ENDED_BY_THE_PAGE = ("/app/chat/estimate", "/events?", "/favicon.svg", ".woff2")
 
 
 # In the dark only colours are different.
-AXE: dict[str, dict[str, object]] = {
+RULES: dict[str, dict[str, object]] = {
     "light": {},
     "dark": {"runOnly": {"type": "rule", "values": ["color-contrast"]}},
 }
@@ -58,9 +58,9 @@ class Visitor:
         """Is the page fit to be seen: one h1, no barrier in light and dark, no sideways scroll?"""
         self.page.wait_for_load_state("load")
         where = self.page.url.removeprefix(self.stage.url)
-        for scheme, options in AXE.items():
+        for scheme, options in RULES.items():
             self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            for violation in Axe().run(self.page, options=options).response["violations"]:
+            for violation in barriers(self.page, options):
                 targets = [node["target"] for node in violation["nodes"]][:3]
                 self.complaints.append(f"{where} [{scheme}] axe {violation['id']}: {targets}")
         self.page.emulate_media(color_scheme="light")
