@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
+from tests import web
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -98,16 +98,14 @@ class SandboxProcess:
         """Ask the control API: POST with a body, GET without. Raises httpx.HTTPStatusError."""
         url = f"{self.url}/control/{path}"
         timeout = PATIENCE_SECONDS
-        answer = (
-            httpx.get(url, timeout=timeout) if body is None else httpx.post(url, json=body, timeout=timeout)
-        )
+        answer = web.get(url, timeout=timeout) if body is None else web.post(url, json=body, timeout=timeout)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
 
     def letters(self, to: str) -> list[dict[str, Any]]:
         """List the letters to an address, newest first."""
-        answer = httpx.get(f"{self.url}/mailbox/api/messages", params={"to": to}, timeout=PATIENCE_SECONDS)
+        answer = web.get(f"{self.url}/mailbox/api/messages", params={"to": to}, timeout=PATIENCE_SECONDS)
         answer.raise_for_status()
         items: list[dict[str, Any]] = answer.json()["items"]
         return items

@@ -16,6 +16,8 @@ import httpx
 from django.conf import settings
 from django.db import connection
 
+from tests import web
+
 START_SECONDS = 90
 
 
@@ -92,7 +94,7 @@ class ServerProcess:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                if httpx.get(f"{self.url}/api/health", trust_env=False).status_code == 200:
+                if web.get(f"{self.url}/api/health").status_code == 200:
                     return self
             except httpx.HTTPError:
                 pass

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 from django.conf import settings
 from redis import Redis
 
 from plyrum.embedded import EmbeddedServerError, Servers, broker_url
+from tests import web
 from tests.server_process import ReservedPort
 
 START_SECONDS = 60
@@ -321,7 +321,7 @@ def test_up_starts_everything_says_where_and_leaves_nothing_behind(folder: Path,
     try:
         up.wait_for("Ctrl-C stops everything.")
 
-        ready = httpx.get(f"{up.url}/api/ready", trust_env=False)
+        ready = web.get(f"{up.url}/api/ready")
         assert (ready.status_code, set(ready.json()["parts"].values())) == (200, {"ok"})
         printed = up.output()
         for words in (
@@ -331,10 +331,8 @@ def test_up_starts_everything_says_where_and_leaves_nothing_behind(folder: Path,
             f"http://127.0.0.1:{port + 100}/mailbox",
         ):
             assert words in printed
-        assert (
-            httpx.get(f"http://127.0.0.1:{port + 100}/yookassa/payments", trust_env=False).status_code == 200
-        )
-        assert httpx.get(f"{up.url}/static/plyrum/css/back_office.css", trust_env=False).status_code == 200
+        assert web.get(f"http://127.0.0.1:{port + 100}/yookassa/payments").status_code == 200
+        assert web.get(f"{up.url}/static/plyrum/css/back_office.css").status_code == 200
         assert "StreamingHttpResponse" not in up.output()  # a warning of what is well known
         below = children_of(up.process.pid)
         assert len(below) >= 4  # sandbox, web, worker, beat

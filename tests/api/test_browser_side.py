@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from uuid import uuid4
 
-import httpx
 import pytest
 from django.apps import apps
 from django.conf import settings
@@ -14,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.converters import IntConverter, UUIDConverter
 
 from accounts.models import User
-from tests import factories
+from tests import factories, web
 from tests.server_process import ServerProcess
 
 # They change nothing but a cookie of the asking browser, or prove themselves by a token of their own.
@@ -126,7 +125,7 @@ def test_looking_changes_nothing() -> None:
     ],
 )  # fmt: skip
 def test_every_kind_of_answer_carries_the_headers(server: ServerProcess, path: str, status: int) -> None:
-    answer = httpx.get(f"{server.url}{path}", trust_env=False)
+    answer = web.get(f"{server.url}{path}")
 
     assert answer.status_code == status
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from billing import ledger
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, web
 from tests.api.json_schema import faults, followed
 from tests.api.renew_snapshot import SNAPSHOT, text_of
 from tests.api.routes import KEY_DOORS, METHODS, OPEN_DOORS, document
@@ -45,7 +45,7 @@ def test_document_is_the_reviewed_one() -> None:
 
 
 def test_document_is_served_to_everybody(server: ServerProcess) -> None:
-    answer = httpx.get(f"{server.url}/api/openapi.json", trust_env=False)
+    answer = web.get(f"{server.url}/api/openapi.json")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("application/json")
@@ -110,7 +110,7 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
             key=f"openapi:{uuid7()}", expires_at=None,
         )  # fmt: skip
     headers = factories.bearer(person)
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30, trust_env=False) as client:
+    with web.client(base_url=server.url, headers=headers, timeout=30) as client:
         yield client
 
 

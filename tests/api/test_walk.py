@@ -28,7 +28,7 @@ from auditlog.actors import Actor
 from billing import ledger
 from plyrum import clock
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, web
 from tests.api import cases
 from tests.api.cases import Case
 from tests.api.conftest import MOCK_SECRET
@@ -60,7 +60,7 @@ class Walker:
         self.person = person
         self.token = factories.access_token(person)
         self.faults: list[str] = []
-        self.http = httpx.Client(base_url=server.url, timeout=30, trust_env=False)
+        self.http = web.client(base_url=server.url, timeout=30)
 
     def send(self, operation: Operation, case: Case, *, is_known: bool = True) -> httpx.Response:
         """One request from an address of its own; with the walker's token unless the case brings another."""
@@ -183,9 +183,7 @@ def foreign_ids(server: ServerProcess) -> dict[str, str]:
             entry_id=uuid7(), customer_id=person.id, amount_micro_rub=100 * RUB,
             key=f"walk:{uuid7()}", expires_at=None,
         )  # fmt: skip
-    with httpx.Client(
-        base_url=server.url, headers=factories.bearer(person), timeout=30, trust_env=False
-    ) as http:
+    with web.client(base_url=server.url, headers=factories.bearer(person), timeout=30) as http:
         order = {"amount_rub": 500, "accept_terms": True}
         payment = http.post("/api/payments/checkout", json=order).raise_for_status().json()["payment"]
         asked = {

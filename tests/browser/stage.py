@@ -18,6 +18,7 @@ import httpx
 from django.conf import settings
 
 from plyrum.embedded import Servers
+from tests import web
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ReservedPort, ServerProcess
 
@@ -95,7 +96,7 @@ class Stage:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/api/ready", trust_env=False).status_code == 200
+            return web.get(f"{self.url}/api/ready").status_code == 200
         except httpx.HTTPError:
             return False
 

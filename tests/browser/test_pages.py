@@ -2,12 +2,11 @@
 
 import re
 
-import httpx
 import pytest
 from playwright.sync_api import expect
 
 from accounts.models import User
-from tests import factories
+from tests import factories, web
 from tests.browser.conftest import People, Visit
 from tests.browser.visitor import Visitor
 
@@ -104,9 +103,7 @@ def test_key_is_made_copied_and_revoked(
 
     key = page.locator("#key-text").inner_text().strip()
     look(visitor, prefix)
-    answer = httpx.get(
-        f"{visitor.stage.url}/api/balance", headers={"Authorization": f"Bearer {key}"}, trust_env=False
-    )
+    answer = web.get(f"{visitor.stage.url}/api/balance", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200
     page.locator("main .btn-primary").last.click()
     look(visitor, prefix)

@@ -3,13 +3,13 @@
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import orjson
 from aiohttp import ClientSession
 
 from orchestration.providers.base import ProviderError
 from orchestration.providers.openai_chat import OpenAIChat
 from orchestration.shapes import Answer, Call, Delta
+from tests import web
 from tests.orchestration.hosts import head
 from tests.sandbox_process import PROVIDER_KEY, SandboxProcess
 
@@ -55,7 +55,5 @@ def sent(sandbox: SandboxProcess, call: Call) -> dict[str, Any]:
 def calls_of(sandbox: SandboxProcess, call: Call) -> list[dict[str, Any]]:
     """What has reached the sandbox so far."""
     question = call.messages[0]["content"]
-    answer = httpx.get(
-        f"{sandbox.url}/control/provider/calls", params={"contains": question}, trust_env=False
-    )
+    answer = web.get(f"{sandbox.url}/control/provider/calls", params={"contains": question})
     return list(answer.json()["calls"])

@@ -15,7 +15,7 @@ from accounts.models import User
 from billing import ledger
 from orchestration.providers.transport import open_session
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, web
 from tests.orchestration import run_steps
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ServerProcess
@@ -55,7 +55,7 @@ class Client:
 
     def __init__(self, url: str, user: User) -> None:
         self.user = user
-        self.http = httpx.Client(base_url=url, headers=factories.bearer(user), timeout=30, trust_env=False)
+        self.http = web.client(base_url=url, headers=factories.bearer(user), timeout=30)
 
     def run(self, model: str | None = "sandbox/small", **fields: Any) -> httpx.Response:
         body = {

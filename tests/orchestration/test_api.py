@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from django.conf import settings
 from redis import Redis
@@ -18,6 +17,7 @@ from orchestration.frames import stream_key
 from orchestration.models import Run, RunFrames
 from plyrum import clock
 from plyrum.ids import uuid7
+from tests import web
 from tests.orchestration.conftest import Client, one
 from tests.orchestration.test_runs import wait_for_archive
 
@@ -34,7 +34,7 @@ def models(client: Client) -> dict[str, dict[str, Any]]:
 
 
 def test_catalogue_is_public(client: Client) -> None:
-    answer = httpx.get(client.http.base_url.join("/api/models"), trust_env=False)
+    answer = web.get(client.http.base_url.join("/api/models"))
 
     assert answer.status_code == 200
     assert answer.json()["next_cursor"] is None
@@ -304,7 +304,7 @@ def test_stranger_sees_nothing_of_it(spender: Client, make_client: Callable[...,
     ],
 )
 def test_visitor_must_sign_in(client: Client, method: str, path: str) -> None:
-    answer = httpx.request(method, client.http.base_url.join(path), json={}, trust_env=False)
+    answer = web.request(method, client.http.base_url.join(path), json={})
 
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")

@@ -26,7 +26,7 @@ from orchestration.callers import Callers
 from orchestration.engine import conninfo
 from orchestration.models import Run
 from plyrum import clock
-from tests import factories
+from tests import factories, web
 from tests.orchestration.conftest import RUB, Client, credited, one, parsed
 from tests.orchestration.test_callers import CountedReader
 from tests.sandbox_process import SandboxProcess
@@ -216,9 +216,7 @@ def test_key_is_read_from_the_header_only(make: Make, place: str) -> None:
     if place == "body":
         body["api_key"] = text
 
-    answer = httpx.post(
-        f"{client.http.base_url}/api/stream/run", json=body, trust_env=False, timeout=30, **facts[place]
-    )
+    answer = web.post(f"{client.http.base_url}/api/stream/run", json=body, timeout=30, **facts[place])
 
     assert answer.status_code == 401
     assert text not in answer.text
@@ -388,8 +386,8 @@ class Streamed:
 
     def _read(self, client: KeyClient) -> None:
         body = {"prompt": "Долго", "model": "fault/slow", "idempotency_key": str(uuid4())}
-        with httpx.stream(
-            "POST", f"{client.http.base_url}/api/stream/run", json=body, timeout=60, trust_env=False,
+        with web.stream(
+            "POST", f"{client.http.base_url}/api/stream/run", json=body, timeout=60,
             headers={"Authorization": f"Bearer {client.text}"},
         ) as answer:  # fmt: skip
             for line in answer.iter_lines():
@@ -413,8 +411,8 @@ def test_month_limit_holds_under_parallel_runs_with_one_key(make: Make) -> None:
                 "model": "fault/slow",
                 "idempotency_key": str(uuid4()),
             }
-            with httpx.stream(
-                "POST", f"{client.http.base_url}/api/stream/run", json=body, timeout=60, trust_env=False,
+            with web.stream(
+                "POST", f"{client.http.base_url}/api/stream/run", json=body, timeout=60,
                 headers={"Authorization": f"Bearer {client.text}"},
             ) as answer:  # fmt: skip
                 if answer.status_code != 200:

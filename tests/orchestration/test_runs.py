@@ -10,6 +10,7 @@ import pytest
 
 from billing.models import Hold, LedgerEntry, UsageEvent
 from orchestration.models import Attempt, Run, RunFrames
+from tests import web
 from tests.orchestration.conftest import RUB, Client, credited, one, parsed, text_of, types
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ServerProcess
@@ -93,7 +94,7 @@ def test_fifty_equal_requests_at_once_are_one_run(client: Client) -> None:
 
     def ask() -> None:
         barrier.wait()
-        answers.append(httpx.post(
+        answers.append(web.post(
             f"{client.http.base_url}/api/stream/run".replace("//api", "/api"),
             headers=dict(client.http.headers),
             json={"idempotency_key": key, "prompt": "Один вопрос на всех", "model": "sandbox/small"},
@@ -349,7 +350,7 @@ def in_threads(work: Callable[[], None], count: int) -> None:
 
 
 def calls(sandbox: SandboxProcess, text: str) -> list[dict[str, bool]]:
-    answer = httpx.get(f"{sandbox.url}/control/provider/calls", params={"contains": text}, trust_env=False)
+    answer = web.get(f"{sandbox.url}/control/provider/calls", params={"contains": text})
     found: list[dict[str, bool]] = answer.json()["calls"]
     return found
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-import httpx
 from django.db import connection
 
 from accounts.models import User
@@ -18,6 +17,7 @@ from payments import checkout
 from payments.models import Payment, WebhookEvent
 from payments.shapes import Notification, Order
 from plyrum import clock
+from tests import web
 from tests.sandbox_process import SHOP, SandboxProcess
 
 RUB = 1_000_000
@@ -52,7 +52,7 @@ class Shop:
 
     def payments_of(self, user: User) -> list[dict[str, Any]]:
         """Everything the provider has for this customer."""
-        with httpx.Client(base_url=f"{self._sandbox.url}/yookassa/v3", auth=SHOP) as client:
+        with web.client(base_url=f"{self._sandbox.url}/yookassa/v3", auth=SHOP) as client:
             items = client.get("/payments", params={"limit": "100"}).raise_for_status().json()["items"]
         return [item for item in items if item.get("merchant_customer_id") == str(user.id)]
 
@@ -63,7 +63,7 @@ class Shop:
             "capture": True,
             "confirmation": {"type": "redirect", "return_url": "http://127.0.0.1:8000/elsewhere"},
         }
-        with httpx.Client(base_url=f"{self._sandbox.url}/yookassa/v3", auth=SHOP) as client:
+        with web.client(base_url=f"{self._sandbox.url}/yookassa/v3", auth=SHOP) as client:
             answer = client.post("/payments", json=body, headers={"Idempotence-Key": str(uuid4())})
         found: str = answer.raise_for_status().json()["id"]
         return found

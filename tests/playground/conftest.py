@@ -15,7 +15,7 @@ from django.test import Client
 from accounts.models import User
 from billing import ledger
 from plyrum.ids import uuid7
-from tests import factories
+from tests import factories, web
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ServerProcess
 
@@ -57,7 +57,7 @@ class Browser:
         session = Client()
         session.force_login(user)
         cookie = session.cookies[settings.SESSION_COOKIE_NAME].value
-        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+        self.http = web.client(base_url=url, timeout=60)
         self.http.cookies.set(settings.SESSION_COOKIE_NAME, cookie, domain="127.0.0.1")
         found = TOKEN.search(self.http.get("/app/chat").text)
         assert found is not None

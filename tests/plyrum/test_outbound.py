@@ -1,14 +1,22 @@
-"""Clients of ordinary outside calls: limits on time, no proxies, no redirects."""
+"""Clients of ordinary outside calls: limits on time, no proxies, no redirects, no unknown certificates."""
 
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from plyrum import outbound
+from plyrum import clock, outbound
 
 
 class Outside(BaseHTTPRequestHandler):
@@ -72,3 +80,42 @@ def test_connecting_has_a_limit_of_its_own() -> None:
         assert client.timeout.connect == 5.0
         with pytest.raises(httpx.ConnectError):
             client.get("/")
+
+
+def test_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = clock.now()
+    own = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "own.pem"
+    kept = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem.write_bytes(key.private_bytes(*kept) + own.public_bytes(serialization.Encoding.PEM))
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(pem)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Outside)
+    server.socket = secure.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        address = f"https://127.0.0.1:{server.server_port}"
+        with (
+            outbound.client(base_url=address, read_timeout_seconds=2) as client,
+            pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
+        ):
+            client.get("/")
+        with httpx.Client(verify=ssl.create_default_context(cafile=str(pem))) as friend:
+            assert friend.get(address).status_code == 200
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

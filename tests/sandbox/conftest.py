@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests import web
 from tests.sandbox.receiver import WebhookReceiver
 from tests.sandbox_process import PROVIDER_KEY, SHOP, SandboxProcess
 
@@ -34,21 +35,21 @@ def sandbox(receiver: WebhookReceiver) -> Iterator[SandboxProcess]:
 
 @pytest.fixture(scope="session")
 def yookassa(sandbox: SandboxProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{sandbox.url}/yookassa/v3", auth=SHOP, timeout=30) as client:
+    with web.client(base_url=f"{sandbox.url}/yookassa/v3", auth=SHOP, timeout=30) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def provider(sandbox: SandboxProcess) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {PROVIDER_KEY}"}
-    with httpx.Client(base_url=f"{sandbox.url}/openai/v1", headers=headers, timeout=30) as client:
+    with web.client(base_url=f"{sandbox.url}/openai/v1", headers=headers, timeout=30) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def browser(sandbox: SandboxProcess) -> Iterator[httpx.Client]:
     """A payer's browser: no credentials, redirects are looked at, not followed."""
-    with httpx.Client(base_url=sandbox.url, timeout=30) as client:
+    with web.client(base_url=sandbox.url, timeout=30) as client:
         yield client
 
 

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
+from tests import web
 from tests.sandbox_process import SandboxProcess
 
 PATH = "/cbr/scripts/XML_daily.asp"
@@ -70,4 +71,4 @@ def test_fault_spoils_as_many_answers_as_asked(sandbox: SandboxProcess, browser:
 def test_control_refuses_what_the_bank_would_not_write(
     sandbox: SandboxProcess, body: dict[str, object]
 ) -> None:
-    assert httpx.post(f"{sandbox.url}/control/cbr", json=body).status_code == 400
+    assert web.post(f"{sandbox.url}/control/cbr", json=body).status_code == 400

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests import web
 from tests.sandbox_process import SandboxProcess
 
 Json = dict[str, Any]
@@ -469,6 +470,6 @@ def test_a_script_spoils_only_the_calls_it_names(provider: httpx.Client, sandbox
 
 
 def test_an_unknown_fault_cannot_be_scripted(sandbox: SandboxProcess) -> None:
-    answer = httpx.post(f"{sandbox.url}/control/provider", json={"fault": "fault-dream"})
+    answer = web.post(f"{sandbox.url}/control/provider", json={"fault": "fault-dream"})
 
     assert answer.status_code == 400

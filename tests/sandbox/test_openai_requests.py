@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import web
 from tests.sandbox_process import SandboxProcess
 
 Json = dict[str, Any]
@@ -25,8 +26,8 @@ def assert_refused(answer: httpx.Response, status: int, code: str | None, param:
 def test_a_wrong_key_is_refused(sandbox: SandboxProcess, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
 
-    answer = httpx.post(f"{sandbox.url}/openai/v1/chat/completions", json=ASK, headers=headers)
-    models = httpx.get(f"{sandbox.url}/openai/v1/models", headers=headers)
+    answer = web.post(f"{sandbox.url}/openai/v1/chat/completions", json=ASK, headers=headers)
+    models = web.get(f"{sandbox.url}/openai/v1/models", headers=headers)
 
     assert_refused(answer, 401, "invalid_api_key")
     assert models.status_code == 401
@@ -35,7 +36,7 @@ def test_a_wrong_key_is_refused(sandbox: SandboxProcess, authorization: str | No
 def test_both_keys_are_good(sandbox: SandboxProcess) -> None:
     for key in ("sk-sandbox-1", "sk-sandbox-2"):
         headers = {"Authorization": f"Bearer {key}"}
-        answer = httpx.post(f"{sandbox.url}/openai/v1/chat/completions", json=ASK, headers=headers)
+        answer = web.post(f"{sandbox.url}/openai/v1/chat/completions", json=ASK, headers=headers)
         assert answer.status_code == 200
 
 

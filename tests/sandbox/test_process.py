@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import web
 from tests.sandbox.conftest import new_key, payment_body
 from tests.sandbox.receiver import WebhookReceiver
 from tests.sandbox_process import ROOT, SHOP, SandboxProcess
@@ -66,7 +67,7 @@ def test_a_taken_port_is_a_clear_message(flag: str) -> None:
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_it_starts_quickly_and_ends_cleanly(signal_number: int) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with SandboxProcess() as sandbox, httpx.Client(base_url=sandbox.url, timeout=30) as client:
+    with SandboxProcess() as sandbox, web.client(base_url=sandbox.url, timeout=30) as client:
         client.get("/")
 
         status = sandbox.stop(signal_number)
@@ -103,13 +104,13 @@ def test_its_state_survives_a_restart(tmp_path: Path) -> None:
     key = new_key()
     with SandboxProcess(data_path=data) as sandbox:
         url = f"{sandbox.url}/yookassa/v3/payments"
-        payment = httpx.post(url, json=payment_body(), headers=key, auth=SHOP).json()
+        payment = web.post(url, json=payment_body(), headers=key, auth=SHOP).json()
         sandbox.control(f"payments/{payment['id']}/outcome", {"outcome": "succeeded"})
 
     with SandboxProcess(data_path=data) as sandbox:
         url = f"{sandbox.url}/yookassa/v3/payments"
-        shown = httpx.get(f"{url}/{payment['id']}", auth=SHOP).json()
-        repeated = httpx.post(url, json=payment_body(), headers=key, auth=SHOP).json()
+        shown = web.get(f"{url}/{payment['id']}", auth=SHOP).json()
+        repeated = web.post(url, json=payment_body(), headers=key, auth=SHOP).json()
 
     assert shown["status"] == "succeeded"
     assert repeated["id"] == payment["id"]
@@ -124,7 +125,7 @@ def test_an_undelivered_notification_is_delivered_after_a_restart(
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}/hook"
     with SandboxProcess(data_path=data, webhook_url=nowhere) as sandbox:
         url = f"{sandbox.url}/yookassa/v3/payments"
-        payment = httpx.post(url, json=payment_body(), headers=new_key(), auth=SHOP).json()
+        payment = web.post(url, json=payment_body(), headers=new_key(), auth=SHOP).json()
         sandbox.control(f"payments/{payment['id']}/outcome", {"outcome": "succeeded"})
 
     with SandboxProcess(data_path=data, webhook_url=receiver.url):
@@ -136,9 +137,9 @@ def test_an_undelivered_notification_is_delivered_after_a_restart(
 def test_its_lines_carry_no_personal_data(sandbox: SandboxProcess) -> None:
     body = payment_body(description="Анна Каренина", metadata={"who": "anna@example.com"})
     url = f"{sandbox.url}/yookassa/v3/payments"
-    payment = httpx.post(url, json=body, headers=new_key(), auth=SHOP).json()
+    payment = web.post(url, json=body, headers=new_key(), auth=SHOP).json()
     data = {"number": "5555555555554600", "expiry": "12/30", "csc": "123"}
-    httpx.post(f"{sandbox.url}/yookassa/pay/{payment['id']}/card", data=data)
+    web.post(f"{sandbox.url}/yookassa/pay/{payment['id']}/card", data=data)
 
     output = sandbox.output()
 

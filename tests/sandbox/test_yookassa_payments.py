@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests import web
 from tests.sandbox.conftest import CreatePayment, new_key, payment_body
 from tests.sandbox_process import SandboxProcess
 
@@ -155,7 +156,7 @@ def test_cancel_and_capture_need_a_key_too(yookassa: httpx.Client, create: Creat
 def test_lists_are_paged_newest_first_within_a_window() -> None:
     with SandboxProcess() as sandbox:
         auth = ("900001", "test_sandbox_secret")
-        with httpx.Client(base_url=f"{sandbox.url}/yookassa/v3", auth=auth) as client:
+        with web.client(base_url=f"{sandbox.url}/yookassa/v3", auth=auth) as client:
             ids = [
                 client.post("/payments", json=payment_body(), headers=new_key()).json()["id"]
                 for _ in range(12)

@@ -6,6 +6,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests import web
 from tests.sandbox.conftest import CreatePayment, new_key, payment_body
 from tests.sandbox_process import SandboxProcess
 
@@ -29,7 +30,7 @@ def assert_refused(answer: httpx.Response, status: int, code: str, parameter: st
 def test_wrong_credentials_are_refused(
     sandbox: SandboxProcess, credentials: tuple[str, str] | None, method: str, path: str
 ) -> None:
-    answer = httpx.request(method, f"{sandbox.url}/yookassa/v3{path}", auth=credentials)
+    answer = web.request(method, f"{sandbox.url}/yookassa/v3{path}", auth=credentials)
 
     assert_refused(answer, 401, "invalid_credentials")
 
@@ -87,7 +88,7 @@ def test_a_corrected_request_needs_a_new_key(yookassa: httpx.Client) -> None:
 
 def test_a_key_is_forgotten_after_a_day() -> None:
     with SandboxProcess() as sandbox:
-        client = httpx.Client(base_url=f"{sandbox.url}/yookassa/v3", auth=("900001", "test_sandbox_secret"))
+        client = web.client(base_url=f"{sandbox.url}/yookassa/v3", auth=("900001", "test_sandbox_secret"))
         with client:
             key = new_key()
             first = client.post("/payments", json=payment_body(), headers=key).json()
@@ -292,7 +293,7 @@ def test_a_bad_receipt_is_refused(yookassa: httpx.Client, value: Any, parameter:
 def test_a_shop_with_a_register_demands_the_receipt() -> None:
     with SandboxProcess() as sandbox:
         sandbox.control("yookassa", {"receipt_required": True})
-        answer = httpx.post(
+        answer = web.post(
             f"{sandbox.url}/yookassa/v3/payments",
             json=payment_body(),
             headers=new_key(),

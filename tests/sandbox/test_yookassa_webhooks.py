@@ -2,6 +2,7 @@
 
 import httpx
 
+from tests import web
 from tests.sandbox.conftest import CreatePayment, new_key
 from tests.sandbox.receiver import WebhookReceiver
 from tests.sandbox_process import SandboxProcess
@@ -150,12 +151,12 @@ def test_an_unknown_script_is_refused(sandbox: SandboxProcess) -> None:
         {"next_create": "500", "match": {"metadata": "7f3c"}},
         {"colour": "red"},
     ):
-        answer = httpx.post(f"{sandbox.url}/control/yookassa", json=body)
+        answer = web.post(f"{sandbox.url}/control/yookassa", json=body)
         assert answer.status_code == 400
         assert answer.json()["error"]
 
 
 def test_the_control_api_takes_json_only(sandbox: SandboxProcess) -> None:
-    answer = httpx.post(f"{sandbox.url}/control/reset-mailbox", content=b"{}")
+    answer = web.post(f"{sandbox.url}/control/reset-mailbox", content=b"{}")
 
     assert answer.status_code == 400
