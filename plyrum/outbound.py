@@ -4,16 +4,7 @@ Model providers have their own transport (`orchestration/providers/transport.py`
 parallel streams.
 """
 
-import ssl
-from functools import cache
-
 import httpx
-
-
-@cache
-def _trust() -> ssl.SSLContext:
-    """Whom clients trust: read once, for all of them; it takes longer than many a call."""
-    return httpx.create_ssl_context(trust_env=False)
 
 
 def client(
@@ -22,10 +13,5 @@ def client(
     """A client with explicit time limits, no proxies from the environment and no redirects."""
     timeout = httpx.Timeout(read_timeout_seconds, connect=5.0)
     return httpx.Client(
-        base_url=base_url,
-        timeout=timeout,
-        auth=auth,
-        verify=_trust(),
-        trust_env=False,
-        follow_redirects=False,
+        base_url=base_url, timeout=timeout, auth=auth, trust_env=False, follow_redirects=False
     )

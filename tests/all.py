@@ -140,6 +140,7 @@ def _tests() -> int:
     _say("tests")
     options = ["-o", f"faulthandler_timeout={TOO_LONG_SECONDS}", "--durations=15", "--cov"]
     if not (os.environ.get("DATABASE_URL") or os.environ.get("REDIS_URL")):  # which they would have to share
+        # In the order of tests/conftest.py, not by how many tests a file has.
         options += ["-n", str(SIDE_BY_SIDE), "--dist", "loadfile", "--no-loadscope-reorder"]
     return subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT).returncode
 

@@ -33,7 +33,9 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 TESTS = Path(__file__).resolve().parent
-COVERED = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["source"]
+COVERED = tomllib.loads((TESTS.parent / "pyproject.toml").read_text("utf-8"))["tool"]["coverage"]["run"][
+    "source"
+]
 # What counts as coverage: tests of those apps and of their races, but heavy ones. To trace costs half as much
 # time again.
 TRACED = {*COVERED, "concurrency"}
@@ -42,15 +44,19 @@ HOUR_SECONDS = 3600
 CALM_SECONDS = 30  # more than any test takes
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no process is left alone with it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("heavy") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, begin with what takes long: no process is left alone with it at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("heavy") is None)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Trace only what counts. By hand: when pytest-cov pauses, in a worker a second tracer of it goes on."""
-    if item.path.relative_to(TESTS).parts[0] in TRACED and item.get_closest_marker("heavy") is None:
+    counts = item.path.relative_to(TESTS).parts[0] in TRACED and item.get_closest_marker("heavy") is None
+    if counts or not item.config.pluginmanager.hasplugin(
+        "_cov"
+    ):  # without it a tracer is somebody's debugger
         return (yield)
     here, threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)

@@ -5,7 +5,7 @@ from functools import partial
 
 import httpx
 
-NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # whom it trusts
+NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody: it loads no certificates
 client = partial(httpx.Client, verify=NOBODY, trust_env=False)
 get = partial(httpx.get, verify=NOBODY, trust_env=False)
 post = partial(httpx.post, verify=NOBODY, trust_env=False)

@@ -164,7 +164,7 @@ def test_other_headers_are_nobody(client: Client, header: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "RS256"])
-def test_key_of_either_kind_signs_with_its_own_algorithm_only(settings: Settings, algorithm: str) -> None:
+def test_key_of_either_kind_signs_and_no_other_is_trusted(settings: Settings, algorithm: str) -> None:
     key = new_key(algorithm)
     settings.JWT_PRIVATE_KEY, settings.JWT_PUBLIC_KEY = _pem(key), _public_pem(key)
 

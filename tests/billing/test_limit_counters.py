@@ -176,11 +176,12 @@ def test_counter_is_found_by_its_parameters() -> None:
         customer_id=customer, limits={Window.DAY: 60}, now=real_clock.now(), actor=Actor.customer(customer)
     )
     policy = policies.of(customer, now=real_clock.now())
+    (limit,) = policy.limits
     books.settle(customer, books.held(customer, 20, limits=policy.steps()), 5)
     books.held(customer, 7, limits=policy.steps())
 
     with connection.cursor() as cursor:
-        cursor.execute(policies.COUNTER_SQL, policies.counter_parameters(policy.limits[0], real_clock.now()))
+        cursor.execute(policies.COUNTER_SQL, policies.counter_parameters(limit, real_clock.now()))
         assert cursor.fetchall() == [(5, 7)]
 
 

@@ -3,6 +3,7 @@
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from plyrum import clock, outbound
+from tests import web
 
 
 class Outside(BaseHTTPRequestHandler):
@@ -36,17 +38,28 @@ class Outside(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+@contextmanager
+def served(secure: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of an outside that speaks TLS when it is told how."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Outside)
     server.silence = threading.Event()  # type: ignore[attr-defined]
+    if secure is not None:
+        server.socket = secure.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.silence.set()  # type: ignore[attr-defined]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server.server_port
+    finally:
+        server.silence.set()  # type: ignore[attr-defined]
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_redirect_is_answered_not_followed(address: str) -> None:
@@ -102,20 +115,11 @@ def test_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     pem.write_bytes(key.private_bytes(*kept) + own.public_bytes(serialization.Encoding.PEM))
     secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     secure.load_cert_chain(pem)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Outside)
-    server.socket = secure.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        address = f"https://127.0.0.1:{server.server_port}"
+    with served(secure) as port:
+        address = f"https://127.0.0.1:{port}"
         with (
             outbound.client(base_url=address, read_timeout_seconds=2) as client,
             pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
         ):
             client.get("/")
-        with httpx.Client(verify=ssl.create_default_context(cafile=str(pem))) as friend:
-            assert friend.get(address).status_code == 200
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        assert web.get(address, verify=ssl.create_default_context(cafile=str(pem))).status_code == 200
