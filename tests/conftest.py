@@ -33,12 +33,10 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 TESTS = Path(__file__).resolve().parent
-COVERED = tomllib.loads((TESTS.parent / "pyproject.toml").read_text("utf-8"))["tool"]["coverage"]["run"][
-    "source"
-]
-# What counts as coverage: tests of those apps and of their races, but heavy ones. To trace costs half as much
+COVERAGE = tomllib.loads((TESTS.parent / "pyproject.toml").read_text("utf-8"))["tool"]["coverage"]["run"]
+# What counts as coverage: tests of its apps and of their races, but heavy ones. To trace costs half as much
 # time again.
-TRACED = {*COVERED, "concurrency"}
+TRACED = {*COVERAGE["source"], "concurrency"}
 
 HOUR_SECONDS = 3600
 CALM_SECONDS = 30  # more than any test takes
@@ -47,16 +45,15 @@ CALM_SECONDS = 30  # more than any test takes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Side by side, begin with what takes long: no process is left alone with it at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("heavy") is None)
+        items.sort(key=_is_heavy, reverse=True)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Trace only what counts. By hand: when pytest-cov pauses, in a worker a second tracer of it goes on."""
-    counts = item.path.relative_to(TESTS).parts[0] in TRACED and item.get_closest_marker("heavy") is None
-    if counts or not item.config.pluginmanager.hasplugin(
-        "_cov"
-    ):  # without it a tracer is somebody's debugger
+    counts = item.path.relative_to(TESTS).parts[0] in TRACED and not _is_heavy(item)
+    is_coverage = item.config.pluginmanager.hasplugin("_cov")  # else a tracer is somebody's debugger
+    if counts or not is_coverage:
         return (yield)
     here, threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
@@ -66,6 +63,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     finally:
         sys.settrace(here)
         threading.settrace(threads)
+
+
+def _is_heavy(item: pytest.Item) -> bool:
+    return item.get_closest_marker("heavy") is not None
 
 
 def pytest_runtest_setup() -> None:
