@@ -24,17 +24,15 @@ DRAW = (
 PAIR = (
     f"{DRAW}"
     f"SELECT (ledger_hold_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 1000, 900)).outcome;\n"
-    f"SELECT (ledger_settle_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 700,"
-    f" ('{ID}' || :hold)::uuid, 'capture:' || :hold, 'bench', :hold::text)).outcome;\n"
+    f"SELECT (ledger_settle_one(('{ID}' || :hold)::uuid, ('{ID}' || :wallet)::uuid, 700, 'bench')).outcome;\n"
 )
 # The same by the functions that take arrays.
 ARRAYS_OF_ONE = (
     f"{DRAW}"  # noqa: S608 - our own numbers
     f"""SELECT outcome FROM ledger_hold(format('[{{"id":"{ID}%s","customer_id":"{ID}%s","amount": 1000,"""
     """"ttl_seconds": 900,"soft": false}]', :hold::text, :wallet::text)::jsonb);\n"""
-    f"""SELECT outcome FROM ledger_settle(format('[{{"hold_id":"{ID}%1$s","customer_id":"{ID}%2$s","""
-    f""""amount": 700,"entry_id":"{ID}%1$s","key":"capture:%1$s","source_type":"bench","source_id":"%1$s","""
-    """"usage": []}]', :hold::text, :wallet::text)::jsonb);\n"""
+    f"""SELECT outcome FROM ledger_settle(format('[{{"hold_id":"{ID}%s","customer_id":"{ID}%s","""
+    """"amount": 700,"source_type": "bench","usage": []}]', :hold::text, :wallet::text)::jsonb);\n"""
 )
 
 
@@ -84,12 +82,7 @@ async def _coalesced(seconds: float) -> float:
             raise RuntimeError(f"A hold was refused: {row['outcome']}")
         row = await settles.submit(
             ledger.settle_step(
-                hold_id=hold_id,
-                customer_id=customer,
-                amount=700,
-                entry_id=uuid7(),
-                usage=[],
-                source_type="bench",
+                hold_id=hold_id, customer_id=customer, amount=700, usage=[], source_type="bench"
             )
         )
         if row["outcome"] != "done":

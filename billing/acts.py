@@ -301,9 +301,7 @@ def _step_release(request: OperatorRequest, _: datetime) -> None:
     hold_id = UUID(request.parameters["hold_id"])
     if import_string(settings.RUN_IS_RUNNING)(hold_id):  # an ended run never runs again: no lock is needed
         raise HoldInUse
-    step = ledger.settle_step(
-        hold_id=hold_id, customer_id=request.customer_id, amount=0, entry_id=uuid7(), usage=[]
-    )
+    step = ledger.settle_step(hold_id=hold_id, customer_id=request.customer_id, amount=0, usage=[])
     (answer,) = ledger.settle([step])
     if answer["outcome"] != "done":
         raise HoldClosed

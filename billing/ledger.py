@@ -260,7 +260,7 @@ def charge_back(
     lock([customer_id])
     own, others, owed = (f"chargeback:{dispute_id}:{part}" for part in ("own", "rest", f"debt:{payment_id}"))
     debts = Q(type=SystemEntryType.DEBT, key__startswith=f"chargeback:{dispute_id}:debt:")
-    known = list(LedgerEntry.objects.filter(Q(key__in=(own, others)) | debts))
+    known = list(queries.by_key(own, others) | LedgerEntry.objects.filter(debts))
     if known:
         debt = sum(entry.amount_micro_rub for entry in known if entry.key == owed)
         same = all(
@@ -464,21 +464,19 @@ def settle_step(
     hold_id: UUID | None,
     customer_id: UUID,
     amount: int,
-    entry_id: UUID,
     usage: list[dict[str, Any]],
     source_type: str = "run",
 ) -> dict[str, Any]:
-    """A step of `ledger_settle`: capture `amount` of the hold and release the rest; 0 only releases."""
-    paid_by = entry_id if hold_id is not None and amount > 0 else None
-    source_id = str(hold_id) if hold_id is not None else None
+    """A step of `ledger_settle`: capture `amount` of the hold and release the rest; 0 only releases.
+
+    The entry of a charge has the id of its hold.
+    """
+    paid_by = hold_id if amount > 0 else None
     return {
         "hold_id": hold_id,
         "customer_id": customer_id,
         "amount": amount,
-        "entry_id": entry_id,
-        "key": f"capture:{source_id}",
         "source_type": source_type,
-        "source_id": source_id,
         "usage": [{**row, "customer_id": customer_id, "ledger_entry_id": paid_by} for row in usage],
     }
 
@@ -531,7 +529,7 @@ def expire_holds(*, most: int, past: int = 0) -> int:
 
 def _lot_of(payment_id: UUID) -> int | None:
     """The lot that a payment's top-up made."""
-    entry = LedgerEntry.objects.filter(key=f"topup:{payment_id}").values("pk")
+    entry = queries.by_key(f"topup:{payment_id}").values("pk")
     return CreditLot.objects.filter(source_entry_id__in=entry).values_list("pk", flat=True).first()
 
 

@@ -104,7 +104,7 @@ class Account(models.TextChoices):
 class LedgerEntry(models.Model):
     """One movement of money, immutable: debit side, credit side and a positive amount."""
 
-    id = models.UUIDField("номер", primary_key=True)
+    id = models.UUIDField("номер", primary_key=True)  # a charge for an answer: its hold's
     customer_id = models.UUIDField("клиент", null=True)
     seq = models.BigIntegerField("номер", null=True)  # per wallet, from 1, without gaps
     type = models.CharField("вид", max_length=20, choices=[*EntryType.choices, *SystemEntryType.choices])
@@ -129,8 +129,11 @@ class LedgerEntry(models.Model):
         verbose_name_plural = "проводки"
         constraints = [
             models.UniqueConstraint(fields=["customer_id", "seq"], name="billing_entry_one_per_seq"),
-            # Not `unique=True`, which makes a second index for LIKE: each charge would pay for it.
-            models.UniqueConstraint(fields=["key"], name="billing_entry_one_per_key"),
+            # Not those of holds: their key says what their id says. Not `unique=True`, which makes a second
+            # index for LIKE.
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(hold_id=None), name="billing_entry_one_per_key"
+            ),
         ]
         indexes = [
             # What is asked by type, but for charges and adjustments, which come in bulk: a page of a wallet's

@@ -82,16 +82,21 @@ def open_lots(customer_id: UUID) -> QuerySet[CreditLot]:
     return lots.order_by("spend_class", F("expires_at").asc(nulls_last=True), "id")
 
 
+def by_key(*keys: str) -> QuerySet[LedgerEntry]:
+    """Entries of these keys. A charge for an answer is asked by its hold's id, which it has itself."""
+    return LedgerEntry.objects.filter(hold_id=None, key__in=keys)
+
+
 def refundable(payment_id: UUID) -> int:
     """What is free in the lot of this top-up, in micro-RUB; 0 for a payment that was never credited."""
-    entry = LedgerEntry.objects.filter(key=f"topup:{payment_id}").values("pk")
+    entry = by_key(f"topup:{payment_id}").values("pk")
     lot = CreditLot.objects.filter(source_entry_id__in=entry).first()
     return lot.remaining_micro_rub - lot.reserved_micro_rub if lot is not None else 0
 
 
 def topup_of(payment_id: UUID) -> LedgerEntry | None:
     """The entry by which a paid payment was credited; bank lines are none."""
-    return LedgerEntry.objects.filter(key=f"topup:{payment_id}", source_type="payment").first()
+    return by_key(f"topup:{payment_id}").filter(source_type="payment").first()
 
 
 def debt(customer_id: UUID) -> int:
@@ -171,12 +176,12 @@ def closed_through() -> date | None:
 
 def charge_of_run(run_id: UUID) -> LedgerEntry | None:
     """The entry by which a run was charged; None when it cost nothing."""
-    return LedgerEntry.objects.filter(key=f"capture:{run_id}", type=EntryType.USAGE_DEBIT).first()
+    return LedgerEntry.objects.filter(pk=run_id, hold_id=run_id).first()
 
 
 def reversal_of(charge_id: UUID) -> LedgerEntry | None:
     """The entry that took a charge back; None while it stands."""
-    return LedgerEntry.objects.filter(key=f"reversal:{charge_id}").first()
+    return by_key(f"reversal:{charge_id}").first()
 
 
 def current_prices() -> list[PriceVersion]:

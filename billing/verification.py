@@ -29,7 +29,7 @@ WRITING_FUNCTIONS = (
     "ledger_hold(jsonb)",
     "ledger_hold_one(uuid,uuid,bigint,integer,boolean,jsonb,timestamp with time zone)",
     "ledger_settle(jsonb)",
-    "ledger_settle_one(uuid,uuid,bigint,uuid,text,text,text,jsonb)",
+    "ledger_settle_one(uuid,uuid,bigint,text,jsonb)",
     "ledger_credit(jsonb)",
     "ledger_debit(jsonb)",
     "ledger_debit_one(uuid,uuid,bigint,text,text,text,text,text,timestamp with time zone,boolean,bigint,"

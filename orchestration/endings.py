@@ -57,7 +57,7 @@ def expected(run: RunTask, outcome: Outcome, counted: Bill, step: dict[str, Any]
         "charged": charged,
         "released": run.held_micro_rub - charged,
         "spendable": None,
-        "entry_id": step["money"]["entry_id"] if charged else None,
+        "entry_id": step["money"]["hold_id"] if charged else None,
     }
     told = run.story.drafted(frames(outcome, counted, row))
     step["story"] = b"".join(run.story.pending + told)

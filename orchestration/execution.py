@@ -38,7 +38,7 @@ RETRY_PAUSE_SECONDS = 0.25
 SETTLE_FIELDS = (
     "run_id", "customer_id", "fence", "state", "finish_reason", "error_code", "model", "provider",
     "input_tokens", "output_tokens", "estimated", "attempts", "money.hold_id", "money.amount",
-    "money.entry_id", "money.key", "money.source_type", "money.source_id", "money.usage", "story",
+    "money.source_type", "money.usage", "story",
 )  # fmt: skip
 USEFUL_TOKENS = 20  # a broken answer shorter than this is not paid for (orchestration guide 11.2)
 
@@ -425,7 +425,6 @@ def settle_step(run: RunTask, outcome: Outcome, counted: Bill) -> dict[str, Any]
             hold_id=None if run.request.unlimited else run.id,
             customer_id=run.request.customer_id,
             amount=counted.charged_micro_rub,
-            entry_id=uuid7(),
             usage=usage,
         ),
     }

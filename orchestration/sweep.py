@@ -24,7 +24,6 @@ from orchestration.execution import USEFUL_TOKENS, estimated_usage
 from orchestration.frames import KEEP_SECONDS, is_terminal, lines, stream_key
 from orchestration.models import Run, RunState
 from plyrum.clock import rfc3339
-from plyrum.ids import uuid7
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +160,6 @@ def _settle(run: Run, delivered: Delivered) -> dict[str, Any]:
             hold_id=run.id if _has_hold(run) else None,
             customer_id=run.customer_id,
             amount=charged,
-            entry_id=uuid7(),
             usage=rows,
         ),
     }

@@ -17,6 +17,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='ledgerentry',
-            constraint=models.UniqueConstraint(fields=('key',), name='billing_entry_one_per_key'),
+            constraint=models.UniqueConstraint(condition=models.Q(('hold_id', None)), fields=('key',), name='billing_entry_one_per_key'),
         ),
     ]

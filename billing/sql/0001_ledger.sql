@@ -259,14 +259,16 @@ BEGIN
 END $$;
 
 -- Resolve one hold: capture `amount` (0 releases), give the rest back and write the usage rows of the work. Without a hold
--- (an account that is never charged) those only.
+-- (an account that is never charged) those only. The entry has the id of its hold, so that its table's key alone lets a
+-- hold be charged once (docs/decisions/0046-a-charge-is-its-holds.md).
 -- Outcomes: done, replayed, mismatch, expired, over_hold, unknown_hold. Only `done` writes.
 CREATE FUNCTION ledger_settle_one(
-    settled uuid, customer uuid, amount bigint, entry uuid, key text, source_type text, source_id text,
-    usage jsonb DEFAULT '[]') RETURNS ledger_settled
+    settled uuid, customer uuid, amount bigint, source_type text DEFAULT 'run', usage jsonb DEFAULT '[]')
+RETURNS ledger_settled
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
+    key text := 'capture:' || settled;
     hold record;
     done record;
 BEGIN
@@ -280,7 +282,7 @@ BEGIN
     -- Most holds: on the first lot alone. What ledger_post() does, without the call. Without `hold` it finds nothing.
     UPDATE billing_wallet w
        SET balance_micro_rub = w.balance_micro_rub - amount, seq = w.seq + 1,
-           head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, entry, 'wallet', 'revenue', amount,
+           head_hash = ledger_hash(w.head_hash, customer, w.seq + 1, settled, 'wallet', 'revenue', amount,
                                    w.balance_micro_rub - amount, key),
            lot_remaining[1] = w.lot_remaining[1] - amount, lot_reserved[1] = w.lot_reserved[1] - hold.amount
      WHERE w.customer_id = customer AND w.lot_ids[1:1] = hold.lot_ids
@@ -291,16 +293,17 @@ BEGIN
         INSERT INTO billing_ledgerentry (id, customer_id, seq, type, debit_account, credit_account,
                     amount_micro_rub, balance_after_micro_rub, key, source_type, source_id, hold_id, lot_ids,
                     lot_amounts, effective_at, created_at, hash)
-        VALUES (entry, customer, done.seq, 'usage_debit', 'wallet', 'revenue', amount, done.balance, key,
-                source_type, source_id, settled, hold.lot_ids, ARRAY [amount], done.moment, done.moment, done.head_hash);
+        VALUES (settled, customer, done.seq, 'usage_debit', 'wallet', 'revenue', amount, done.balance,
+                key, source_type, settled, settled, hold.lot_ids, ARRAY [amount], done.moment, done.moment,
+                done.head_hash);
         IF done.rest = 0 THEN
             PERFORM ledger_leave(ARRAY [customer]);
         END IF;
     ELSIF hold.amount IS NULL THEN
-        RETURN ledger_settle_free(settled, customer, amount, key, usage);
+        RETURN ledger_settle_free(settled, customer, amount, usage);
     ELSE
-        SELECT ledger_settle_lots(customer, amount, entry, key, source_type, source_id, settled, hold.lot_ids,
-                                  hold.lot_amounts) AS moment INTO done;
+        SELECT ledger_settle_lots(settled, customer, amount, source_type, hold.lot_ids, hold.lot_amounts) AS moment
+          INTO done;
     END IF;
     IF cardinality(hold.counter_ids) > 0 THEN
         PERFORM ledger_uncount(ARRAY [settled]);
@@ -308,14 +311,13 @@ BEGIN
     IF usage <> '[]' THEN
         PERFORM ledger_use(usage, done.moment);
     END IF;
-    RETURN ROW ('done', entry, amount, hold.amount - amount)::ledger_settled;
+    RETURN ROW ('done', settled, amount, hold.amount - amount)::ledger_settled;
 END $$;
 
 -- The parts of ledger_settle_one() for the few, apart as that of ledger_hold_one(). Here: of a hold on other lots than the
 -- first alone. Answers the moment.
 CREATE FUNCTION ledger_settle_lots(
-    customer uuid, amount bigint, entry uuid, key text, source_type text, source_id text, settled uuid, ids bigint[],
-    held bigint[]) RETURNS timestamptz
+    settled uuid, customer uuid, amount bigint, source_type text, ids bigint[], held bigint[]) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 DECLARE
     used bigint[] := ledger_used(amount, held);
@@ -326,13 +328,13 @@ BEGIN
     SELECT ledger_less(w.lot_ids, w.lot_remaining, ids, used), ledger_less(w.lot_ids, w.lot_reserved, ids, held)
       INTO remaining, reserved FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
     moment := ledger_clock();
-    PERFORM ledger_post(customer, entry, 'usage_debit', 'wallet', 'revenue', amount, key, source_type, source_id,
-                        settled, ids, used, moment, moment, remaining, reserved);
+    PERFORM ledger_post(customer, settled, 'usage_debit', 'wallet', 'revenue', amount, 'capture:' || settled,
+                        source_type, settled::text, settled, ids, used, moment, moment, remaining, reserved);
     RETURN moment;
 END $$;
 
 -- Nothing is charged: there is no hold, it is released, or it is not open for what was asked.
-CREATE FUNCTION ledger_settle_free(settled uuid, customer uuid, amount bigint, key text, usage jsonb)
+CREATE FUNCTION ledger_settle_free(settled uuid, customer uuid, amount bigint, usage jsonb)
 RETURNS ledger_settled
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -346,7 +348,7 @@ BEGIN
      WHERE h.id = settled AND h.customer_id = customer AND h.status = 'open' AND amount <= 0  -- less its type refuses
     RETURNING h.amount_micro_rub AS amount, h.lot_ids, h.lot_amounts, h.counter_ids INTO hold;
     IF NOT FOUND THEN
-        RETURN ledger_not_settled(settled, customer, amount, key, ledger_clock());
+        RETURN ledger_not_settled(settled, customer, amount, ledger_clock());
     END IF;
     UPDATE billing_wallet w SET lot_reserved = ledger_less(w.lot_ids, w.lot_reserved, hold.lot_ids, hold.lot_amounts)
      WHERE w.customer_id = customer;  -- who held nothing may have none
@@ -358,11 +360,10 @@ BEGIN
 END $$;
 
 -- What became of a hold that was not open for what was asked.
-CREATE FUNCTION ledger_not_settled(settled uuid, customer uuid, amount bigint, key text, moment timestamptz)
+CREATE FUNCTION ledger_not_settled(settled uuid, customer uuid, amount bigint, moment timestamptz)
 RETURNS ledger_settled LANGUAGE plpgsql AS $$
 DECLARE
     outcome text;
-    entry uuid;
 BEGIN
     SELECT CASE WHEN h.customer_id <> customer THEN 'unknown_hold'
                 WHEN h.status = 'open' AND h.expires_at <= moment THEN 'expired'
@@ -372,14 +373,13 @@ BEGIN
                 ELSE 'mismatch' END
       INTO outcome FROM billing_hold h WHERE h.id = settled;
     IF outcome = 'replayed' THEN
-        SELECT e.id INTO entry FROM billing_ledgerentry e WHERE e.key = ledger_not_settled.key;
-        RETURN ROW (outcome, entry, amount, 0)::ledger_settled;
+        RETURN ROW (outcome, CASE WHEN amount > 0 THEN settled END, amount, 0)::ledger_settled;
     END IF;
     RETURN ROW (coalesce(outcome, 'unknown_hold'), NULL, 0, 0)::ledger_settled;
 END $$;
 
 -- Resolve holds, as ledger_settle_one() does.
--- Step: {hold_id, customer_id, amount, entry_id, key, source_type, source_id, usage}.
+-- Step: {hold_id, customer_id, amount, source_type, usage}.
 CREATE FUNCTION ledger_settle(steps jsonb)
 RETURNS TABLE (settled_hold_id uuid, entry_id uuid, outcome text, charged bigint, released bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
@@ -393,9 +393,9 @@ BEGIN
     IF jsonb_array_length(steps) > 1 THEN
         plain := ledger_settle_plain(steps);
         IF array_position(plain, NULL) IS NULL AND plain IS NOT NULL THEN
-            RETURN QUERY SELECT s.hold_id, CASE WHEN s.amount > 0 THEN s.entry_id END, 'done', s.amount, s.held - s.amount
-                           FROM ROWS FROM (jsonb_to_recordset(steps) AS (hold_id uuid, amount bigint, entry_id uuid),
-                                           unnest(plain)) AS s (hold_id, amount, entry_id, held);
+            RETURN QUERY SELECT s.hold_id, CASE WHEN s.amount > 0 THEN s.hold_id END, 'done', s.amount, s.held - s.amount
+                           FROM ROWS FROM (jsonb_to_recordset(steps) AS (hold_id uuid, amount bigint),
+                                           unnest(plain)) AS s (hold_id, amount, held);
             RETURN;
         END IF;
     END IF;
@@ -405,14 +405,13 @@ BEGIN
         amount := step ->> 'amount';
         IF plain[place + 1] IS NOT NULL THEN
             outcome := 'done';
-            entry_id := CASE WHEN amount > 0 THEN (step ->> 'entry_id')::uuid END;
+            entry_id := CASE WHEN amount > 0 THEN settled_hold_id END;
             charged := amount;
             released := plain[place + 1] - amount;
         ELSE
             SELECT o.outcome, o.entry_id, o.charged, o.released INTO outcome, entry_id, charged, released
-              FROM ledger_settle_one(
-                   settled_hold_id, (step ->> 'customer_id')::uuid, amount, (step ->> 'entry_id')::uuid,
-                   step ->> 'key', step ->> 'source_type', step ->> 'source_id', step -> 'usage') o;
+              FROM ledger_settle_one(settled_hold_id, (step ->> 'customer_id')::uuid, amount, step ->> 'source_type',
+                                     step -> 'usage') o;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -466,9 +465,8 @@ BEGIN
     moment := ledger_clock();
     WITH step AS (
         SELECT * FROM ROWS FROM (jsonb_to_recordset(steps) AS (
-               hold_id uuid, customer_id uuid, amount bigint, entry_id uuid, key text, source_type text,
-               source_id text)) WITH ORDINALITY
-               AS s (hold_id, customer_id, amount, entry_id, key, source_type, source_id, place)
+               hold_id uuid, customer_id uuid, amount bigint, source_type text)) WITH ORDINALITY
+               AS s (hold_id, customer_id, amount, source_type, place)
          ORDER BY hold_id  -- two calls that name the same holds wait in one direction
     ), closed AS (
         UPDATE billing_hold h
@@ -488,8 +486,8 @@ BEGIN
           FROM closed c, unnest(c.lot_ids, c.used, c.lot_amounts) AS u (lot_id, used, held)
     )
     SELECT array_agg(c.held ORDER BY s.place), array_agg(c.hold_id) FILTER (WHERE c.counter_ids <> '{}'),
-           array_agg(ROW (c.entry_id, c.customer_id, NULL, 'usage_debit', 'wallet', 'revenue', c.amount, NULL, c.key,
-                          c.source_type, c.source_id, c.hold_id, c.lot_ids, c.used, NULL, NULL,
+           array_agg(ROW (c.hold_id, c.customer_id, NULL, 'usage_debit', 'wallet', 'revenue', c.amount, NULL,
+                          'capture:' || c.hold_id, c.source_type, c.hold_id, c.hold_id, c.lot_ids, c.used, NULL, NULL,
                           NULL)::billing_ledgerentry ORDER BY s.place) FILTER (WHERE c.amount > 0),
            (SELECT h.owners FROM share h), (SELECT h.lots FROM share h), (SELECT h.used FROM share h),
            (SELECT h.held FROM share h)

@@ -1,6 +1,8 @@
 -- The movements beside the charge for an answer: money that comes into a wallet, that leaves it, that comes back to
 -- it, and that never was in one. Rules of 0001_ledger.sql: arrays of steps, each answered by itself; wallets locked
 -- in ascending order before anything of them is decided; keys make a repeat harmless.
+-- A charge for an answer is found by its hold's id, not by its key, so the index by key has all entries without a hold:
+-- whoever asks by key says so (`hold_id IS NULL`).
 -- Edited in place until the first release; from then on a new version is a new file.
 
 -- Money comes in: makes the wallet if missing, a lot and an entry. Step: {entry_id, customer_id, amount,
@@ -28,7 +30,7 @@ BEGIN
     LOOP
         PERFORM ledger_open_wallet(step.customer_id);
         PERFORM 1 FROM billing_wallet w WHERE w.customer_id = step.customer_id FOR NO KEY UPDATE;
-        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
+        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key AND e.hold_id IS NULL;
         IF FOUND THEN
             entry_id := known.id;
             balance_after := known.balance_after_micro_rub;
@@ -83,7 +85,7 @@ BEGIN
     SELECT w.balance_micro_rub, w.lot_ids, w.lot_remaining, w.lot_reserved, w.lot_ends
       INTO balance, lots, remaining, reserved, ends
       FROM billing_wallet w WHERE w.customer_id = customer FOR NO KEY UPDATE;
-    SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = ledger_debit_one.key;
+    SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = ledger_debit_one.key AND e.hold_id IS NULL;
     IF FOUND THEN
         IF known.customer_id = customer AND known.type = ledger_debit_one.type AND known.credit_account = credit
            AND known.source_id = ledger_debit_one.source_id
@@ -197,7 +199,8 @@ BEGIN
         SELECT s.*, sum(s.amount) OVER wallet AS total,
                bool_and(coalesce(s.amount, 0) > 0 AND s.lot_id IS NULL AND s.lot_kind IS NULL AND s.partial IS NOT TRUE
                         -- a look-up for each: as a join it could become a reading of all entries
-                        AND (SELECT e.id FROM billing_ledgerentry e WHERE e.key = s.key) IS NULL) OVER wallet AS is_plain
+                        AND (SELECT e.id FROM billing_ledgerentry e WHERE e.key = s.key AND e.hold_id IS NULL)
+                             IS NULL) OVER wallet AS is_plain
           FROM ROWS FROM (jsonb_to_recordset(steps) AS (
                entry_id uuid, customer_id uuid, amount bigint, type text, credit_account text, lot_id bigint,
                lot_kind text, partial boolean, key text, source_type text, source_id text, effective_at timestamptz))
@@ -255,7 +258,7 @@ BEGIN
             RETURN NEXT;
             CONTINUE;
         END IF;
-        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = 'reversal:' || step.reversed_id;
+        SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = 'reversal:' || step.reversed_id AND e.hold_id IS NULL;
         IF FOUND THEN
             entry_id := known.id;
             outcome := 'replayed';
@@ -410,7 +413,7 @@ BEGIN
                 step.source_type, step.source_id, '{}', '{}', coalesce(step.effective_at, moment), moment)
         ON CONFLICT DO NOTHING;
         IF NOT FOUND THEN
-            SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key;
+            SELECT * INTO known FROM billing_ledgerentry e WHERE e.key = step.key AND e.hold_id IS NULL;
             entry_id := known.id;
             outcome := CASE WHEN known.type = step.type AND known.debit_account = step.debit_account
                              AND known.credit_account = step.credit_account AND known.source_id = step.source_id

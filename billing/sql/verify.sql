@@ -146,13 +146,14 @@ SELECT coalesce(h.id, e.hold_id),
        coalesce(h.status, 'no hold') || ' ' || coalesce(h.captured_micro_rub, 0) || ', '
        || coalesce(e.pieces, 0) || ' entries of ' || coalesce(e.total, 0)
   FROM hold h
-  FULL JOIN (SELECT hold_id, customer_id, count(*) AS pieces, sum(amount_micro_rub) AS total
+  FULL JOIN (SELECT hold_id, customer_id, count(*) AS pieces, sum(amount_micro_rub) AS total,
+                    bool_and(id = hold_id AND key = 'capture:' || hold_id) AS is_its_own
                FROM entry WHERE hold_id IS NOT NULL GROUP BY hold_id, customer_id) e
             ON e.hold_id = h.id AND e.customer_id = h.customer_id
  WHERE h.id IS NULL
     OR coalesce(e.pieces, 0) <> CASE WHEN h.status = 'captured' THEN 1 ELSE 0 END
     OR h.captured_micro_rub <> coalesce(e.total, 0) OR h.captured_micro_rub > h.amount_micro_rub
-    OR (h.status = 'open') <> (h.resolved_at IS NULL)
+    OR (h.status = 'open') <> (h.resolved_at IS NULL) OR NOT e.is_its_own
 
 -- check V14: no hold is open long after its time
 SELECT id, 'open, over since ' || expires_at

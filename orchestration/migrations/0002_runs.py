@@ -9,10 +9,10 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_runs.sql"
 UNDO = """
 DROP FUNCTION run_open(jsonb), run_settle(jsonb, text[]), run_archive(jsonb, text[]),
               run_open_one(uuid, uuid, text, text, text, text, text, text, text, jsonb, bigint, uuid, int, bigint, int, boolean, jsonb),
-              run_settle_one(uuid, uuid, int, text, text, text, text, text, bigint, bigint, boolean, jsonb, uuid, bigint, uuid, text,
-                             text, text, jsonb, text),
+              run_settle_one(uuid, uuid, int, text, text, text, text, text, bigint, bigint, boolean, jsonb, uuid, bigint, text,
+                             jsonb, text),
               run_reserved(uuid, bigint, text, bigint, bigint, timestamptz), run_known(uuid, uuid, text, text),
-              run_attempted(jsonb), run_unpaid(uuid, uuid, text, uuid, jsonb), run_ended(uuid, uuid, int), run_told(text, bigint);
+              run_attempted(jsonb), run_unpaid(uuid, uuid, text, jsonb), run_ended(uuid, uuid, int), run_told(text, bigint);
 DROP TYPE run_opened, run_settled;
 """
 

@@ -184,11 +184,10 @@ BEGIN
 END $$;
 
 -- What becomes of a run whose money did not move as it was told.
-CREATE FUNCTION run_unpaid(run uuid, customer uuid, paid text, entry uuid, usage jsonb) RETURNS void
+CREATE FUNCTION run_unpaid(run uuid, customer uuid, paid text, usage jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     IF paid = 'replayed' THEN
-        UPDATE orchestration_run r SET ledger_entry_id = entry WHERE r.id = run;
         RETURN;
     END IF;
     UPDATE orchestration_run r
@@ -196,7 +195,7 @@ BEGIN
      WHERE r.id = run;
     UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run;
     IF paid = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
-        PERFORM ledger_settle_one(NULL, customer, 0, NULL, NULL, NULL, NULL, (
+        PERFORM ledger_settle_one(NULL, customer, 0, usage => (
                 SELECT jsonb_agg(u.line || '{"charged_micro_rub": 0, "ledger_entry_id": null}')
                   FROM jsonb_array_elements(usage) AS u (line)));
     END IF;
@@ -237,7 +236,7 @@ $$;
 CREATE FUNCTION run_settle_one(
     run uuid, customer uuid, fence int, state text, finish_reason text, error_code text, model text, provider text,
     input_tokens bigint, output_tokens bigint, estimated boolean, attempts jsonb,
-    hold uuid, amount bigint, entry uuid, key text, source_type text, source_id text, usage jsonb, story text)
+    hold uuid, amount bigint, source_type text, usage jsonb, story text)
 RETURNS run_settled
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
@@ -249,7 +248,7 @@ BEGIN
     UPDATE orchestration_run r
        SET state = state, error_code = error_code, finish_reason = finish_reason, model = model, provider = provider,
            input_tokens = input_tokens, output_tokens = output_tokens, estimated = estimated, finished_at = moment,
-           cost_micro_rub = amount, ledger_entry_id = CASE WHEN amount > 0 THEN entry END
+           cost_micro_rub = amount, ledger_entry_id = CASE WHEN amount > 0 THEN hold END
      WHERE r.id = run
        -- No index serves this form: a plan made while the table was empty would read all runs of the customer.
        AND r.customer_id IS NOT DISTINCT FROM customer
@@ -261,12 +260,12 @@ BEGIN
     IF attempts <> '[]' THEN
         PERFORM run_attempted(attempts);
     END IF;
-    paid := ledger_settle_one(hold, customer, amount, entry, key, source_type, source_id, usage);
+    paid := ledger_settle_one(hold, customer, amount, source_type, usage);
     IF hold IS NOT NULL THEN
         spendable := ledger_spendable(customer);
     END IF;
     IF paid.outcome <> 'done' THEN
-        PERFORM run_unpaid(run, customer, paid.outcome, paid.entry_id, usage);
+        PERFORM run_unpaid(run, customer, paid.outcome, usage);
     ELSIF story IS NOT NULL THEN
         INSERT INTO orchestration_runframes (run_id, customer_id, frames, created_at)
         VALUES (run, customer, run_told(story, spendable), moment);
@@ -303,7 +302,7 @@ BEGIN
            SET state = s.state, error_code = s.error_code, finish_reason = s.finish_reason, model = s.model,
                provider = s.provider, input_tokens = s.input_tokens, output_tokens = s.output_tokens,
                estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint,
-               ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0 THEN (s.money ->> 'entry_id')::uuid END
+               ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0 THEN (s.money ->> 'hold_id')::uuid END
           FROM step s
          -- `= ANY` bounds the rows that are read by the steps, however the planner turns the join.
          WHERE r.id = ANY (run_ids) AND r.id = s.run_id
@@ -325,7 +324,7 @@ BEGIN
       FROM ledger_settle(jsonb_path_query_array(kept, '$[*].money')) WITH ORDINALITY
            AS p (hold_id, entry_id, outcome, charged, released, place);
     IF has_unpaid THEN
-        PERFORM run_unpaid(s.run_id, s.customer_id, s.outcome, s.entry_id, s.money -> 'usage')
+        PERFORM run_unpaid(s.run_id, s.customer_id, s.outcome, s.money -> 'usage')
            FROM ROWS FROM (jsonb_to_recordset(kept) AS (run_id uuid, customer_id uuid, money jsonb), unnest(paid))
                 AS s (run_id, customer_id, money, outcome, entry_id, charged, released)
           WHERE s.outcome <> 'done';

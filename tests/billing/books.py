@@ -190,10 +190,7 @@ def settle_step(
     """Capture `amount`, unless told otherwise with a usage row that costs exactly that; 0 only releases."""
     if usage is None:
         usage = [usage_row(amount, run_id=hold_id)] if amount > 0 else []
-    step = ledger.settle_step(
-        hold_id=hold_id, customer_id=customer, amount=amount, entry_id=uuid7(), usage=usage
-    )
-    return step | facts
+    return ledger.settle_step(hold_id=hold_id, customer_id=customer, amount=amount, usage=usage) | facts
 
 
 def settle(customer: UUID, hold_id: UUID | None, amount: int, **facts: Any) -> Row:

@@ -166,9 +166,16 @@ DAMAGE = {
     "released hold called captured": (HOLD.format("status = 'captured'", "released"), {"V13"}),
     "open hold with an end": (HOLD.format("resolved_at = now()", "open"), {"V13"}),
     "entry of a hold that is not": (
-        ENTRY.format("hold_id = %(stranger)s", "last"),
+        ENTRY.format("id = %(stranger)s, hold_id = %(stranger)s, key = 'capture:' || %(stranger)s", "last")
+        + USAGE.format("ledger_entry_id = %(stranger)s")
+        + "rehash",
         {"V13"},
     ),
+    "charge under an id of its own": (
+        ENTRY.format("id = %(stranger)s", "last") + USAGE.format("ledger_entry_id = %(stranger)s") + "rehash",
+        {"V13"},
+    ),
+    "charge under another key": (ENTRY.format("key = key || '-'", "last") + "rehash", {"V13"}),
     "forgotten hold": (HOLD.format("expires_at = now() - interval '6 minutes'", "open"), {"V14"}),
     "reversal of nothing": (
         REVERSAL

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from billing import queries
 from plyrum.ids import uuid7
@@ -54,3 +55,11 @@ def test_usage_is_summed_by_day_of_moscow_by_model_and_by_key(clock: LedgerClock
 @pytest.mark.parametrize("group_by", ["day", "model", "key"])
 def test_nothing_sums_to_nothing(group_by: str) -> None:
     assert queries.usage_summary(uuid7(), group_by=group_by) == []
+
+
+def test_entries_are_found_by_their_keys_in_their_index() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = queries.by_key("topup:1", "topup:2").explain()
+
+    assert "billing_entry_one_per_key" in plan

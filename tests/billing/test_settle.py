@@ -9,6 +9,7 @@ from billing import ledger
 from billing.models import Hold, LedgerEntry, LotKind, UsageEvent
 from plyrum.ids import uuid7
 from tests.billing import books
+from tests.billing.damaging import Damage
 from tests.billing.fixtures import LedgerClock
 
 NOON = datetime(2030, 3, 1, 12, 0, tzinfo=UTC)
@@ -33,7 +34,8 @@ def test_capture_writes_one_entry_with_both_sides_and_its_usage() -> None:
 
     answer = books.settle(customer, hold_id, 45)
 
-    entry = LedgerEntry.objects.get(pk=answer["entry_id"])
+    entry = LedgerEntry.objects.get(pk=hold_id)
+    assert answer["entry_id"] == hold_id
     assert (entry.debit_account, entry.credit_account, entry.amount_micro_rub) == ("wallet", "revenue", 45)
     assert (entry.seq, entry.balance_after_micro_rub, entry.hold_id) == (2, 55, hold_id)
     assert (entry.key, entry.source_type, entry.source_id) == (f"capture:{hold_id}", "run", str(hold_id))
@@ -264,6 +266,25 @@ def test_one_refusal_harms_no_neighbour() -> None:
     assert sorted(row["outcome"] for row in answers) == ["done", "done", "over_hold", "unknown_hold"]
     assert [books.status(hold_id) for hold_id in holds] == ["captured", "open", "captured"]
     books.assert_right(first, second, third)
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "batch"])
+def test_hold_that_was_opened_again_is_not_charged_twice(damage: Damage, count: int) -> None:
+    """The last guard: the entry has the hold's id, whatever the hold's row says."""
+    customer = books.funded(300)
+    steps = [books.settle_step(customer, books.held(customer, 60), 45) for _ in range(count)]
+    ledger.settle(steps)
+    books.held(customer, 60 * count)  # else less than nothing would be reserved, which is refused before
+    damage(
+        "UPDATE billing_hold SET status = 'open', captured_micro_rub = 0, resolved_at = NULL"
+        " WHERE customer_id = %(customer)s",
+        {"customer": customer},
+    )
+
+    with pytest.raises(IntegrityError, match="billing_ledgerentry_pkey"), transaction.atomic():
+        ledger.settle(steps)
+
+    assert books.wallet(customer).balance_micro_rub == 300 - 45 * count
 
 
 def test_numbers_and_hashes_run_on_over_one_batch() -> None:

@@ -48,12 +48,15 @@ ALTER DOMAIN micro_rub_of_lots DROP CONSTRAINT micro_rub_of_lots_check
 UNIQUE_KEYS = """
 DO $$
 DECLARE
-    name text;
+    dropping text;
 BEGIN
-    FOR name IN SELECT conname FROM pg_constraint
-                 WHERE conrelid = 'billing_ledgerentry'::regclass AND contype = 'u'
+    FOR dropping IN
+        SELECT CASE WHEN c.oid IS NULL THEN format('DROP INDEX %s', i.indexrelid::regclass)
+                    ELSE format('ALTER TABLE billing_ledgerentry DROP CONSTRAINT %I', c.conname) END
+          FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid
+         WHERE i.indrelid = 'billing_ledgerentry'::regclass AND i.indisunique AND NOT i.indisprimary
     LOOP
-        EXECUTE format('ALTER TABLE billing_ledgerentry DROP CONSTRAINT %I', name);
+        EXECUTE dropping;
     END LOOP;
 END $$
 """

@@ -146,7 +146,7 @@ def test_settlement_whose_answer_was_lost_is_replayed(die: Callable[[int, int], 
         gone(backend_pid)
 
     answer = ledger.settle([settle])[0]
-    assert (answer["outcome"], answer["entry_id"], answer["charged"]) == ("replayed", settle["entry_id"], 45)
+    assert (answer["outcome"], answer["entry_id"], answer["charged"]) == ("replayed", hold_id, 45)
     assert books.wallet(customer).balance_micro_rub == 55
     books.assert_right(customer)
 

@@ -12,7 +12,7 @@ from orchestration.engine import PLANS
 from plyrum.ids import uuid7
 from tests.billing import books
 from tests.concurrency import copies
-from tests.concurrency.connections import call, client
+from tests.concurrency.connections import Client, call, client
 
 PAIRS = 60
 READ_WHOLE = """
@@ -54,14 +54,52 @@ def test_steps_alone_are_planned_by_the_settings_of_their_connection(plans: str,
             customer, hold = uuid7(), uuid7()
             call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
             owner.execute("SELECT ledger_hold_one(%s, %s, 10, 900)", [hold, customer])
-            settle = "SELECT ledger_settle_one(%s, %s, 5, %s, %s, 'bench', 'x')"
-            owner.execute(settle, [hold, customer, uuid7(), str(hold)])
+            owner.execute("SELECT ledger_settle_one(%s, %s, 5)", [hold, customer])
         owner.execute("SELECT pg_stat_force_next_flush()")
         with client(as_owner=True) as other:
             answer = other.execute(READ_WHOLE, [schema]).fetchone()
 
     assert answer is not None
     assert (answer["rows"] > PAIRS) == reads_all
+
+
+def test_keys_are_looked_up_in_their_index() -> None:
+    """It has no charges for answers: a look-up that does not leave them out would read all entries."""
+    with copies.ledger_copy() as schema, client(schema=schema, as_owner=True) as owner:
+        customer = uuid7()
+        call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
+        holds = [books.hold_step(customer, 10) for _ in range(PAIRS)]
+        call(owner, "ledger_hold", holds)
+        call(owner, "ledger_settle", [books.settle_step(customer, step["id"], 5) for step in holds])
+        owner.execute("VACUUM ANALYZE billing_ledgerentry")
+        charge = {"entry_id": uuid7(), "customer_id": customer, "reversed_id": holds[0]["id"]}
+        payout = {
+            "entry_id": uuid7(), "amount": 1, "type": "payout", "debit_account": "bank",
+            "credit_account": "provider_clearing", "key": "payout", "source_type": "test", "source_id": "1",
+        }  # fmt: skip
+        calls = [
+            ("ledger_credit", [books.credit_step(customer, 1)]),
+            ("ledger_debit", [books.debit_step(customer, 1)]),
+            ("ledger_debit", [books.debit_step(customer, 1) for _ in range(2)]),
+            ("ledger_reverse", [charge]),
+            ("ledger_book", [payout]),
+        ]
+        for function, steps in calls * 2:  # the second time each finds its key
+            before = _entries_read(owner, schema)
+            call(owner, function, steps)
+            assert _entries_read(owner, schema) - before < PAIRS, function
+
+
+def _entries_read(owner: Client, schema: str) -> int:
+    owner.execute("SELECT pg_stat_force_next_flush()")
+    with client(as_owner=True) as other:
+        row = other.execute(
+            "SELECT seq_tup_read + idx_tup_fetch AS rows FROM pg_stat_user_tables"
+            " WHERE schemaname = %s AND relname = 'billing_ledgerentry'",
+            [schema],
+        ).fetchone()
+    assert row is not None
+    return int(row["rows"])
 
 
 def test_renewing_reads_the_holds_it_is_asked_for() -> None:

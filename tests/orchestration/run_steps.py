@@ -94,12 +94,7 @@ def settle_step(customer_id: UUID, run_id: UUID, *, fence: int = 1, amount: int 
         "estimated": False,
         "attempts": [],
         "money": ledger.settle_step(
-            hold_id=run_id,
-            customer_id=customer_id,
-            amount=amount,
-            entry_id=uuid7(),
-            usage=[],
-            source_type="test",
+            hold_id=run_id, customer_id=customer_id, amount=amount, usage=[], source_type="test"
         ),
     }
 

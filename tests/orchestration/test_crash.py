@@ -150,7 +150,6 @@ def test_without_the_fence_the_woken_owner_would_settle_again(
                 hold_id=run_id,
                 customer_id=client.user.id,
                 amount=entry.amount_micro_rub + 1,
-                entry_id=uuid4(),
                 usage=[],
             )
         ]

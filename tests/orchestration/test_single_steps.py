@@ -112,7 +112,7 @@ def test_run_that_ends_pays_once_and_keeps_its_story() -> None:
     run = Run.objects.get(id=step["id"])
     charge = LedgerEntry.objects.get(customer_id=customer.id, type="usage_debit")
     assert (run.state, run.cost_micro_rub, run.ledger_entry_id) == ("done", cost, charge.id)
-    assert (charge.source_type, charge.source_id) == ("test", str(run.id))
+    assert (charge.id, charge.source_type, charge.source_id) == (run.id, "test", str(run.id))
     usage = UsageEvent.objects.get(run_id=run.id)
     assert (usage.customer_id, usage.ledger_entry_id, usage.charged_micro_rub) == (
         customer.id,
@@ -184,6 +184,5 @@ def paid(customer_id: UUID, hold_id: UUID | None, amount: int, run_id: UUID | No
         price=price, cost=pricing.cost(USED, price), charged=amount, api_key_id=None, estimated=False,
     )  # fmt: skip
     return ledger.settle_step(
-        hold_id=hold_id, customer_id=customer_id, amount=amount, entry_id=uuid7(), usage=[line],
-        source_type="test",
-    )  # fmt: skip
+        hold_id=hold_id, customer_id=customer_id, amount=amount, usage=[line], source_type="test"
+    )

@@ -159,10 +159,4 @@ def pay_for(user: User, run_id: UUID) -> None:
         ledger.hold(
             [ledger.hold_step(hold_id=hold_id, customer_id=user.id, amount=cost, ttl_seconds=900, soft=False)]
         )
-        ledger.settle(
-            [
-                ledger.settle_step(
-                    hold_id=hold_id, customer_id=user.id, amount=cost, entry_id=uuid7(), usage=[row]
-                )
-            ]
-        )
+        ledger.settle([ledger.settle_step(hold_id=hold_id, customer_id=user.id, amount=cost, usage=[row])])
