@@ -129,8 +129,8 @@ class LedgerEntry(models.Model):
         verbose_name_plural = "проводки"
         constraints = [
             models.UniqueConstraint(fields=["customer_id", "seq"], name="billing_entry_one_per_seq"),
-            # Not those of holds: their key says what their id says. Not `unique=True`, which makes a second
-            # index for LIKE.
+            # Not of charges for answers: their key says what their id says. Not `unique=True`, which makes a
+            # second index for LIKE.
             models.UniqueConstraint(
                 fields=["key"], condition=Q(hold_id=None), name="billing_entry_one_per_key"
             ),

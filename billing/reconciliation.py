@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 SQL = Path(__file__).resolve().parent / "sql" / "reconcile.sql"
 LOOK_BACK = timedelta(days=5)  # source: ledger guide 19, late items
-CLOCKS_DIFFER = timedelta(days=1)  # an id is made before the time of its entry, on another machine
+# An id is made before the time of its entry: on another machine, and that of a charge when its run begins.
+IDS_ARE_OLDER = timedelta(days=1)
 MOST_LOGGED = 100
 DETAIL_CHARS = 1_000
 State = ReconciliationFinding.State
@@ -65,7 +66,7 @@ def reconcile(*, now: datetime) -> dict[str, int]:
     standing = ReconciliationFinding.objects.standing().filter(check_id__in=names).order_by("first_seen_at")
     oldest = standing.values_list("first_seen_at", flat=True).first() or now
     since = clock.start_of(clock.day_of(min(oldest, now) - LOOK_BACK))
-    period = {"since": since, "until": now, "first_id": first_of(min(since, clock.now()) - CLOCKS_DIFFER)}
+    period = {"since": since, "until": now, "first_id": first_of(min(since, clock.now()) - IDS_ARE_OLDER)}
     with verification.one_moment():
         found = [row for check in known for row in verification.broken(check, period)]
     return store(found, covered=names, now=now)

@@ -133,7 +133,7 @@ def touched(since: datetime) -> list[UUID]:
     """The customers whose wallets moved or reserved money since that moment, or reserve some now.
 
     Entries and holds are found by their ids: a UUIDv7 begins with its time in milliseconds, so the primary
-    key is an index by time.
+    key is an index by time. A charge has the id of its hold: it counts from when that was made.
     """
     first = first_of(since)
     with connection.cursor() as cursor:

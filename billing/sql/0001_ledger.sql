@@ -259,11 +259,11 @@ BEGIN
 END $$;
 
 -- Resolve one hold: capture `amount` (0 releases), give the rest back and write the usage rows of the work. Without a hold
--- (an account that is never charged) those only. The entry has the id of its hold, so that its table's key alone lets a
--- hold be charged once (docs/decisions/0046-a-charge-is-its-holds.md).
+-- (an account that is never charged) those only. The entry has the id of its hold, so that the primary key keeps a hold from
+-- being charged twice (docs/decisions/0046-a-charge-is-its-holds.md).
 -- Outcomes: done, replayed, mismatch, expired, over_hold, unknown_hold. Only `done` writes.
 CREATE FUNCTION ledger_settle_one(
-    settled uuid, customer uuid, amount bigint, source_type text DEFAULT 'run', usage jsonb DEFAULT '[]')
+    settled uuid, customer uuid, amount bigint, source_type text, usage jsonb DEFAULT '[]')
 RETURNS ledger_settled
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$

@@ -141,10 +141,11 @@ SELECT h.id, h.amount_micro_rub || ' held, ' || t.total || ' in shares'
                   LEFT JOIN billing_lot l ON l.id = u.lot_id) t
  WHERE h.amount_micro_rub <> t.total OR t.is_wrong
 
--- check V13: a captured hold has exactly its entry, any other hold has none
+-- check V13: a captured hold has exactly one entry, under its own id and key; any other hold has none
 SELECT coalesce(h.id, e.hold_id),
        coalesce(h.status, 'no hold') || ' ' || coalesce(h.captured_micro_rub, 0) || ', '
        || coalesce(e.pieces, 0) || ' entries of ' || coalesce(e.total, 0)
+       || CASE WHEN NOT e.is_its_own THEN ', under another id or key' ELSE '' END
   FROM hold h
   FULL JOIN (SELECT hold_id, customer_id, count(*) AS pieces, sum(amount_micro_rub) AS total,
                     bool_and(id = hold_id AND key = 'capture:' || hold_id) AS is_its_own
@@ -250,11 +251,12 @@ SELECT substr(p.key, length('topup:') + 1), 'paid ' || p.amount_micro_rub || ', 
                  WHERE e.type = 'refund'
                  UNION ALL
                 SELECT t.id, e.amount_micro_rub
-                  FROM entry e JOIN entry t ON t.key = 'topup:' || e.source_id
+                  FROM entry e JOIN entry t ON t.key = 'topup:' || e.source_id AND t.hold_id IS NULL
                  WHERE e.type = 'chargeback' AND e.source_type = 'payment'
                  UNION ALL  -- what was not covered
                 SELECT t.id, d.amount_micro_rub
-                  FROM billing_ledgerentry d JOIN entry t ON t.key = 'topup:' || right(d.key, length(d.source_id))
+                  FROM billing_ledgerentry d
+                  JOIN entry t ON t.key = 'topup:' || right(d.key, length(d.source_id)) AND t.hold_id IS NULL
                  WHERE d.type = 'debt' AND d.key LIKE 'chargeback:%%:debt:%%') g
          GROUP BY topup_id) b
   JOIN entry p ON p.id = b.topup_id

@@ -187,7 +187,7 @@ END $$;
 CREATE FUNCTION run_unpaid(run uuid, customer uuid, paid text, usage jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF paid = 'replayed' THEN
+    IF paid = 'replayed' THEN  -- as the run's row says
         RETURN;
     END IF;
     UPDATE orchestration_run r
@@ -195,7 +195,7 @@ BEGIN
      WHERE r.id = run;
     UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run;
     IF paid = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
-        PERFORM ledger_settle_one(NULL, customer, 0, usage => (
+        PERFORM ledger_settle_one(NULL, customer, 0, NULL, (
                 SELECT jsonb_agg(u.line || '{"charged_micro_rub": 0, "ledger_entry_id": null}')
                   FROM jsonb_array_elements(usage) AS u (line)));
     END IF;

@@ -68,7 +68,9 @@ SELECT date_trunc('month', e.created_at, 'Europe/Moscow') AS month, e.type, sum(
    AND e.seq < coalesce((SELECT beyond FROM bound), 9223372036854775807)
    AND e.created_at >= %(since)s AND e.created_at < %(until)s AND e.type = ANY (%(types)s)
    AND paid.id = t.lot_id
-   AND NOT EXISTS (SELECT 1 FROM billing_ledgerentry r WHERE r.key = 'reversal:' || e.id)
+   -- Taken back: few, which the index by type finds. Not joined, so they are read once.
+   AND e.id::text NOT IN (SELECT r.source_id FROM billing_ledgerentry r
+                           WHERE r.type = 'reversal' AND r.customer_id = %(customer)s)
  GROUP BY 1, 2
 """
 # The told months of which a charge was taken back since they were told. Whoever wrote an entry before a

@@ -121,7 +121,7 @@ def test_work_without_a_hold_waits_for_no_wallet() -> None:
         busy.execute("SELECT ledger_lock(%s)", [[customer]])
         found.execute("SET lock_timeout = '100ms'")
         answer = found.execute(
-            "SELECT outcome, charged FROM ledger_settle_one(NULL, %s, 0)", [customer]
+            "SELECT outcome, charged FROM ledger_settle_one(NULL, %s, 0, NULL)", [customer]
         ).fetchone()
 
     assert answer == {"outcome": "done", "charged": 0}

@@ -54,7 +54,7 @@ def test_steps_alone_are_planned_by_the_settings_of_their_connection(plans: str,
             customer, hold = uuid7(), uuid7()
             call(owner, "ledger_credit", [books.credit_step(customer, 1000)])
             owner.execute("SELECT ledger_hold_one(%s, %s, 10, 900)", [hold, customer])
-            owner.execute("SELECT ledger_settle_one(%s, %s, 5)", [hold, customer])
+            owner.execute("SELECT ledger_settle_one(%s, %s, 5, 'test')", [hold, customer])
         owner.execute("SELECT pg_stat_force_next_flush()")
         with client(as_owner=True) as other:
             answer = other.execute(READ_WHOLE, [schema]).fetchone()

@@ -125,6 +125,22 @@ def test_run_that_ends_pays_once_and_keeps_its_story() -> None:
     books.assert_right(customer.id)
 
 
+def test_run_whose_hold_was_charged_already_names_that_charge() -> None:
+    customer = credited(factories.customer(), RUB)
+    step = open_step(customer.id, uuid7(), str(uuid4()))
+    begin(step)
+    last = settle_step(customer.id, step["id"])
+    last["money"] = paid(customer.id, step["id"], worth())
+    ledger.settle([last["money"]])
+
+    assert end(last) == [("replayed", worth(), 0, RUB - worth())]
+
+    run = Run.objects.get(id=step["id"])
+    charge = LedgerEntry.objects.get(customer_id=customer.id, type="usage_debit")
+    assert (run.state, run.cost_micro_rub, run.ledger_entry_id) == ("done", worth(), charge.id)
+    books.assert_right(customer.id)
+
+
 def test_run_that_cannot_be_paid_keeps_neither_charge_nor_story() -> None:
     customer = credited(factories.customer(), RUB)
     above, late = (open_step(customer.id, uuid7(), str(uuid4())) for _ in range(2))

@@ -38,8 +38,9 @@ def make_run(user: User, *, key: str = "", text: str | None = None, **facts: Any
         "reasons": ["profile:balanced", "score"],
     }
     spare = candidate | {"model": "sandbox/large"}
+    run_id = uuid7()
     run = Run(
-        id=uuid7(),
+        id=run_id,
         customer_id=user.id,
         idempotency_key=key or str(uuid7()),
         fingerprint="0" * 64,
@@ -58,7 +59,7 @@ def make_run(user: User, *, key: str = "", text: str | None = None, **facts: Any
         estimate_micro_rub=400_000,
         hold_micro_rub=1_020_000,
         cost_micro_rub=COST,
-        ledger_entry_id=uuid7(),
+        ledger_entry_id=run_id,
         input_tokens=50,
         output_tokens=3_000,
         lease_until=now,

@@ -251,7 +251,7 @@ def _rows_read(query: str) -> int:
     while waiting:
         node = waiting.pop()
         waiting += node.get("Plans", ())
-        if node.get("Relation Name") == "billing_ledgerentry" and node.get("Alias") != "r":
+        if node.get("Relation Name") == "billing_ledgerentry":
             read += (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
     return int(read)
 
