@@ -149,7 +149,7 @@ def refund(
         source_type="refund",
         source_id=str(refund_id),
         effective_at=effective_at,
-        lot_id=_lot_of(payment_id) or NO_LOT,
+        lot_id=_lot_of(payment_id),
     )
     if refunded.is_new:
         back = _given_back(customer_id, payment_id)
@@ -274,7 +274,7 @@ def charge_back(
         return ChargedBack(False, amount_micro_rub - debt, debt)
     back = _given_back(customer_id, payment_id) + amount_micro_rub
     rest = amount_micro_rub
-    for key, lot_id in ((own, _lot_of(payment_id) or NO_LOT), (others, None)):
+    for key, lot_id in ((own, _lot_of(payment_id)), (others, None)):
         if key == others:
             _take_bonus_back(customer_id, payment_id, dispute_id, back, effective_at)
         if rest:
@@ -527,15 +527,15 @@ def expire_holds(*, most: int, past: int = 0) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _lot_of(payment_id: UUID) -> int | None:
-    """The lot that a payment's top-up made."""
-    entry = queries.by_key(f"topup:{payment_id}").values("pk")
-    return CreditLot.objects.filter(source_entry_id__in=entry).values_list("pk", flat=True).first()
+def _lot_of(payment_id: UUID) -> int:
+    """The number of the lot that a payment's top-up made, or of no lot."""
+    lot = queries.lot_of(payment_id)
+    return lot.pk if lot is not None else NO_LOT
 
 
 def _given_back(customer_id: UUID, payment_id: UUID) -> int:
     """What went back of a payment to who paid it, by refunds and disputes, in micro-RUB."""
-    returned = Q(type=EntryType.REFUND, lot_ids__contains=[_lot_of(payment_id) or NO_LOT])
+    returned = Q(type=EntryType.REFUND, lot_ids__contains=[_lot_of(payment_id)])
     disputed = Q(type=EntryType.CHARGEBACK, source_type="payment", source_id=str(payment_id))
     own = LedgerEntry.objects.filter(
         returned | disputed, customer_id=customer_id, type__in=(EntryType.REFUND, EntryType.CHARGEBACK)
@@ -553,7 +553,7 @@ def _take_bonus_back(
 
     `cause` is the refund or the dispute. Source: docs/decisions/0014-paid-money-before-bonuses.md.
     """
-    lot = CreditLot.objects.filter(pk=_lot_of(payment_id) or NO_LOT).first()
+    lot = queries.lot_of(payment_id)
     if lot is None:
         return
     bonuses = LedgerEntry.objects.filter(customer_id=customer_id, type=EntryType.BONUS)

@@ -87,10 +87,15 @@ def by_key(*keys: str) -> QuerySet[LedgerEntry]:
     return LedgerEntry.objects.filter(hold_id=None, key__in=keys)
 
 
+def lot_of(payment_id: UUID) -> CreditLot | None:
+    """The lot that this top-up made; None for a payment that was never credited."""
+    entry = by_key(f"topup:{payment_id}").values("pk")
+    return CreditLot.objects.filter(source_entry_id__in=entry).first()
+
+
 def refundable(payment_id: UUID) -> int:
     """What is free in the lot of this top-up, in micro-RUB; 0 for a payment that was never credited."""
-    entry = by_key(f"topup:{payment_id}").values("pk")
-    lot = CreditLot.objects.filter(source_entry_id__in=entry).first()
+    lot = lot_of(payment_id)
     return lot.remaining_micro_rub - lot.reserved_micro_rub if lot is not None else 0
 
 
