@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -102,6 +104,16 @@ class ServerProcess:
                 self.stop(signal.SIGKILL)
                 raise RuntimeError(f"The server did not start:\n{self.output()[-4000:]}")
             time.sleep(0.05)
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """The server and everything it started stand still meanwhile, and go on afterwards."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Stop the server and everything it started."""

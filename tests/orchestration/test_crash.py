@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import httpx
+import orjson
 import pytest
+from django.conf import settings
 from django.db import connection
+from redis import Redis
 
 from billing import ledger
 from billing.models import Hold, LedgerEntry, UsageEvent
 from orchestration import sweep
+from orchestration.engine import CONTROL_CHANNEL
 from orchestration.models import Run, RunFrames
 from plyrum import clock
 from tests.orchestration.conftest import RUB, Client, one, parsed, types
@@ -115,15 +119,17 @@ def test_owner_that_lost_its_lease_cannot_settle_any_more(
 ) -> None:
     """A process that hung and woke up again is shut out by the fence: the sweep's settlement stands."""
     client = make_client(url=server.url)
-    body = {"idempotency_key": str(uuid4()), "prompt": "Медленно", "model": "bench/20-100"}
+    body = {"idempotency_key": str(uuid4()), "prompt": "Медленно", "model": "fault/slow"}
     with client.http.stream("POST", "/api/stream/run", json=body) as response:
         lines = response.iter_lines()
         run_id = httpx.Response(200, content=next(lines)).json()["run_id"]
         for _ in range(9):
             next(lines)
-        Run.objects.filter(id=run_id).update(lease_until=clock.now())
-
-        swept = sweep.sweep(now=clock.now())
+        with server.hung():
+            Run.objects.filter(id=run_id).update(lease_until=clock.now())
+            swept = sweep.sweep(now=clock.now())
+        with Redis.from_url(settings.REDIS_URL) as redis:  # the owner ends it too, now and not in ten seconds
+            redis.publish(CONTROL_CHANNEL, orjson.dumps({"stop": run_id}))
         told = list(lines)
 
     assert swept["ended"] >= 1
