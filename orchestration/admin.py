@@ -63,7 +63,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
         "error_code",
     ]
     list_filter = ["state", "model", "surface", "created_at"]
-    search_fields = ["id__exact", "customer_id__exact", "idempotency_key__exact", "ledger_entry_id__exact"]
+    search_fields = ["id__exact", "customer_id__exact", "idempotency_key__exact"]
     ordering = ["-id"]
     nothing_yet = _("Запуск появляется с каждым вопросом: из чата или по API.")
     fieldsets = [
@@ -104,7 +104,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
         except ValueError:
             return queryset.filter(idempotency_key=term), False
         found = queryset.filter(id=known) | queryset.filter(customer_id=known)
-        return found | queryset.filter(ledger_entry_id=known) | queryset.filter(idempotency_key=term), False
+        return found | queryset.filter(idempotency_key=term), False
 
     @display(  # type: ignore[untyped-decorator]
         description=_("Состояние"),

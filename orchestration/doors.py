@@ -104,7 +104,7 @@ async def cancel(exchange: Exchange) -> None:
             "state": row["state"],
             "finish_reason": row["finish_reason"],
             "cost_micro_rub": row["cost_micro_rub"],
-            "ledger_entry_id": row["ledger_entry_id"],
+            "ledger_entry_id": row["id"] if row["cost_micro_rub"] else None,
         },
     )
 

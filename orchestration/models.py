@@ -5,6 +5,8 @@ carry the customer's id and no foreign keys across customers, so that they can b
 Prompts are not stored here: a run keeps what it decided, counted and cost.
 """
 
+from uuid import UUID
+
 from django.db import models
 from django.db.models import Q
 
@@ -109,7 +111,6 @@ class Run(models.Model):
     estimate_micro_rub = models.BigIntegerField("обычно, мк₽")
     hold_micro_rub = models.BigIntegerField("резерв, мк₽")
     cost_micro_rub = models.BigIntegerField("цена, мк₽", default=0)
-    ledger_entry_id = models.UUIDField("проводка", null=True)
     input_tokens = models.BigIntegerField("токены запроса", default=0)
     output_tokens = models.BigIntegerField("токены ответа", default=0)
     estimated = models.BooleanField("оценка", default=False)
@@ -142,6 +143,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self._meta.verbose_name} {self.id}"
+
+    @property
+    def ledger_entry_id(self) -> UUID | None:
+        """The charge, which has the run's own id; None when nothing was charged (decision 0046)."""
+        return self.id if self.cost_micro_rub else None
 
 
 class Attempt(models.Model):

@@ -122,7 +122,6 @@ class Migration(migrations.Migration):
                 ('estimate_micro_rub', models.BigIntegerField(verbose_name='обычно, мк₽')),
                 ('hold_micro_rub', models.BigIntegerField(verbose_name='резерв, мк₽')),
                 ('cost_micro_rub', models.BigIntegerField(default=0, verbose_name='цена, мк₽')),
-                ('ledger_entry_id', models.UUIDField(null=True, verbose_name='проводка')),
                 ('input_tokens', models.BigIntegerField(default=0, verbose_name='токены запроса')),
                 ('output_tokens', models.BigIntegerField(default=0, verbose_name='токены ответа')),
                 ('estimated', models.BooleanField(default=False, verbose_name='оценка')),

@@ -191,7 +191,7 @@ BEGIN
         RETURN;
     END IF;
     UPDATE orchestration_run r
-       SET state = 'failed', error_code = 'settle_' || paid, cost_micro_rub = 0, ledger_entry_id = NULL
+       SET state = 'failed', error_code = 'settle_' || paid, cost_micro_rub = 0
      WHERE r.id = run;
     UPDATE orchestration_attempt a SET cost_micro_rub = 0 WHERE a.run_id = run;
     IF paid = 'expired' THEN  -- nobody pays for it, but what it cost us is known: usage without a charge
@@ -211,7 +211,7 @@ BEGIN
     SELECT r.* INTO known FROM orchestration_run r WHERE r.id = run AND r.customer_id = customer;
     IF known.finished_at IS NOT NULL AND known.fence = run_ended.fence AND known.state <> 'refused' THEN
         outcome := 'replayed';
-        entry_id := known.ledger_entry_id;
+        entry_id := CASE WHEN known.cost_micro_rub > 0 THEN known.id END;
         charged := known.cost_micro_rub;
         released := known.hold_micro_rub - known.cost_micro_rub;
     ELSE
@@ -248,7 +248,7 @@ BEGIN
     UPDATE orchestration_run r
        SET state = state, error_code = error_code, finish_reason = finish_reason, model = model, provider = provider,
            input_tokens = input_tokens, output_tokens = output_tokens, estimated = estimated, finished_at = moment,
-           cost_micro_rub = amount, ledger_entry_id = CASE WHEN amount > 0 THEN hold END
+           cost_micro_rub = amount
      WHERE r.id = run
        -- No index serves this form: a plan made while the table was empty would read all runs of the customer.
        AND r.customer_id IS NOT DISTINCT FROM customer
@@ -301,8 +301,7 @@ BEGIN
         UPDATE orchestration_run r
            SET state = s.state, error_code = s.error_code, finish_reason = s.finish_reason, model = s.model,
                provider = s.provider, input_tokens = s.input_tokens, output_tokens = s.output_tokens,
-               estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint,
-               ledger_entry_id = CASE WHEN (s.money ->> 'amount')::bigint > 0 THEN (s.money ->> 'hold_id')::uuid END
+               estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint
           FROM step s
          -- `= ANY` bounds the rows that are read by the steps, however the planner turns the join.
          WHERE r.id = ANY (run_ids) AND r.id = s.run_id

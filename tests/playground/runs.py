@@ -38,9 +38,8 @@ def make_run(user: User, *, key: str = "", text: str | None = None, **facts: Any
         "reasons": ["profile:balanced", "score"],
     }
     spare = candidate | {"model": "sandbox/large"}
-    run_id = uuid7()
     run = Run(
-        id=run_id,
+        id=uuid7(),
         customer_id=user.id,
         idempotency_key=key or str(uuid7()),
         fingerprint="0" * 64,
@@ -59,7 +58,6 @@ def make_run(user: User, *, key: str = "", text: str | None = None, **facts: Any
         estimate_micro_rub=400_000,
         hold_micro_rub=1_020_000,
         cost_micro_rub=COST,
-        ledger_entry_id=run_id,
         input_tokens=50,
         output_tokens=3_000,
         lease_until=now,

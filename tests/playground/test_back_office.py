@@ -92,7 +92,7 @@ def test_lists_and_searches_open_and_nothing_can_be_added(client: Client, name: 
 def test_run_is_found_by_its_ids_and_key(client: Client) -> None:
     run, other = make_run(factories.customer()), make_run(factories.stranger())
 
-    for term in (run.id, run.customer_id, run.ledger_entry_id, run.idempotency_key):
+    for term in (run.id, run.customer_id, run.idempotency_key):
         page = _page(client, "orchestration/run/", q=f" {term} ")
         assert f"/run/{run.id}/" in page
         assert f"/run/{other.id}/" not in page
@@ -128,9 +128,9 @@ def test_page_of_a_run_explains_route_attempts_and_money(client: Client) -> None
 @pytest.mark.parametrize(
     "facts",
     [
-        {"state": "running", "finished_at": None, "cost_micro_rub": 0, "ledger_entry_id": None},
-        {"state": "refused", "hold_micro_rub": 0, "cost_micro_rub": 0, "ledger_entry_id": None, "route": {}},
-        {"state": "failed", "error_code": "worker_lost", "cost_micro_rub": 0, "ledger_entry_id": None},
+        {"state": "running", "finished_at": None, "cost_micro_rub": 0},
+        {"state": "refused", "hold_micro_rub": 0, "cost_micro_rub": 0, "route": {}},
+        {"state": "failed", "error_code": "worker_lost", "cost_micro_rub": 0},
     ],
 )
 def test_page_of_an_unhappy_run_opens(client: Client, facts: dict[str, Any]) -> None:
