@@ -295,7 +295,7 @@ def test_hold_of_a_running_run_stays() -> None:
     user = factories.customer()
     books.credit(user.id, 10 * RUB)
     hold_id = books.held(user.id, 4 * RUB)
-    run = make_run(user, id=hold_id, state="running", finished_at=None, ledger_entry_id=None)
+    run = make_run(user, id=hold_id, state="running", finished_at=None, cost_micro_rub=0)
 
     with pytest.raises(HoldInUse):
         acts.release_hold(hold_id=hold_id, asking=asking())
