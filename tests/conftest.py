@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import translation
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
-from billing import prices, verification
+from billing import ledger, prices, tasks, verification
 from billing.models import LedgerEntry
 from plyrum import clock, embedded
 from plyrum.management.commands.migrate import work_as_owner
@@ -95,12 +95,21 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
         connection.close()
         yield
         work_as_owner(connection)
+        _do_what_is_due()
         # Pages that only read have usage rows made by hand; their customers have no ledger entries.
         moved = LedgerEntry.objects.exclude(customer_id=None).values_list("customer_id", flat=True).distinct()
         findings = verification.verify(wallets=[customer for customer in moved if customer]).findings
         findings += verification.verify(only=["V29"]).findings  # counters are shared: all wallets or none
         connection.creation.destroy_test_db(plain, verbosity=0)
         assert not findings, f"The suite left wrong books behind: {findings[:5]}"
+
+
+def _do_what_is_due() -> None:
+    """As beat does every minute: tests leave holds that end and debts that can be repaid, then or later."""
+    tasks.expire_holds()
+    for customer in list(ledger.debtors()):
+        with transaction.atomic():
+            ledger.collect(customer)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,7 +21,7 @@ from plyrum.embedded import EmbeddedServerError, Servers, broker_url
 from tests import web
 from tests.server_process import ReservedPort
 
-START_SECONDS = 60
+START_SECONDS = 180
 # A process that uses the servers until its standard input is closed.
 USER = """
 import sys

@@ -25,7 +25,7 @@ from sandbox.yookassa.shop import Shop
 
 CREDENTIALS = b64encode(f"{SHOP_ID}:{SECRET_KEY}".encode()).decode()
 MAX_BODY = 512 * 1024
-SLOW_SECONDS = 1.5
+SLOW_SECONDS = 5
 PROVIDER_LIMIT_SECONDS = 30
 HTML_ERROR = "<html><head><title>503 Service Temporarily Unavailable</title></head><body>nginx</body></html>"
 Act = Callable[[Json], Json]

@@ -22,7 +22,7 @@ from tests import web
 from tests.sandbox_process import SandboxProcess
 from tests.server_process import ReservedPort, ServerProcess
 
-READY_SECONDS = 60
+READY_SECONDS = 180
 
 
 class Stage:

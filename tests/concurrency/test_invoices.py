@@ -87,7 +87,7 @@ def test_without_the_counter_two_issues_take_one_number() -> None:
         with transaction.atomic():
             rows = BankLine.objects.filter(statement=statement)
             highest = rows.aggregate(highest=Max("amount_micro_rub"))["highest"] or 0
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
             BankLine.objects.create(
                 statement=statement, number=uuid7().hex[-16:], document_date=date(2026, 1, 1),
                 booked_on=date(2026, 1, 1), amount_micro_rub=highest + 1, payer_account="1",
@@ -120,7 +120,7 @@ def test_without_line_lock_and_key_the_same_line_credits_twice(owner: User) -> N
     def careless() -> None:
         with transaction.atomic():
             found = BankLine.objects.get(pk=line.pk)
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
             if found.status == "suspense":
                 ledger.bonus(
                     entry_id=uuid7(),

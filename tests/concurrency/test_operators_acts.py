@@ -111,7 +111,7 @@ def test_without_the_lock_two_approvals_are_both_carried_out(
     def careless() -> None:
         with transaction.atomic():
             found = OperatorRequest.objects.get(pk=request_.pk)
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
             if found.state == "waiting":
                 ledger.adjust(
                     entry_id=uuid7(),

@@ -110,7 +110,7 @@ def test_without_lock_and_natural_key_a_period_is_paid_twice(user: User, version
     def careless() -> None:
         with transaction.atomic():
             is_paid = subscription.periods.filter(starts_at=subscription.period_end).exists()
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
             if not is_paid:  # a correction stands for the price: the books of the suite stay provable
                 ledger.adjust(
                     entry_id=uuid7(),
@@ -156,7 +156,7 @@ def test_without_the_lock_the_last_image_is_taken_twice(user: User) -> None:
     def careless() -> bool:
         with transaction.atomic():
             period = SubscriptionPeriod.objects.get(subscription=subscription)
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
             if period.images_used >= period.image_quota:
                 return False
             QuotaUse.objects.create(key=f"run:{uuid7()}", period=period, created_at=NOW)
@@ -211,7 +211,7 @@ def test_without_the_lock_the_last_use_of_a_code_is_given_twice() -> None:
         def give() -> None:
             with transaction.atomic():
                 found = Campaign.objects.get(pk=campaign.pk)
-                both_have_looked.wait(10)
+                both_have_looked.wait(60)
                 if found.uses == 0:
                     ledger.bonus(
                         entry_id=uuid7(),

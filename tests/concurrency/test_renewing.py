@@ -39,7 +39,7 @@ def renewed(found: Client, hold_id: UUID) -> int:
 
 def freed_during_renewal(schema: str, *, waits: bool) -> int:
     """How many holds a sweep frees that finds one due while its renewal is not committed yet."""
-    behind = (clock.now() + timedelta(seconds=TTL + 1)).isoformat()
+    behind = (clock.now() + timedelta(seconds=TTL + 300)).isoformat()
     with (
         client(schema=schema, as_owner=True) as living,
         client(schema=schema, as_owner=True) as sweep,

@@ -66,7 +66,7 @@ def test_without_lock_and_key_the_same_race_credits_twice(shop: Shop) -> None:
     def careless() -> None:
         with transaction.atomic():
             found = Payment.objects.get(pk=payment.pk)
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
             if found.is_open:
                 ledger.bonus(
                     entry_id=uuid7(),
@@ -90,7 +90,7 @@ def test_the_ledger_key_alone_holds_when_the_lock_is_missing(shop: Shop) -> None
     def without_lock() -> bool:
         with transaction.atomic():
             found = Payment.objects.get(pk=payment.pk)
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
             return ledger.topup(
                 entry_id=uuid7(),
                 customer_id=user.id,

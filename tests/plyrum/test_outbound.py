@@ -63,7 +63,7 @@ def address() -> Iterator[str]:
 
 
 def test_redirect_is_answered_not_followed(address: str) -> None:
-    with outbound.client(base_url=address, read_timeout_seconds=2) as client:
+    with outbound.client(base_url=address, read_timeout_seconds=20) as client:
         assert client.get("/away").status_code == 302
 
 
@@ -79,12 +79,12 @@ def test_proxies_of_the_environment_are_not_used(address: str, monkeypatch: pyte
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
 
-    with outbound.client(base_url=address, read_timeout_seconds=2) as client:
+    with outbound.client(base_url=address, read_timeout_seconds=20) as client:
         assert client.get("/").text == "nobody"
 
 
 def test_credentials_are_sent_when_given(address: str) -> None:
-    with outbound.client(base_url=address, read_timeout_seconds=2, auth=("shop", "word")) as client:
+    with outbound.client(base_url=address, read_timeout_seconds=20, auth=("shop", "word")) as client:
         assert client.get("/").text == "Basic c2hvcDp3b3Jk"
 
 
@@ -118,7 +118,7 @@ def test_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     with served(secure) as port:
         address = f"https://127.0.0.1:{port}"
         with (
-            outbound.client(base_url=address, read_timeout_seconds=2) as client,
+            outbound.client(base_url=address, read_timeout_seconds=20) as client,
             pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
         ):
             client.get("/")

@@ -121,12 +121,12 @@ def test_an_undelivered_notification_is_delivered_after_a_restart(
 ) -> None:
     data = tmp_path / "sandbox.sqlite3"
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}/hook"
-    with SandboxProcess(data_path=data, webhook_url=nowhere) as sandbox:
-        url = f"{sandbox.url}/yookassa/v3/payments"
-        payment = web.post(url, json=payment_body(), headers=new_key(), auth=SHOP).json()
-        sandbox.control(f"payments/{payment['id']}/outcome", {"outcome": "succeeded"})
+        with SandboxProcess(data_path=data, webhook_url=nowhere) as sandbox:
+            url = f"{sandbox.url}/yookassa/v3/payments"
+            payment = web.post(url, json=payment_body(), headers=new_key(), auth=SHOP).json()
+            sandbox.control(f"payments/{payment['id']}/outcome", {"outcome": "succeeded"})
 
     with SandboxProcess(data_path=data, webhook_url=receiver.url):
         receiver.wait(lambda: len(receiver.about(payment["id"])) == 1)
