@@ -72,7 +72,7 @@ def open_step(
         "route": {"candidates": [], "input_bound_tokens": 0},
         "estimate_micro_rub": 1,
         "api_key_id": None,
-        "lease_seconds": 600,
+        "lease_seconds": 86_400,  # what tests leave running never fills the sweep of another one
         "hold": ledger.hold_step(
             hold_id=run_id, customer_id=customer_id, amount=amount, ttl_seconds=900, soft=soft
         ),

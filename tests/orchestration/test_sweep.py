@@ -58,13 +58,23 @@ def abandoned(customer_id: UUID, *, route: dict[str, Any] | None = None, frames:
     return run
 
 
+def sweep_all() -> int:
+    """Sweep until nothing is left to do, and say how many stories were archived.
+
+    Runs that other tests settled and never archived may fill the first sweeps: their turn comes earlier.
+    """
+    archived = 0
+    while (counts := sweep.sweep(now=clock.now()))["ended"] or counts["archived"]:
+        archived += counts["archived"]
+    return archived
+
+
 def test_forgotten_story_is_archived_as_it_was_told(client: Client) -> None:
     run_id = client.frames()[0]["run_id"]
     told = forget(run_id)
 
-    counts = sweep.sweep(now=clock.now())
+    assert sweep_all() >= 1
 
-    assert counts["archived"] >= 1
     assert RunFrames.objects.get(run_id=run_id).frames == told
     sweep.sweep(now=clock.now())
     assert RunFrames.objects.filter(run_id=run_id).count() == 1
@@ -78,7 +88,7 @@ def test_story_that_redis_lost_still_tells_its_true_end(client: Client, model: s
     with Redis.from_url(settings.REDIS_URL) as redis:
         redis.delete(stream_key(run_id))
 
-    sweep.sweep(now=clock.now())
+    sweep_all()
 
     told = parsed(client.http.get(f"/api/runs/{run_id}/frames"))
     types = ["settled", "error"] if end == "error" else ["usage", "settled", "run.finished"]
@@ -99,7 +109,7 @@ def test_story_is_looked_for_between_a_minute_and_an_hour(client: Client, minute
     run_id = client.frames()[0]["run_id"]
     forget(run_id, minutes)
 
-    sweep.sweep(now=clock.now())
+    sweep_all()
 
     assert not RunFrames.objects.filter(run_id=run_id).exists()
 
@@ -111,7 +121,7 @@ def test_refused_run_is_left_alone(make_client: Callable[..., Client]) -> None:
     Run.objects.filter(customer_id=client.user.id).update(lease_until=long_ago, finished_at=long_ago)
     before = Run.objects.filter(customer_id=client.user.id).values().get()
 
-    sweep.sweep(now=clock.now())
+    sweep_all()
 
     assert Run.objects.filter(customer_id=client.user.id).values().get() == before
     assert not RunFrames.objects.filter(customer_id=client.user.id).exists()
