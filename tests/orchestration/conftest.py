@@ -44,9 +44,7 @@ async def session() -> AsyncIterator[ClientSession]:
 
 @pytest.fixture(scope="session")
 def server(sandbox: SandboxProcess) -> Iterator[ServerProcess]:
-    with ServerProcess(
-        sandbox_url=sandbox.url, PLYRUM_FIRST_TOKEN_SECONDS="2", PLYRUM_RUN_LEASE_SECONDS="30"
-    ) as process:
+    with ServerProcess(sandbox_url=sandbox.url, PLYRUM_RUN_LEASE_SECONDS="30") as process:
         yield process
 
 

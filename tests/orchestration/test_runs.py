@@ -263,7 +263,6 @@ def test_auto_falls_back_to_the_next_allowed_model(client: Client) -> None:
         ("fault/html", "retry_same"),
         ("fault/huge-error", "retry_same"),
         ("fault/empty", "empty_answer"),
-        ("fault/hang", "timeout_first"),
     ],
 )
 def test_failure_before_the_first_word_costs_nothing(client: Client, model: str, code: str) -> None:
