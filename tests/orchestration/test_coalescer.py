@@ -12,6 +12,7 @@ import uvloop
 from django.db import connection
 from psycopg import sql
 from psycopg.rows import dict_row
+from structlog.testing import capture_logs
 
 from orchestration import coalescer as coalescing
 from orchestration import database_connection
@@ -116,16 +117,18 @@ async def coalescer() -> AsyncIterator[Make]:
     """Makes coalescers of the probe and closes them, however the test ends."""
     made: list[Coalescer] = []
 
-    def make(address: str = "", **facts: Any) -> Coalescer:
+    def make(address: str = "", patience_seconds: float = 30, **facts: Any) -> Coalescer:
         probe = Coalescer(
-            address or conninfo(), "coalescer_probe", step_key="key", row_key="given_key", **facts
-        )
+            address or conninfo(), "coalescer_probe", step_key="key", row_key="given_key",
+            patience_seconds=patience_seconds, **facts,
+        )  # fmt: skip
         made.append(probe)
         return probe
 
     yield make
-    for probe in made:
-        await probe.close()
+    async with asyncio.timeout(60):  # one that lost a step would never be done
+        for probe in made:
+            await probe.close()
 
 
 def step(act: str = "", **more: Any) -> dict[str, Any]:
@@ -290,7 +293,9 @@ def test_connection_lost_with_two_calls_under_way_is_noticed_on_the_loop_of_prod
     async def work() -> list[dict[str, Any]]:
         async with await connect(conninfo()) as database:
             await database.execute("SELECT setval('coalescer_faults', 1, false)")
-        served = Coalescer(conninfo(), "coalescer_probe", step_key="key", row_key="given_key")
+        served = Coalescer(
+            conninfo(), "coalescer_probe", step_key="key", row_key="given_key", patience_seconds=30
+        )
         steps = [step("terminate", fails=1), *[step(text="x" * 100) for _ in range(MAX_BATCH)]]
         first = served.submit(steps[0])
         await asyncio.sleep(0)
@@ -413,7 +418,7 @@ async def test_passing_failures_are_tried_again(coalescer: Make, database: Datab
 
 
 async def test_failure_that_does_not_pass_is_answered_at_last(coalescer: Make, database: Database) -> None:
-    served = coalescer(patience_seconds=1)
+    served = coalescer(patience_seconds=3)
 
     with pytest.raises(psycopg.errors.DeadlockDetected):
         await served.submit(step("40P01", fails=1000))
@@ -449,20 +454,26 @@ async def test_database_that_is_away_fails_the_whole_batch_once_after_patience(c
     """Asking step by step would wait as often as there are steps."""
     served = coalescer(conninfo() + " port=1", patience_seconds=0.3)
 
-    async with asyncio.timeout(5):
-        found = await asyncio.gather(*[served.submit(step()) for _ in range(20)], return_exceptions=True)
+    with capture_logs() as said:
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*[served.submit(step()) for _ in range(20)], return_exceptions=True)
 
     assert {type(error) for error in found} == {psycopg.OperationalError}
+    assert [line["steps"] for line in said if line["event"] == "coalescer_call_failed"] == [20]
 
 
 async def test_reader_that_leaves_harms_nobody(coalescer: Make, database: Database) -> None:
     served = coalescer()
-    slow, left, stays = step("sleep"), step(), step()
+    slow, left, stays = step("wait"), step(), step()
+    await database.execute("SELECT pg_advisory_lock(4711)")
     tasks = [served.submit(each) for each in (slow, left, stays)]
-    await asyncio.sleep(0.1)
 
-    tasks[1].cancel()
-    found = await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(20):
+        while served._database is None or not served._database.under_way:
+            await asyncio.sleep(0.01)
+        tasks[1].cancel()
+        await database.execute("SELECT pg_advisory_unlock(4711)")
+        found = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert isinstance(found[1], asyncio.CancelledError)
     assert len(await kept(database, slow, left, stays)) == 3  # what was handed in is done all the same

@@ -31,19 +31,20 @@ async def test_reads_share_one_connection_and_survive_its_loss() -> None:
 
 
 async def test_look_ups_are_sent_without_waiting_for_each_other() -> None:
-    reader = Reader(conninfo())
-    await reader.one("SELECT pg_sleep(0)::text AS slept", [])
-    query = "SELECT pg_sleep(%s)::text || %s AS said"
+    reader = Reader(conninfo("-c lock_timeout=0"))  # the first waits however long the second takes
+    query = "SELECT pg_advisory_xact_lock_shared(4712)::text || %s AS said"
 
-    both = asyncio.gather(*(reader.one(query, [seconds, "я'"]) for seconds in (0.3, 0)))
-    await asyncio.sleep(0.1)
-    assert reader._database is not None
-    under_way = reader._database.under_way
+    with client() as holder:
+        holder.execute("SELECT pg_advisory_lock(4712)")
+        both = asyncio.gather(*(reader.one(query, [text]) for text in ("я'", "b")))
+        async with asyncio.timeout(20):
+            while reader._database is None or reader._database.under_way < 2:
+                await asyncio.sleep(0.01)
+        holder.execute("SELECT pg_advisory_unlock(4712)")
     answers = await both
     await reader.close()
 
-    assert under_way == 2
-    assert answers == [{"said": "я'"}] * 2
+    assert answers == [{"said": "я'"}, {"said": "b"}]
 
 
 async def test_look_up_takes_the_parameters_of_a_cursor() -> None:

@@ -17,6 +17,7 @@ from plyrum import clock
 from tests.orchestration.asking import STREAM, ask, call_of, calls_of, chunk, sent
 from tests.orchestration.hosts import head, host
 from tests.sandbox_process import SandboxProcess
+from tests.server_process import ReservedPort
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -238,10 +239,10 @@ async def test_retry_after_that_says_nothing_is_passed_over(
 
 
 async def test_no_connection_is_a_failure_that_may_be_tried_again(session: ClientSession) -> None:
-    async with host() as served:
-        url = served.url
+    port = ReservedPort()  # nobody listens on it
 
-    _, _, error = await ask(session, call_of(url))
+    _, _, error = await ask(session, call_of(f"http://127.0.0.1:{port.number}"))
+    port.release()
 
     assert error is not None
     assert error.kind.name == "retry_same"
@@ -265,7 +266,7 @@ async def test_silence_before_the_status_is_a_time_out(session: ClientSession) -
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_silence_within_an_answer_is_a_time_out(session: ClientSession, stream: bool) -> None:
-    async with host(STREAM, chunk("A"), keeps_open=True) as served:
+    async with host(STREAM + chunk("A"), keeps_open=True) as served:
         answer, _, error = await ask(session, call_of(served.url, idle_seconds=1, stream=stream))
         async with asyncio.timeout(20):
             await served.left.wait()
