@@ -28,7 +28,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from accounts import api_keys
 from accounts.people import CustomerByEmail, customer_words
 from auditlog.actors import Actor
-from auditlog.admin import LINK, OperatorActs, ReadOnlyAdmin
+from auditlog.admin import LINK, OperatorActs, ReadOnlyAdmin, table
 from billing import queries as money_queries
 from billing.act_buttons import RunActs
 from billing.templatetags.money import duration, money, money_exact, tokens
@@ -134,7 +134,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
 
     @display(description=_("Резерв"), ordering="hold_micro_rub")  # type: ignore[untyped-decorator]
     def held(self, run: Run) -> str:
-        return money(run.hold_micro_rub)
+        return money_exact(run.hold_micro_rub)
 
     @display(description=_("Снято с резерва"))  # type: ignore[untyped-decorator]
     def released(self, run: Run) -> str:
@@ -197,12 +197,12 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
             )
             for candidate in run.route.get("candidates", [])
         ]
-        return _table([_("Модель"), _("Оценка"), _("Обычно"), _("Не больше"), _("Почему")], rows)
+        return table([_("Модель"), _("Оценка"), _("Обычно"), _("Не больше"), _("Почему")], rows)
 
     @display(description=_("Не подошли"))  # type: ignore[untyped-decorator]
     def excluded(self, run: Run) -> SafeString | str:
         rows = [(model, words.exclusion(code)) for model, code in run.route.get("excluded", {}).items()]
-        return _table([_("Модель"), _("Почему")], rows) if rows else "—"
+        return table([_("Модель"), _("Почему")], rows) if rows else "—"
 
     @display(description=_("Вызовы провайдеров"))  # type: ignore[untyped-decorator]
     def attempts(self, run: Run) -> SafeString | str:
@@ -220,7 +220,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
             for attempt in queries.attempts_of(run)
         ]
         titles = ["№", _("Модель"), _("Исход"), _("Причина"), "HTTP", _("Время"), _("Токены"), _("Сумма")]
-        return _table(titles, rows) if rows else "—"
+        return table(titles, rows) if rows else "—"
 
 
 @admin.register(Attempt)
@@ -399,16 +399,3 @@ def _link(name: str, row_id: Any, *, text: str = "") -> SafeString | str:
 def _units(millionths: int) -> str:
     """Millionths of a unit as a decimal number without trailing zeros."""
     return str(localize((Decimal(millionths) / 1_000_000).normalize()))
-
-
-def _table(titles: list[Any], rows: list[tuple[Any, ...]]) -> SafeString:
-    cell = '<td class="border-t border-base-200 px-3 py-1.5 align-top dark:border-base-800">{}</td>'
-    head = format_html_join(
-        "", '<th class="px-3 py-1.5 text-left font-semibold">{}</th>', ((t,) for t in titles)
-    )
-    body = format_html_join(
-        "", "<tr>{}</tr>", ((format_html_join("", cell, ((value,) for value in row)),) for row in rows)
-    )
-    return format_html(
-        '<table class="w-full text-sm"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>', head, body
-    )

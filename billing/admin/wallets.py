@@ -9,12 +9,13 @@ from django.db.models.expressions import OuterRef
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.functional import Promise
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
+from auditlog.admin import table
 from billing import queries, words
 from billing.act_buttons import HoldActs, RequestActs, WalletActs
 from billing.admin.base import MoneyAdmin, link, list_link, shown
@@ -52,7 +53,6 @@ SOURCE_WORDS: dict[str, Promise | str] = {
     "debt": _("долг"),
 }
 LOTS_SHOWN = 100
-CELL = '<td class="px-3 py-2">{}</td>'
 
 
 class OlderThan(admin.SimpleListFilter):
@@ -119,28 +119,19 @@ class WalletAdmin(WalletActs, SpendingActs, MoneyAdmin):
 
     @display(description=_("Лоты в порядке трат"))  # type: ignore[untyped-decorator]
     def lots(self, wallet: Wallet) -> SafeString | str:
-        rows = format_html_join(
-            "",
-            f"<tr>{CELL * 5}</tr>",
+        rows = [
             (
-                (
-                    link("billing_creditlot", lot.pk),
-                    lot.get_kind_display(),
-                    money_exact(lot.remaining_micro_rub),
-                    money_exact(lot.reserved_micro_rub),
-                    shown(lot.expires_at),
-                )
-                for lot in queries.open_lots(wallet.customer_id)[:LOTS_SHOWN]
-            ),
-        )
+                link("billing_creditlot", lot.pk),
+                lot.get_kind_display(),
+                money_exact(lot.remaining_micro_rub),
+                money_exact(lot.reserved_micro_rub),
+                shown(lot.expires_at),
+            )
+            for lot in queries.open_lots(wallet.customer_id)[:LOTS_SHOWN]
+        ]
         if not rows:
             return "-"
-        heads = format_html_join(
-            "",
-            '<th class="px-3 py-2 text-left font-semibold">{}</th>',
-            ((word,) for word in (_("Лот"), _("Вид"), _("Осталось"), _("В резерве"), _("До"))),
-        )
-        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", heads, rows)
+        return table([_("Лот"), _("Вид"), _("Осталось"), _("В резерве"), _("До")], rows)
 
     @display(description=_("Проводки"))  # type: ignore[untyped-decorator]
     def entries(self, wallet: Wallet) -> SafeString:

@@ -147,3 +147,7 @@ def operator_sees(operator: Visitor, email: str, run_id: str) -> None:
     expect(page.locator("#result_list")).to_contain_text("small")
     operator.go(f"/admin/auditlog/auditevent/?q={customer}")
     expect(page.locator("#result_list")).to_contain_text("accounts.")
+    page.set_viewport_size({"width": 390, "height": 844})
+    for address in (f"orchestration/run/{run_id}", f"billing/wallet/{customer}"):
+        operator.go(f"/admin/{address}/change/")
+        operator.check_width()
