@@ -30,7 +30,7 @@ LINK = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
 SECRET_WORDS = ("password", "token", "hash", "digest", "secret", "key_")
 
 
-def table(titles: Iterable[object], rows: Iterable[Sequence[object]]) -> SafeString:
+def table(label: object, titles: Iterable[object], rows: Iterable[Sequence[object]]) -> SafeString:
     """A small table within a field of a page; on a narrow screen it is moved within its own place."""
     head = format_html_join(
         "", '<th class="px-3 py-1.5 text-left font-semibold">{}</th>', ((title,) for title in titles)
@@ -40,8 +40,10 @@ def table(titles: Iterable[object], rows: Iterable[Sequence[object]]) -> SafeStr
         "", "<tr>{}</tr>", ((format_html_join("", cell, ((value,) for value in row)),) for row in rows)
     )
     return format_html(
-        '<div class="overflow-x-auto" tabindex="0"><table class="w-full text-sm">'
+        '<div class="overflow-x-auto" role="group" aria-label="{}" tabindex="0">'
+        '<table class="w-full text-sm">'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
+        label,
         head,
         body,
     )

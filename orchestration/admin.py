@@ -197,12 +197,14 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
             )
             for candidate in run.route.get("candidates", [])
         ]
-        return table([_("Модель"), _("Оценка"), _("Обычно"), _("Не больше"), _("Почему")], rows)
+        return table(
+            _("Кандидаты"), [_("Модель"), _("Оценка"), _("Обычно"), _("Не больше"), _("Почему")], rows
+        )
 
     @display(description=_("Не подошли"))  # type: ignore[untyped-decorator]
     def excluded(self, run: Run) -> SafeString | str:
         rows = [(model, words.exclusion(code)) for model, code in run.route.get("excluded", {}).items()]
-        return table([_("Модель"), _("Почему")], rows) if rows else "—"
+        return table(_("Не подошли"), [_("Модель"), _("Почему")], rows) if rows else "—"
 
     @display(description=_("Вызовы провайдеров"))  # type: ignore[untyped-decorator]
     def attempts(self, run: Run) -> SafeString | str:
@@ -220,7 +222,7 @@ class RunAdmin(CustomerByEmail, RunActs, ReadOnlyAdmin):
             for attempt in queries.attempts_of(run)
         ]
         titles = ["№", _("Модель"), _("Исход"), _("Причина"), "HTTP", _("Время"), _("Токены"), _("Сумма")]
-        return table(titles, rows) if rows else "—"
+        return table(_("Вызовы провайдеров"), titles, rows) if rows else "—"
 
 
 @admin.register(Attempt)

@@ -10,12 +10,13 @@ import threading
 import time
 import tomllib
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import DataError, IntegrityError, connection
 from django.utils import translation
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -39,7 +40,7 @@ COVERAGE = tomllib.loads((TESTS.parent / "pyproject.toml").read_text("utf-8"))["
 TRACED = {*COVERAGE["source"], "concurrency"}
 
 HOUR_SECONDS = 3600
-CALM_SECONDS = 30  # more than any test takes
+CALM_SECONDS = 30  # more than a test takes
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -105,10 +106,13 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 
 
 def _do_what_is_due() -> None:
-    """As beat does every minute: tests leave holds that end and debts that can be repaid, then or later."""
+    """Tests leave holds whose time ends and debts that can be repaid by now; beat would have seen to both.
+
+    What V14 and V36 say of a beat that does not come is tested by damages.
+    """
     tasks.expire_holds()
-    for customer in list(ledger.debtors()):
-        with transaction.atomic():
+    for customer in ledger.debtors():
+        with suppress(IntegrityError, DataError):  # its books are broken: the proof tells
             ledger.collect(customer)
 
 

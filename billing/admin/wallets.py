@@ -131,7 +131,9 @@ class WalletAdmin(WalletActs, SpendingActs, MoneyAdmin):
         ]
         if not rows:
             return "-"
-        return table([_("Лот"), _("Вид"), _("Осталось"), _("В резерве"), _("До")], rows)
+        return table(
+            _("Лоты в порядке трат"), [_("Лот"), _("Вид"), _("Осталось"), _("В резерве"), _("До")], rows
+        )
 
     @display(description=_("Проводки"))  # type: ignore[untyped-decorator]
     def entries(self, wallet: Wallet) -> SafeString:

@@ -248,7 +248,7 @@ BEGIN
     UPDATE orchestration_run r
        SET state = state, error_code = error_code, finish_reason = finish_reason, model = model, provider = provider,
            input_tokens = input_tokens, output_tokens = output_tokens, estimated = estimated, finished_at = moment,
-           cost_micro_rub = amount
+           cost_micro_rub = CASE WHEN hold IS NULL THEN 0 ELSE amount END
      WHERE r.id = run
        -- No index serves this form: a plan made while the table was empty would read all runs of the customer.
        AND r.customer_id IS NOT DISTINCT FROM customer
@@ -301,7 +301,8 @@ BEGIN
         UPDATE orchestration_run r
            SET state = s.state, error_code = s.error_code, finish_reason = s.finish_reason, model = s.model,
                provider = s.provider, input_tokens = s.input_tokens, output_tokens = s.output_tokens,
-               estimated = s.estimated, finished_at = moment, cost_micro_rub = (s.money ->> 'amount')::bigint
+               estimated = s.estimated, finished_at = moment,
+               cost_micro_rub = CASE WHEN s.money ->> 'hold_id' IS NULL THEN 0 ELSE (s.money ->> 'amount')::bigint END
           FROM step s
          -- `= ANY` bounds the rows that are read by the steps, however the planner turns the join.
          WHERE r.id = ANY (run_ids) AND r.id = s.run_id

@@ -55,7 +55,7 @@ def test_control_without_the_lock_before_the_look_a_repeat_of_a_hold_is_refused_
     """It does no harm then either: the key is the second line, and its answer is none."""
     customer = uuid7()
     with (
-        copies.ledger_copy(copies.LOCK_BEFORE_A_LOOK, meet="INSERT ON billing_hold", seconds=30) as schema,
+        copies.ledger_copy(copies.LOCK_BEFORE_A_LOOK, meet="INSERT ON billing_hold", seconds=20) as schema,
         client(schema=schema, as_owner=True) as owner,
     ):
         call(owner, "ledger_credit", [books.credit_step(customer, 10_000)])
@@ -102,13 +102,13 @@ def told_in_copy(schema: str) -> Counter[str]:
 
 def test_control_without_key_and_lock_the_fact_is_credited_many_times() -> None:
     with copies.ledger_copy(
-        copies.ROW_LOCK, then=(copies.UNIQUE_KEYS,), meet="UPDATE ON billing_wallet", seconds=30
+        copies.ROW_LOCK, then=(copies.UNIQUE_KEYS,), meet="UPDATE ON billing_wallet", seconds=20
     ) as schema:
         assert told_in_copy(schema)["done"] > 1
 
 
 def test_key_alone_keeps_the_effect_single_but_answers_with_errors() -> None:
-    with copies.ledger_copy(copies.ROW_LOCK, meet="UPDATE ON billing_wallet", seconds=30) as schema:
+    with copies.ledger_copy(copies.ROW_LOCK, meet="UPDATE ON billing_wallet", seconds=20) as schema:
         answers = told_in_copy(schema)
 
     assert answers["done"] == 1

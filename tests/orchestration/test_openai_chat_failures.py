@@ -241,8 +241,10 @@ async def test_retry_after_that_says_nothing_is_passed_over(
 async def test_no_connection_is_a_failure_that_may_be_tried_again(session: ClientSession) -> None:
     port = ReservedPort()  # nobody listens on it
 
-    _, _, error = await ask(session, call_of(f"http://127.0.0.1:{port.number}"))
-    port.release()
+    try:
+        _, _, error = await ask(session, call_of(f"http://127.0.0.1:{port.number}"))
+    finally:
+        port.release()
 
     assert error is not None
     assert error.kind.name == "retry_same"

@@ -185,12 +185,22 @@ def test_stop_closes_upstream_and_charges_for_what_was_delivered(
 
     assert stopped.json()["state"] == "stopped"
     assert 0 < stopped.json()["cost_micro_rub"] < Run.objects.get(id=run_id).hold_micro_rub
+    charge = LedgerEntry.objects.get(customer_id=client.user.id, type="usage_debit")
+    assert stopped.json()["ledger_entry_id"] == str(charge.id)
     frames = parsed(client.http.get(f"/api/runs/{run_id}/frames"))
     assert one(frames, "run.finished")["finish_reason"] == "cancelled"
     assert UsageEvent.objects.get(run_id=run_id).estimated
     eventually(lambda: any(call["disconnected"] for call in calls(sandbox, question)))
     again = client.http.post(f"/api/runs/{run_id}/cancel")
     assert again.json() == stopped.json()
+
+
+def test_stop_of_a_run_that_cost_nothing_names_no_charge(client: Client) -> None:
+    run_id = client.frames("fault/400")[0]["run_id"]
+
+    stopped = client.http.post(f"/api/runs/{run_id}/cancel").json()
+
+    assert (stopped["state"], stopped["cost_micro_rub"], stopped["ledger_entry_id"]) == ("failed", 0, None)
 
 
 def test_reader_may_leave_and_the_run_goes_on(client: Client) -> None:

@@ -186,6 +186,20 @@ def test_run_of_an_account_that_is_never_charged_leaves_usage_and_story() -> Non
     assert RunFrames.objects.get(run_id=step["id"]).frames == '{"balance_micro_rub":null}'
 
 
+def test_run_without_a_hold_costs_nothing_whatever_it_is_told() -> None:
+    """The charge of a run has its id: a cost without a charge would name one that is not there."""
+    nobody = factories.customer()
+    step = open_step(nobody.id, uuid7(), str(uuid4())) | {"hold": None}
+    begin(step)
+    last = settle_step(nobody.id, step["id"])
+    last["money"] = paid(nobody.id, None, 700, run_id=step["id"])
+
+    assert end(last) == [("done", 0, 0, None)]
+
+    run = Run.objects.get(id=step["id"])
+    assert (run.state, run.cost_micro_rub, run.ledger_entry_id) == ("done", 0, None)
+
+
 def worth() -> int:
     return paid(uuid7(), None, 0)["usage"][0]["cost_micro_rub"]  # type: ignore[no-any-return]
 

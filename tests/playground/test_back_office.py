@@ -108,7 +108,7 @@ def test_runs_are_filtered(client: Client, query: dict[str, str]) -> None:
 
 @pytest.mark.usefixtures("owner")
 def test_page_of_a_run_explains_route_attempts_and_money(client: Client) -> None:
-    run = make_run(factories.customer())
+    run = make_run(factories.customer(), hold_micro_rub=1_020_001)
     make_attempt(run, model="sandbox/large", status="failed", error_class="overloaded", http_status=503)
     attempt = make_attempt(run, number=2)
 
@@ -118,6 +118,7 @@ def test_page_of_a_run_explains_route_attempts_and_money(client: Client) -> None
     assert "перегружена" in page
     assert "нет связи с провайдером" in page
     assert "0,42\u00a0₽" in page
+    assert "1,020001\u00a0₽" in page
     assert f"/admin/billing/ledgerentry/{run.ledger_entry_id}/change/" in page
     assert f"/admin/accounts/user/{run.customer_id}/change/" in page
     assert f"/admin/orchestration/attempt/{attempt.id}/change/" in page
