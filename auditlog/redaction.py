@@ -5,6 +5,7 @@ net under the callers, who are to hand over ids and counts in the first place.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 REMOVED = "[removed]"
@@ -17,13 +18,15 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _PERSONAL_KEY = re.compile(r"e?-?mail|phone|first_name|last_name|full_name|passport", re.IGNORECASE)
-_SHAPES = [
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_SHAPES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"[^\s@<>\"',;:]+@[^\s@<>\"',;:]+\.[^\s@<>\"',;:]+"), "[e-mail]"),
     (re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "[token]"),
     (re.compile(r"\b(?:plk|sk|pk|live|test)_[\w-]{12,}|\bsk-[\w-]{12,}"), "[key]"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 [token]"),
     (re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL), "[key]"),
-    (re.compile(r"\b\d(?:[ -]?\d){12,18}\b"), "[number]"),
+    # A UUID, whose end may by chance be as many digits as a card has, is met first and stays.
+    (re.compile(rf"\b({_UUID})\b|\b\d(?:[ -]?\d){{12,18}}\b"), lambda found: found[1] or "[number]"),
     (re.compile(r"\b[a-z][a-z0-9+]*://[^\s/:@]*:[^\s/@]+@"), "[address]"),
 ]
 

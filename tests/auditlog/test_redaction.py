@@ -62,10 +62,26 @@ def test_secret_shape_is_masked_inside_a_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0199f3a2-7c3e-7b1a-9a61-3f2b1c0d9e8f", "payment:42", "2026-11-20T10:00:00Z", "1500000000"]
+    "text",
+    [
+        "0199f3a2-7c3e-7b1a-9a61-3f2b1c0d9e8f",
+        "payment:01a204bc-fa4d-7710-9912-221593800195",  # ends in as many digits as a card has
+        "2d5f5a0d-000f-5000-9000-145061218216, 22222222-1111-4111-9111-411111111111",
+        "D-9F3A2B1C-7C3E-4B1A-8A61-123456789012",
+        "payment:42",
+        "2026-11-20T10:00:00Z",
+        "1500000000",
+    ],
 )
 def test_plain_text_is_kept(text: str) -> None:
     assert clean_text(text) == text
+
+
+@pytest.mark.parametrize("card", ["4111111111111111", "4111-1111-1111-1111", "2200 0000 0000 000000 4"])
+def test_card_beside_an_id_is_masked(card: str) -> None:
+    payment = "01a204bc-fa4d-7710-9912-221593800195"
+
+    assert clean_text(f"{payment} {card} {payment}") == f"{payment} [number] {payment}"
 
 
 def test_nested_data_is_cleaned_to_the_bottom() -> None:
