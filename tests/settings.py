@@ -13,7 +13,15 @@ os.environ.setdefault("PLYRUM_BILLING_ENFORCE_BALANCE", "1")
 os.environ.setdefault("PLYRUM_CATALOGUE_PATH", str(Path(__file__).with_name("catalogue.toml")))
 
 from plyrum.settings import *  # noqa: E402, F403
-from plyrum.settings import PLYRUM_CATALOGUE_PATH, PLYRUM_DATA_DIR, PROVIDER_API_KEYS  # noqa: E402
+from plyrum.settings import (  # noqa: E402
+    DATABASES,
+    PLYRUM_CATALOGUE_PATH,
+    PLYRUM_DATA_DIR,
+    PROVIDER_API_KEYS,
+)
+
+# What waits for a lock while the machine stands still is not refused; a deadlock is told all the same.
+DATABASES["default"]["OPTIONS"]["options"] = "-c lock_timeout=60s -c statement_timeout=90s"
 
 STATIC_ROOT = PLYRUM_DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
