@@ -15,7 +15,7 @@ import orjson
 import structlog
 from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError, ResponseError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from plyrum.clock import rfc3339_now
 
@@ -238,11 +238,16 @@ class FrameLog:
     async def follow(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
         """Frames of a run that another process executes. Empty groups mean: nothing new for a second.
 
-        Frames that Redis lost are not skipped: the reader waits for the archive, which has all of them.
+        Frames that Redis lost are not skipped: the reader waits for the archive, which has all of them. So it
+        does while Redis is away.
         """
         seen = after_seq
         while True:
-            answer: Any = await self._redis.xread({stream_key(run_id): f"{seen}-0"}, block=READ_BLOCK_MS)
+            try:
+                answer: Any = await self._redis.xread({stream_key(run_id): f"{seen}-0"}, block=READ_BLOCK_MS)
+            except (RedisError, OSError):  # /api/health tells of it: here each reader would, each second
+                await asyncio.sleep(READ_BLOCK_MS / 1000)
+                answer = None
             fresh: list[bytes] = []
             for entry_id, fields in answer[0][1] if answer else []:
                 found = lines(fields[b"f"])

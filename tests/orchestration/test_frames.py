@@ -267,6 +267,26 @@ async def test_readers_of_this_process_go_on_without_redis(own_redis: RedisProce
     await client.aclose()
 
 
+async def test_reader_elsewhere_waits_while_redis_is_away(own_redis: RedisProcess, ended: Ended) -> None:
+    clients = [Redis.from_url(own_redis.url) for _ in range(2)]
+    here, elsewhere = map(FrameLog, clients)
+    story = Story(uuid7(), here, ended)
+    groups = elsewhere.follow(story.run_id, 0)
+    tell(story, 3, ends=False)
+    assert len(await anext(groups)) == 3
+
+    own_redis.stop()
+    assert await anext(groups) == []  # its caller looks into the archive now
+    own_redis.start()
+    tell(story, 2)
+
+    rest = [orjson.loads(frame)["seq"] async for group in groups for frame in group]
+    assert rest == [4, 5, 6]
+    for log, client in zip((here, elsewhere), clients, strict=True):
+        await log.close()
+        await client.aclose()
+
+
 async def test_redis_restarted_between_two_trips_is_written_to_again(
     own_redis: RedisProcess, ended: Ended
 ) -> None:
