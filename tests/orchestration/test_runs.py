@@ -232,7 +232,7 @@ def test_another_process_can_follow_and_stop_a_run(
             time.sleep(1)
             stopped = elsewhere.http.post(f"/api/runs/{run_id}/cancel")
             own = [frame for frame in lines if frame]
-        reader.join(20)
+        reader.join(60)
 
     assert stopped.json()["state"] == "stopped"
     assert attached[0].headers["idempotent-replayed"] == "true"
