@@ -18,15 +18,18 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _PERSONAL_KEY = re.compile(r"e?-?mail|phone|first_name|last_name|full_name|passport", re.IGNORECASE)
+_MAIL = r"[^\s@<>\"',;:]"
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_CARD = rf"\b\d(?:(?:[ -](?!{_UUID}\b))?\d){{12,18}}\b"
 _SHAPES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
-    (re.compile(r"[^\s@<>\"',;:]+@[^\s@<>\"',;:]+\.[^\s@<>\"',;:]+"), "[e-mail]"),
+    # From the beginning of a word only: looked for at each letter, a long text would take minutes.
+    (re.compile(rf"(?<!{_MAIL}){_MAIL}++@{_MAIL}+\.{_MAIL}+"), "[e-mail]"),
     (re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "[token]"),
     (re.compile(r"\b(?:plk|sk|pk|live|test)_[\w-]{12,}|\bsk-[\w-]{12,}"), "[key]"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 [token]"),
     (re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL), "[key]"),
     # A UUID, whose end may by chance be as many digits as a card has, is met first and stays.
-    (re.compile(rf"\b({_UUID})\b|\b\d(?:[ -]?\d){{12,18}}\b"), lambda found: found[1] or "[number]"),
+    (re.compile(rf"\b({_UUID})\b|{_CARD}"), lambda found: found[1] or "[number]"),
     (re.compile(r"\b[a-z][a-z0-9+]*://[^\s/:@]*:[^\s/@]+@"), "[address]"),
 ]
 

@@ -136,9 +136,10 @@ async def _own_run(exchange: Exchange) -> dict[str, Any]:
 
 
 async def _first(groups: AsyncIterator[list[bytes]]) -> list[bytes]:
-    """The first group of a finished run. Raises FramesGone when nothing is kept any more."""
+    """The first frames of a finished run. Raises FramesGone when nothing is kept any more."""
     async for group in groups:
-        return group
+        if group:
+            return group
     raise FramesGone("The frames of this run are no longer kept.")
 
 

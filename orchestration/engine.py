@@ -54,6 +54,9 @@ KEY_POLL_SECONDS = 3
 CONTROL_CHANNEL = "orchestration:control"
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
 ARCHIVE_LINGER_SECONDS = 0.02
+READERS_ELSEWHERE = 10_000  # of runs of other processes; each waits on a connection of its own to Redis
+LOST_SECONDS = 5  # so long after its end a story is in Redis or in the archive, or nowhere
+AWAY_SECONDS = 30  # so long its process may need to archive it when Redis hangs
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 # For the functions that take one step; why, billing/sql/0001_ledger.sql says.
@@ -81,7 +84,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.conninfo = conninfo()
-        self.redis = Redis.from_url(settings.REDIS_URL)
+        self.redis = Redis.from_url(settings.REDIS_URL, max_connections=READERS_ELSEWHERE)
         self.session: ClientSession = open_session()
         self.frames = FrameLog(self.redis)
         self.runs: dict[UUID, RunTask] = {}
@@ -285,7 +288,8 @@ class Engine:
     async def follow(self, run_id: UUID, after_seq: int = 0) -> AsyncIterator[list[bytes]]:
         """The frames of a run after `after_seq`, wherever it is executed or kept; ends with the last one.
 
-        The caller has checked that the run is the customer's. Yields nothing when the frames are gone.
+        The caller has checked that the run is the customer's. Groups may be empty; none has frames when they
+        are gone. Raises Unavailable when only Redis may have them, and is away.
         """
         run = self.runs.get(run_id)
         if run is not None:
@@ -317,8 +321,8 @@ class Engine:
         """Live frames of another process; a run that ended without a last frame is read from the archive."""
         seen = after_seq
         async for group in self.frames.follow(run_id, after_seq):
-            seen += len(group)
             if group:
+                seen += len(group)
                 yield group
                 if is_terminal(group[-1]):
                     return
@@ -328,8 +332,12 @@ class Engine:
             if archived is not None:
                 yield _rest(archived, seen, lacks_end=lacks_end)
                 return
-            if await self._is_over(run_id):
+            if group is None:
+                if await self._is_over(run_id, AWAY_SECONDS):
+                    raise Unavailable("The frames of this run cannot be read now.")
+            elif await self._is_over(run_id, LOST_SECONDS):
                 return
+            yield []  # whoever sends them looks whether the reader is still there
 
     async def run_row(self, run_id: UUID, customer_id: UUID) -> Row | None:
         """The run's row if it is the customer's."""
@@ -341,10 +349,12 @@ class Engine:
         row = await self._reads.one("SELECT frames FROM orchestration_runframes WHERE run_id = %s", [run_id])
         return lines(row["frames"].encode()) if row is not None else None
 
-    async def _is_over(self, run_id: UUID) -> bool:
+    async def _is_over(self, run_id: UUID, seconds: int) -> bool:
+        """Whether it ended that long ago."""
         row = await self._reads.one(
-            "SELECT finished_at < now() - interval '5 s' AS is_over FROM orchestration_run WHERE id = %s",
-            [run_id],
+            "SELECT finished_at < now() - make_interval(secs => %s) AS is_over"
+            " FROM orchestration_run WHERE id = %s",
+            [seconds, run_id],
         )
         return row is None or bool(row["is_over"])
 

@@ -235,19 +235,24 @@ class FrameLog:
         entries: Any = await self._redis.xrange(stream_key(run_id))
         return [line for _, fields in entries for line in lines(fields[b"f"])]
 
-    async def follow(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes]]:
-        """Frames of a run that another process executes. Empty groups mean: nothing new for a second.
+    async def follow(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes] | None]:
+        """Frames of a run that another process executes.
 
-        Frames that Redis lost are not skipped: the reader waits for the archive, which has all of them. So it
-        does while Redis is away.
+        An empty group means that there was nothing new for a second, None that Redis cannot be asked. Frames
+        that Redis lost are not skipped: the reader waits for the archive, which has all of them.
         """
-        seen = after_seq
+        seen, is_away = after_seq, False
         while True:
             try:
                 answer: Any = await self._redis.xread({stream_key(run_id): f"{seen}-0"}, block=READ_BLOCK_MS)
-            except (RedisError, OSError):  # /api/health tells of it: here each reader would, each second
+            except (RedisError, OSError) as error:
+                if not is_away:
+                    log.warning("frames_not_read", error=type(error).__name__)
+                is_away = True
                 await asyncio.sleep(READ_BLOCK_MS / 1000)
-                answer = None
+                yield None
+                continue
+            is_away = False
             fresh: list[bytes] = []
             for entry_id, fields in answer[0][1] if answer else []:
                 found = lines(fields[b"f"])

@@ -20,8 +20,8 @@ from plyrum.settings import (  # noqa: E402
     PROVIDER_API_KEYS,
 )
 
-# What waits for a lock while the machine stands still is not refused; a deadlock is told all the same.
-DATABASES["default"]["OPTIONS"]["options"] = "-c lock_timeout=60s -c statement_timeout=90s"
+# What a test waits for while the machine stands still is not refused; a deadlock is told all the same.
+DATABASES["default"]["OPTIONS"]["options"] += " -c lock_timeout=60s -c statement_timeout=90s"
 
 STATIC_ROOT = PLYRUM_DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)

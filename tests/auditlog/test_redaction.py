@@ -67,7 +67,8 @@ def test_secret_shape_is_masked_inside_a_text(text: str) -> None:
         "0199f3a2-7c3e-7b1a-9a61-3f2b1c0d9e8f",
         "payment:01a204bc-fa4d-7710-9912-221593800195",  # ends in as many digits as a card has
         "2d5f5a0d-000f-5000-9000-145061218216, 22222222-1111-4111-9111-411111111111",
-        "D-9F3A2B1C-7C3E-4B1A-8A61-123456789012",
+        "D-9F3A2B1C-7C3E-4B1A-8161-123456789012",
+        "2026-11-20 01920400-fa4d-7710-9912-221593800195",
         "payment:42",
         "2026-11-20T10:00:00Z",
         "1500000000",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from pytest_django import Settings
 from accounts.models import ApiKey, User
 from billing.models import Hold, LedgerEntry, UsageEvent
 from orchestration import catalogue, engine, execution, sweep
-from orchestration.engine import CONTROL_CHANNEL, PLANS, Engine
+from orchestration.engine import AWAY_SECONDS, CONTROL_CHANNEL, LOST_SECONDS, PLANS, Engine
 from orchestration.frames import stream_key
 from orchestration.models import Attempt, Run, RunFrames
 from orchestration.providers import openai_chat
@@ -27,6 +28,7 @@ from plyrum.ids import uuid7
 from tests import factories
 from tests.orchestration.conftest import RUB, credited, one, text_of, types
 from tests.orchestration.lost_answers import lossy_way
+from tests.playground.runs import make_run
 from tests.sandbox_process import SandboxProcess
 
 T = TypeVar("T")
@@ -346,6 +348,55 @@ def test_reader_elsewhere_is_told_the_end_of_a_story_that_was_kept_shorter(asked
         return [frame async for group in groups for frame in group]
 
     assert with_engine(follow) == [*frames[1:], end.encode()]
+
+
+@pytest.fixture
+def _no_redis(settings: Settings) -> None:
+    settings.REDIS_URL = "unix:///nowhere/redis.sock?db=0"
+
+
+@pytest.mark.usefixtures("_no_redis")
+def test_reader_elsewhere_waits_for_the_archive_while_redis_is_away() -> None:
+    run = make_run(factories.customer())
+    story = b'{"seq":2,"type":"run.finished"}\n'
+
+    def end() -> None:
+        """Longer ago than a story may be on its way from Redis to the archive."""
+        Run.objects.filter(id=run.id).update(finished_at=clock.now() - timedelta(seconds=LOST_SECONDS + 2))
+        connection.close()
+
+    def archive() -> None:
+        RunFrames.objects.create(
+            run_id=run.id, customer_id=run.customer_id, frames=f"1\n{story.decode()}", created_at=clock.now()
+        )
+        connection.close()
+
+    async def follow(opened: Engine) -> list[list[bytes]]:
+        groups = opened.follow(run.id, 1)
+        found = [await anext(groups)]
+        await asyncio.to_thread(end)
+        found.append(await anext(groups))
+        await asyncio.to_thread(archive)
+        return found + [group async for group in groups]
+
+    assert with_engine(follow) == [[], [], [story]]
+
+
+@pytest.mark.usefixtures("_no_redis")
+def test_story_that_only_redis_may_have_is_not_lost_while_redis_is_away() -> None:
+    run = make_run(factories.customer(), finished_at=clock.now() - timedelta(seconds=AWAY_SECONDS + 1))
+
+    with pytest.raises(Unavailable):
+        with_engine(lambda opened: opened.whole_story(run.id))
+
+
+def test_hundreds_of_readers_elsewhere_wait_side_by_side() -> None:
+    """The pool of the client gives a hundred connections by itself."""
+
+    async def follow(opened: Engine) -> list[list[bytes] | None]:
+        return await asyncio.gather(*(anext(opened.frames.follow(uuid7(), 0)) for _ in range(300)))
+
+    assert with_engine(follow) == [[]] * 300
 
 
 def test_fault_of_ours_is_an_end_without_a_charge(asked: Asked) -> None:
