@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from django.conf import settings
 from billing.errors import IdempotencyKeyRequired
 from orchestration.engine import Engine, Opened, engine
 from orchestration.errors import FramesGone, RunFailed, RunNotFound, RunRefused
+from orchestration.frames import Groups
 from orchestration.models import RunState
 from orchestration.schemas import FrameOut, ResultOut, RunIn, StopOut
 from orchestration.shapes import RunRequest
@@ -135,15 +135,15 @@ async def _own_run(exchange: Exchange) -> dict[str, Any]:
     return row
 
 
-async def _first(groups: AsyncIterator[list[bytes]]) -> list[bytes]:
+async def _first(groups: Groups) -> list[bytes]:
     """The first frames of a finished run. Raises FramesGone when nothing is kept any more."""
     async for group in groups:
-        if group:
+        if group is not None:
             return group
     raise FramesGone("The frames of this run are no longer kept.")
 
 
-async def _required(groups: AsyncIterator[list[bytes]], first: list[bytes]) -> AsyncIterator[list[bytes]]:
+async def _required(groups: Groups, first: list[bytes]) -> Groups:
     yield first
     async for group in groups:
         yield group

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -34,7 +33,7 @@ from orchestration.callers import Callers, require_terms
 from orchestration.coalescer import Coalescer
 from orchestration.database_connection import Row
 from orchestration.execution import SETTLE_FIELDS, Outcome, RunTask, bill, carry_out, settle_step
-from orchestration.frames import FrameLog, Story, is_terminal, lines
+from orchestration.frames import FrameLog, Groups, Story, is_terminal, lines
 from orchestration.look_ups import Reader
 from orchestration.models import RunState
 from orchestration.providers.base import ErrorClass
@@ -54,9 +53,8 @@ KEY_POLL_SECONDS = 3
 CONTROL_CHANNEL = "orchestration:control"
 SETTLE_PATIENCE_SECONDS = 20  # an exact bill is worth waiting for; afterwards the sweep estimates
 ARCHIVE_LINGER_SECONDS = 0.02
-READERS_ELSEWHERE = 10_000  # of runs of other processes; each waits on a connection of its own to Redis
-LOST_SECONDS = 5  # so long after its end a story is in Redis or in the archive, or nowhere
-AWAY_SECONDS = 30  # so long its process may need to archive it when Redis hangs
+READERS_ELSEWHERE = 1_000  # of runs of other processes; each waits on a connection of its own to Redis
+LOST_SECONDS = 30  # so long after its end a run's process may need to archive its story, when Redis hangs
 GC_THRESHOLDS = (20_000, 20, 50)  # requests make few cycles; looking for them often costs more than they
 NOT_LIBPQ = {"options", "client_encoding", "prepare_threshold"}  # Django's or psycopg's own
 # For the functions that take one step; why, billing/sql/0001_ledger.sql says.
@@ -285,17 +283,18 @@ class Engine:
             )
         del self.runs[story.run_id]
 
-    async def follow(self, run_id: UUID, after_seq: int = 0) -> AsyncIterator[list[bytes]]:
+    async def follow(self, run_id: UUID, after_seq: int = 0) -> Groups:
         """The frames of a run after `after_seq`, wherever it is executed or kept; ends with the last one.
 
-        The caller has checked that the run is the customer's. Groups may be empty; none has frames when they
-        are gone. Raises Unavailable when only Redis may have them, and is away.
+        The caller has checked that the run is the customer's. None means that there is nothing yet: whoever
+        sends the frames looks whether the reader is still there. No group comes when they are gone. Raises
+        Unavailable when only Redis may have them, and is away.
         """
         run = self.runs.get(run_id)
         if run is not None:
-            async for group in run.story.follow(after_seq):
-                yield group
-                after_seq += len(group)
+            async for own in run.story.follow(after_seq):
+                yield own
+                after_seq += len(own)
             if run.story.has_end:
                 return
         was_abandoned = run is not None
@@ -313,11 +312,9 @@ class Engine:
             await run.story.over()
             if run.story.has_end:
                 return run.story.shown
-        return [frame async for group in self.follow(run_id) for frame in group]
+        return [frame async for group in self.follow(run_id) for frame in group or ()]
 
-    async def _follow_elsewhere(
-        self, run_id: UUID, after_seq: int, *, lacks_end: bool
-    ) -> AsyncIterator[list[bytes]]:
+    async def _follow_elsewhere(self, run_id: UUID, after_seq: int, *, lacks_end: bool) -> Groups:
         """Live frames of another process; a run that ended without a last frame is read from the archive."""
         seen = after_seq
         async for group in self.frames.follow(run_id, after_seq):
@@ -332,12 +329,11 @@ class Engine:
             if archived is not None:
                 yield _rest(archived, seen, lacks_end=lacks_end)
                 return
-            if group is None:
-                if await self._is_over(run_id, AWAY_SECONDS):
+            if await self._is_over(run_id):
+                if group is None:
                     raise Unavailable("The frames of this run cannot be read now.")
-            elif await self._is_over(run_id, LOST_SECONDS):
                 return
-            yield []  # whoever sends them looks whether the reader is still there
+            yield None
 
     async def run_row(self, run_id: UUID, customer_id: UUID) -> Row | None:
         """The run's row if it is the customer's."""
@@ -349,12 +345,12 @@ class Engine:
         row = await self._reads.one("SELECT frames FROM orchestration_runframes WHERE run_id = %s", [run_id])
         return lines(row["frames"].encode()) if row is not None else None
 
-    async def _is_over(self, run_id: UUID, seconds: int) -> bool:
-        """Whether it ended that long ago."""
+    async def _is_over(self, run_id: UUID) -> bool:
+        """Whether nobody will tell more of it but the sweep."""
         row = await self._reads.one(
             "SELECT finished_at < now() - make_interval(secs => %s) AS is_over"
             " FROM orchestration_run WHERE id = %s",
-            [seconds, run_id],
+            [LOST_SECONDS, run_id],
         )
         return row is None or bool(row["is_over"])
 

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError
 from plyrum.clock import rfc3339_now
 
 log = structlog.get_logger(__name__)
+Groups = AsyncIterator[list[bytes] | None]
 
 KEEP_SECONDS = 3600  # live frames; the archive in PostgreSQL keeps them afterwards
 TERMINAL = (b'"type":"run.finished"', b'"type":"error"')
@@ -235,7 +236,7 @@ class FrameLog:
         entries: Any = await self._redis.xrange(stream_key(run_id))
         return [line for _, fields in entries for line in lines(fields[b"f"])]
 
-    async def follow(self, run_id: UUID, after_seq: int) -> AsyncIterator[list[bytes] | None]:
+    async def follow(self, run_id: UUID, after_seq: int) -> Groups:
         """Frames of a run that another process executes.
 
         An empty group means that there was nothing new for a second, None that Redis cannot be asked. Frames

@@ -41,7 +41,7 @@ from playground import asking, conversation, events, forms, offers, queries, thr
 from playground.asking import Begun
 from playground.errors import MessageNotFound, QuestionInvalid, SignedOut, ThreadNotFound
 from plyrum import clock, problems
-from plyrum.errors import NotFound, PlyrumError
+from plyrum.errors import NotFound, PlyrumError, Unavailable
 
 WAIT_SECONDS = 25  # of a form without scripts; then the page refreshes itself
 MAX_SEQ_DIGITS = 9
@@ -261,13 +261,14 @@ def _history(caller: Credential, thread_id: str) -> tuple[dict[str, str], ...]:
 async def _unhurried(told: AsyncIterator[str]) -> AsyncIterator[str]:
     """A reader may stay for minutes: it holds no database connection meanwhile."""
     await sync_to_async(connections.close_all)()
-    async for part in told:
-        yield part
+    with contextlib.suppress(Unavailable):  # the page comes back
+        async for part in told:
+            yield part
 
 
 async def _wait_for_end(run_id: UUID) -> None:
     await sync_to_async(connections.close_all)()
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, Unavailable):
         async with asyncio.timeout(WAIT_SECONDS):
             async for _group in engine().follow(run_id):
                 pass

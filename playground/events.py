@@ -96,7 +96,7 @@ class Retelling:
 
 
 async def stream(
-    groups: AsyncIterator[list[bytes]],
+    groups: AsyncIterator[list[bytes] | None],
     *,
     after_seq: int,
     language: str,
@@ -115,6 +115,8 @@ async def stream(
     shown, next_tail_at = "", 0.0
     loop = asyncio.get_running_loop()
     async for group in groups:
+        if group is None:
+            continue
         # In a thread: a long block of code takes longer to colour than other requests should wait.
         events = await asyncio.to_thread(story.tell, group, after_seq, language)
         if story.ended and events:

@@ -126,9 +126,9 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def stream(
-        self, content_type: str, groups: AsyncIterator[list[bytes]], headers: dict[str, str]
+        self, content_type: str, groups: AsyncIterator[list[bytes] | None], headers: dict[str, str]
     ) -> None:
-        """Send groups of lines as they come; ends early when the reader has left."""
+        """Send groups of lines as they come, None for nothing yet; ends early when the reader has left."""
         await self._begin(
             200,
             content_type,

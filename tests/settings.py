@@ -21,7 +21,9 @@ from plyrum.settings import (  # noqa: E402
 )
 
 # What a test waits for while the machine stands still is not refused; a deadlock is told all the same.
-DATABASES["default"]["OPTIONS"]["options"] += " -c lock_timeout=60s -c statement_timeout=90s"
+DATABASES["default"]["OPTIONS"]["options"] += (
+    " -c lock_timeout=60s -c statement_timeout=90s -c idle_in_transaction_session_timeout=90s"
+)
 
 STATIC_ROOT = PLYRUM_DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)

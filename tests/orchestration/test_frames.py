@@ -11,7 +11,7 @@ from django.conf import settings
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from orchestration.frames import KEEP_SECONDS, FrameLog, Story, is_terminal, lines, stream_key
+from orchestration.frames import KEEP_SECONDS, FrameLog, Groups, Story, is_terminal, lines, stream_key
 from plyrum.ids import uuid7
 from tests.orchestration.redis_process import RedisProcess
 
@@ -58,7 +58,7 @@ def tell(story: Story, count: int, *, ends: bool = True) -> None:
         story.end(story.drafted([("run.finished", {"finish_reason": "stop"})]))
 
 
-async def all_of(groups: AsyncIterator[list[bytes] | None]) -> list[dict[str, Any]]:
+async def all_of(groups: Groups) -> list[dict[str, Any]]:
     async with asyncio.timeout(20):
         return [orjson.loads(frame) async for group in groups for frame in group or ()]
 

@@ -353,6 +353,20 @@ async def test_stream_ends_when_its_reader_has_left() -> None:
     assert all(message.get("more_body", True) for message in browser.sent[1:])
 
 
+async def test_silent_stream_ends_when_its_reader_has_left() -> None:
+    silences = []
+
+    async def groups() -> AsyncIterator[list[bytes] | None]:
+        yield [b"line\n"]
+        for number in range(50):
+            silences.append(number)
+            yield None
+
+    await call(Browser(disconnects_after=1), lambda exchange: exchange.stream("text/plain", groups(), {}))
+
+    assert len(silences) == 1
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
