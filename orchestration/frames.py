@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError
 from plyrum.clock import rfc3339_now
 
 log = structlog.get_logger(__name__)
+# Frames in the groups they became visible in, and None where there is none to tell: each source says why.
 Groups = AsyncIterator[list[bytes] | None]
 
 KEEP_SECONDS = 3600  # live frames; the archive in PostgreSQL keeps them afterwards

@@ -12,6 +12,7 @@ import orjson
 from django.utils import translation
 from django.utils.translation import gettext as _
 
+from orchestration.frames import Groups
 from playground import words
 from playground.markdown import BlockStream
 
@@ -96,7 +97,7 @@ class Retelling:
 
 
 async def stream(
-    groups: AsyncIterator[list[bytes] | None],
+    groups: Groups,
     *,
     after_seq: int,
     language: str,

@@ -6,8 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
-from playground import events
+from orchestration.frames import Groups
+from playground import chat_views, events
 from playground.events import Event, Retelling
+from plyrum.errors import Unavailable
 from tests.playground.conftest import parsed
 
 TEXT = ["# Ответ\n", "\nПервый ", "абзац.\n", "\n- раз\n- два\n", "\nконец"]
@@ -94,12 +96,12 @@ def test_failure_says_what_was_charged(code: str, charged: int, words: str) -> N
     assert words in last.data["text"]
 
 
-async def _groups(*groups: list[bytes]) -> AsyncIterator[list[bytes]]:
+async def _groups(*groups: list[bytes] | None) -> Groups:
     for group in groups:
         yield group
 
 
-async def _wire(groups: AsyncIterator[list[bytes]], ending: dict[str, Any] | None, after_seq: int = 0) -> str:
+async def _wire(groups: Groups, ending: dict[str, Any] | None, after_seq: int = 0) -> str:
     async def answer() -> dict[str, Any] | None:
         return ending
 
@@ -116,7 +118,7 @@ async def _wire(groups: AsyncIterator[list[bytes]], ending: dict[str, Any] | Non
 async def test_unfinished_block_is_shown_as_plain_text() -> None:
     frames = _frames()
 
-    text = await _wire(_groups(frames[:9], frames[9:12], frames[12:]), {"message_url": "/m"})
+    text = await _wire(_groups(frames[:9], None, frames[9:12], None, frames[12:]), {"message_url": "/m"})
 
     assert text.startswith("retry: ")
     told = parsed(text)
@@ -130,6 +132,14 @@ async def test_story_that_is_no_longer_kept_asks_for_the_whole_message() -> None
     (last,) = parsed(await _wire(_groups(), {"message_url": "/m"}))
 
     assert (last.name, last.data["message_url"]) == ("finished", "/m")
+
+
+async def test_story_that_cannot_be_read_now_just_stops_too() -> None:
+    async def told() -> AsyncIterator[str]:
+        yield "event"
+        raise Unavailable("The frames of this run cannot be read now.")
+
+    assert [part async for part in chat_views._unhurried(told())] == ["event"]
 
 
 async def test_abandoned_story_just_stops_until_the_sweep_has_ended_it() -> None:
